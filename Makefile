@@ -1,0 +1,63 @@
+# make demo   the main job on real data            make test   everything that CI runs
+# make help   the other targets
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Idle OpenMP threads must sleep: spinning ones starve a small machine.
+export OMP_WAIT_POLICY := passive
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export GX_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := 1
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types imports rendered unit format lock wheel clean
+
+help:  ## Say what each target does
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Make .venv from the lock file
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cd4ml needs Python 3.11 or newer; name one with PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)  ## Run the main job on real data; DEMO_DIR= says where
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m demo $(if $(DEMO_DIR),--directory "$(DEMO_DIR)")
+
+test: lint types imports rendered unit  ## Everything that CI runs
+
+lint: $(INSTALLED)  ## Style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(INSTALLED)  ## The levels of the house
+	$(BIN)/lint-imports
+
+rendered: $(INSTALLED)  ## dvc.yaml and the workflow are as the templates and conf/ give
+	$(BIN)/cd4ml render --check
+
+unit: $(INSTALLED)  ## Tests, with coverage
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST)
+
+format: $(INSTALLED)  ## Format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(INSTALLED)  ## Resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements.lock --extra dev pyproject.toml -o requirements-dev.lock
+
+wheel: $(INSTALLED)  ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean:  ## Remove what can be made again
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov artifacts params.yaml dvc.lock

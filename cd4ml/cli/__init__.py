@@ -1,0 +1,1 @@
+"""Arguments in, tables and exit codes out; one short function a verb."""

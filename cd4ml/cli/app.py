@@ -1,0 +1,110 @@
+"""The command line as a whole: the verbs, the global options, and what each kind of error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cd4ml
+from cd4ml.cli import declare, experiments, index, pipeline
+from cd4ml.cli.context import Context
+from cd4ml.errors import Cd4mlError
+from cd4ml.gateways.process import scrub_git_variables, thread_environment
+
+INTERRUPTED = 130
+DEFECT = 3
+
+app = typer.Typer(
+    name="cd4ml",
+    help="Declarative GitOps for machine learning: a branch is an experiment, a merge promotes.",
+    epilog="Start with `cd4ml init`, then `cd4ml new NAME`, `git push` and `cd4ml reconcile`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cd4ml {cd4ml.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Option("-C", metavar="DIR", help="Work in this folder.")] = Path(),
+    remote: Annotated[str, typer.Option(help="Git remote to use (default: `git config cd4ml.remote`, then origin).")] = "",
+    debug: Annotated[bool, typer.Option(help="Show a traceback for every error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: ARG001  # acted on by its callback
+) -> None:
+    context.obj = Context(directory, remote, debug)
+
+
+for module in (declare, pipeline, experiments, index):
+    module.register(app)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; gives its exit code. Never raises.
+
+    0 done, 1 failed, 2 bad usage or configuration, 3 a defect of ours, 130 interrupted.
+    """
+    scrub_git_variables()
+    for name, value in thread_environment(1).items():
+        os.environ.setdefault(name, value)  # before anything imports a library that reads them
+    debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
+    try:
+        app(arguments, standalone_mode=True)
+    except Cd4mlError as error:
+        return _expected(error, debug)
+    except KeyboardInterrupt:
+        sys.stderr.write("cd4ml: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"cd4ml: {place}{error.strerror or error}\n")
+        return 1
+    except Exception:  # noqa: BLE001  # the last place where a defect of ours can be told from a user's mistake
+        return _defect(debug)
+    return 0
+
+
+def _expected(error: Cd4mlError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    from cd4ml.report.visible import visible
+
+    for line in str(error).splitlines() or [type(error).__name__]:
+        sys.stderr.write(f"cd4ml: {visible(line)}\n")
+    return error.exit_code
+
+
+def _defect(debug: bool) -> int:
+    text = f"cd4ml {cd4ml.__version__}, Python {sys.version.split()[0]}\n{traceback.format_exc()}"
+    if debug:
+        sys.stderr.write(text)
+        return DEFECT
+    last = traceback.format_exc().strip().splitlines()[-1]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="cd4ml-report-", suffix=".txt", delete=False) as report:
+            report.write(text)
+        where = f"; a report to send lies in {report.name}"
+    except OSError:
+        where = ""
+    sys.stderr.write(f"cd4ml: this is a defect of cd4ml, not of your project: {last}{where}\n")
+    return DEFECT

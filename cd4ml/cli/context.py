@@ -1,0 +1,68 @@
+"""What every verb is given, and how every verb prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from cd4ml.controller.project import Project
+
+JSON_VERSION = 1
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object (shape: docs/json.md).")]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The global options."""
+
+    directory: Path
+    remote: str
+    debug: bool
+
+    def project(self) -> Project:
+        """The project in ``-C`` (or the current folder), with the remote that ``--remote`` names."""
+        from cd4ml.controller.project import open_project
+
+        return open_project(self.directory.resolve(), self.remote)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that follows NO_COLOR and the terminal's width; 100 columns where there is no terminal."""
+    from rich.console import Console
+
+    plain = Console(stderr=stderr, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=max(plain.width, 100))
+
+
+def show(view: RenderableType) -> None:
+    """Print a view for people."""
+    console().print(view)
+
+
+def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:
+    """Print the one JSON object of a verb: ``version``, a list by its name, and whatever else it says."""
+    json.dump({"version": JSON_VERSION, name: items, **more}, sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def say(line: str) -> None:
+    """A line for people on stdout, with whatever came from outside made visible."""
+    from cd4ml.report.visible import visible
+
+    sys.stdout.write(visible(line) + "\n")
+
+
+def warn(line: str) -> None:
+    """A line on stderr that does not end the command."""
+    from cd4ml.report.visible import visible
+
+    sys.stderr.write(f"cd4ml: {visible(line)}\n")

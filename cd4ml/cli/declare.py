@@ -1,0 +1,125 @@
+"""Verbs that say what is wanted: init, new, config, data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cd4ml.cli.context import Context, JsonFlag, print_json, say, show
+from cd4ml.errors import UsageError
+
+data = typer.Typer(help="Pins: which data the runs use.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command(epilog="Example: cd4ml init flights --storage ../storage")(init)
+    app.command(epilog="Example: cd4ml new deeper model=xgboost model.estimator.max_depth=10 --hypothesis 'Depth helps'")(new)
+    app.command(epilog="Examples: cd4ml config · cd4ml config origin/exp/deeper --json")(config)
+    data.command(epilog="Examples: cd4ml data update · cd4ml data update flights")(update)
+    app.add_typer(data, name="data")
+
+
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a project in.")] = Path(),
+    storage: Annotated[str, typer.Option(help="URL or path of the DVC remote that keeps data and models.")] = "",
+) -> None:
+    """Make a project: conf/, dvc.yaml, a workflow and a lock file, never overwriting anything.
+
+    The scaffold is the flights example, whole and ready to reconcile; change its groups to your data.
+    """
+    from cd4ml.controller.init import init_project
+
+    options: Context = context.obj
+    done = init_project((options.directory / directory).resolve(), storage=storage)
+    for path in done.made:
+        say(f"made  {path}")
+    for path in done.kept:
+        say(f"kept  {path}")
+    say("Next: `cd4ml data update` pins the data; then commit, push, and `cd4ml reconcile`.")
+
+
+def new(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the experiment; its branch is exp/NAME.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides: group=choice, a.b=value.")] = None,
+    hypothesis: Annotated[str, typer.Option(help="What you expect, and why.")] = "",
+    checkout: Annotated[bool, typer.Option("--checkout", help="Switch to the new branch.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="Push the new branch.")] = False,
+) -> None:
+    """Open an experiment branch from the remote's base branch; the work tree is left alone."""
+    from cd4ml.controller.experiments import open_experiment
+
+    options: Context = context.obj
+    project = options.project()
+    opened = open_experiment(project, name, tuple(overrides or ()), hypothesis=hypothesis, checkout=checkout, push=push)
+    say(f"{opened.branch} is at {opened.commit[:12]}, {', '.join(opened.changed)} changed")
+    if not push and project.has_remote:
+        say(f"Next: git push {project.remote} {opened.branch} && cd4ml reconcile")
+
+
+def config(
+    context: typer.Context,
+    revision: Annotated[str, typer.Argument(metavar="[REV]", help="Commit or branch (default: the work tree).")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Print the resolved configuration, with the file that each value came from."""
+    from cd4ml.controller.specs import configuration
+    from cd4ml.report.configuration import config_view
+
+    options: Context = context.obj
+    resolved, origin = configuration(options.project(), revision)
+    if as_json:
+        print_json("values", [{"key": key, **entry} for key, entry in flat(resolved, origin).items()], config=resolved)
+    else:
+        show(config_view(flat(resolved, origin)))
+
+
+def flat(resolved: dict[str, object], origin: dict[str, str]) -> dict[str, dict[str, object]]:
+    """Every leaf of a configuration (a list is one) by its dotted path, as ``{"value": …, "file": …}``."""
+    leaves: dict[str, dict[str, object]] = {}
+
+    def walk(value: object, path: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, child in value.items():
+                walk(child, f"{path}.{key}" if path else str(key))
+        else:
+            leaves[path] = {"value": value, "file": origin.get(path, "")}
+
+    walk(resolved, "")
+    return leaves
+
+
+def update(
+    context: typer.Context,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Sources to look at (default: all).")] = None,
+    commit: Annotated[bool, typer.Option(help="Commit the pins that moved.")] = True,
+) -> None:
+    """Read the sources as they are now, archive their raw bytes, and pin what moved."""
+    from cd4ml.controller.data import update_pins
+    from cd4ml.spec.pipeline import pin_path
+
+    options: Context = context.obj
+    project = options.project()
+    changes = update_pins(project, tuple(sources or ()))
+    for change in changes:
+        rows = f"{change.after.rows:,} rows"
+        if not change.moved:
+            say(f"{change.source}: unchanged ({rows})")
+        elif change.before is None:
+            say(f"{change.source}: pinned, {rows}, {change.after.digest[:12]}")
+        else:
+            say(f"{change.source}: {change.before.rows:,} → {rows}, {change.before.digest[:12]} → {change.after.digest[:12]}")
+    moved = [pin_path(change.source) for change in changes if change.moved]
+    if not moved or not commit:
+        return
+    if project.repository.resolve("HEAD") is None:
+        say("Nothing is committed here yet: commit the pins with the rest of the project.")
+        return
+    if project.repository.current_branch() is None:
+        raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")
+    made = project.repository.commit_paths(moved, f"Pin {', '.join(change.source for change in changes if change.moved)}\n")
+    say(f"committed {made[:12]}")

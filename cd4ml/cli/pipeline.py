@@ -1,0 +1,56 @@
+"""Verbs of the pipeline in the work tree: render, stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command(epilog="Examples: cd4ml render · cd4ml render --check")(render)
+    app.command(epilog="Example: cd4ml render && cd4ml stage ingest (or all of them: dvc repro)")(stage)
+
+
+def render(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a committed file is not as rendered.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write dvc.yaml, params.yaml and the CI workflow from templates and conf/."""
+    from dataclasses import asdict
+
+    from cd4ml.controller.render import check_rendered
+    from cd4ml.controller.render import render as render_project
+
+    options: Context = context.obj
+    project = options.project()
+    if check:
+        problems = check_rendered(project)
+        if as_json:
+            print_json("problems", [asdict(problem) for problem in problems])
+        else:
+            for problem in problems:
+                warn(str(problem))
+        raise typer.Exit(1 if problems else 0)
+    changed = render_project(project)
+    if as_json:
+        print_json("files", [{"path": path} for path in changed])
+    elif changed:
+        for path in changed:
+            say(f"wrote {path}")
+    else:
+        say("everything is as rendered")
+
+
+def stage(
+    context: typer.Context,  # noqa: ARG001  # stages work in the current folder, as DVC starts them
+    name: Annotated[str, typer.Argument(help="ingest, validate, split, featurize, train, predict or evaluate.")],
+) -> None:
+    """Run one stage of the pipeline here, as `dvc repro` does."""
+    from cd4ml.controller.stage import stage_main
+
+    raise typer.Exit(stage_main(name))

@@ -1,0 +1,165 @@
+"""Pins and the raw bytes behind them.
+
+A pin names raw bytes by digest. They are archived in DVC's cache and on DVC's remote under their MD5, and
+kept for ingest in a folder of cd4ml's own under their SHA-256; every copy on the way is checked.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cd4ml.controller.project import CONF, Project
+from cd4ml.errors import IntegrityError, RemoteError, UsageError
+from cd4ml.gateways.dvc import Storage
+from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, write_atomically
+from cd4ml.gateways.hydra import compose
+from cd4ml.gateways.sources import fetch, file_name
+from cd4ml.spec.experiment import SourceSpec, Spec
+from cd4ml.spec.parse import parse
+from cd4ml.spec.pin import Pin, parse_pin
+from cd4ml.spec.pipeline import pin_path
+
+
+@dataclass(frozen=True)
+class PinChange:
+    """What looking at one source found. ``before`` is missing for a source that had no pin."""
+
+    source: str
+    before: Pin | None
+    after: Pin
+
+    @property
+    def moved(self) -> bool:
+        """Does the source hold other data than the pin says?"""
+        return self.before is None or self.before.digest != self.after.digest
+
+
+def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
+    """The folder that holds the raw bytes of all these pins by their SHA-256, fetched as needed.
+
+    Raises RemoteError when bytes are nowhere to be had, IntegrityError when they are wrong everywhere.
+    """
+    folder = project.private / "raw"
+    for pin in pins:
+        target = folder / pin.raw_sha256
+        if not target.is_file():
+            _bring(storage, pin, target)
+    return folder
+
+
+def _bring(storage: Storage, pin: Pin, target: Path) -> None:
+    cached = storage.cached(pin.raw_md5)
+    if cached.is_file():
+        try:
+            copy_verified(cached, target, pin.raw_sha256)
+        except IntegrityError:
+            cached.unlink()  # a damaged cache entry must not be offered again, to us or to DVC
+        else:
+            return
+    if not storage.remote:
+        raise RemoteError(
+            f"{pin_path(pin.source)}: its raw bytes are not in the DVC cache, and .dvc/config names no remote to "
+            "fetch them from (`dvc remote add --default NAME URL`, or `cd4ml data update` where the source is)"
+        )
+    with storage.open_remote() as remote:
+        remote.retrieve(pin.raw_md5, pin.raw_sha256, target)
+
+
+def work_tree_spec(project: Project) -> Spec:
+    """The spec that the work tree's ``conf/`` asks for, committed or not. Raises ConfigError."""
+    composed = compose(read_folder(project.work_tree(), CONF))
+    return parse(composed.resolved, composed.origin)
+
+
+def read_folder(root: Path, folder: str) -> dict[str, bytes]:
+    """Every regular file under ``root/folder`` by its path from ``root``. Raises UsageError for a link."""
+    files = {}
+    for path in sorted((root / folder).rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            raise UsageError(f"{name}: a symbolic link is not allowed here")
+        if path.is_file():
+            files[name] = path.read_bytes()
+    return files
+
+
+def update_pins(project: Project, sources: tuple[str, ...]) -> tuple[PinChange, ...]:
+    """Read the named sources (all, when none is named), archive their raw bytes, and write moved pins.
+
+    Side effects: DVC's cache and remote, ``data/*.lock.json`` of the work tree. Commits nothing. Raises
+    UsageError for an unknown source.
+    """
+    spec = work_tree_spec(project)
+    known = {source.name: source for source in spec.data.sources}
+    for name in sources:
+        if name not in known:
+            raise UsageError(f"conf/data: has no source {name!r} (sources: {', '.join(known)})")
+    storage = work_tree_storage(project)
+    changes = []
+    for name in sources or tuple(known):
+        change = _look(project, known[name], spec, storage)
+        if change.moved:
+            write_atomically(project.work_tree() / pin_path(name), change.after.dump().encode())
+        changes.append(change)
+    return tuple(changes)
+
+
+def work_tree_storage(project: Project) -> Storage:
+    """The storage that the work tree's own ``.dvc/config`` names: its user runs this on purpose."""
+    from cd4ml.gateways.dvc import CONFIG_PATH, open_storage
+
+    root = project.work_tree()
+    config, local = root / CONFIG_PATH, root / f"{CONFIG_PATH}.local"
+    return open_storage(
+        config.read_bytes() if config.is_file() else b"",
+        local.read_bytes() if local.is_file() else b"",
+        root,
+        project.private / "dvc",
+    )
+
+
+def _look(project: Project, source: SourceSpec, spec: Spec, storage: Storage) -> PinChange:
+    """Read one source now, archive its bytes, and compare it with its pin."""
+    from cd4ml.stages.table import column_types, read_table, table_digest
+
+    path = project.work_tree() / pin_path(source.name)
+    before = parse_pin(path.read_text("utf-8"), pin_path(source.name)) if path.is_file() else None
+    name = file_name(source.location)
+    with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as folder:
+        raw = Path(folder) / "raw"
+        fetch(source.location, project.work_tree(), raw)
+        digest = digest_file(raw)
+        frame = read_table(raw, source.format, name)
+        after = Pin(
+            source=source.name,
+            digest=table_digest(frame),
+            rows=len(frame),
+            columns=column_types(frame),
+            raw_sha256=digest.sha256,
+            raw_md5=digest.md5,
+            raw_bytes=digest.bytes,
+            raw_name=name,
+            format=source.format,
+            location=source.location,
+            fetched=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        )
+        # a pin that stays keeps its raw bytes: these are the ones to archive again if they were lost
+        kept = after if before is None or before.digest != after.digest else before
+        if kept.raw_sha256 == digest.sha256:
+            archive(storage, raw, digest)
+            copy_verified(raw, project.private / "raw" / digest.sha256, digest.sha256)
+    return PinChange(source.name, before, after)
+
+
+def archive(storage: Storage, path: Path, digest: FileDigest) -> None:
+    """Put raw bytes into DVC's cache and on its remote, and see that they are there."""
+    cached = storage.cached(digest.md5)
+    if not cached.is_file() or digest_file(cached) != digest:
+        copy_verified(path, cached, digest.sha256)
+    if storage.remote:
+        with storage.open_remote() as remote:
+            remote.store(path, digest)

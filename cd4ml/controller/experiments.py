@@ -1,0 +1,106 @@
+"""Open an experiment branch, and add to what is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cd4ml.controller.land import fold_landed, land_experiment
+from cd4ml.controller.landed import read_history
+from cd4ml.controller.project import CONF, Project
+from cd4ml.controller.scaffold import load_templates
+from cd4ml.errors import ConfigError, RepositoryError, UsageError
+from cd4ml.gateways.git import HEADS, RefUpdate
+from cd4ml.gateways.hydra import compose, parse_overrides
+from cd4ml.render.artifacts import render_pipeline
+from cd4ml.spec.experiment import Spec
+from cd4ml.spec.override import new_experiment, unchanged
+from cd4ml.spec.parse import parse
+from cd4ml.spec.pipeline import PIPELINE_FILE
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A new experiment branch. ``changed`` are the files that differ from the base branch."""
+
+    branch: str
+    commit: str
+    changed: tuple[str, ...]
+
+
+def open_experiment(
+    project: Project, name: str, overrides: tuple[str, ...], *, hypothesis: str, checkout: bool, push: bool
+) -> Opened:
+    """A branch from the remote's base branch whose one commit asks for what the overrides say.
+
+    The work tree is left alone unless ``checkout``. Raises ConfigError or UsageError for overrides that are
+    wrong or change nothing, RepositoryError for a branch that exists.
+    """
+    state = project.repository.fetch(project.remote)
+    base_commit = state.heads.get(project.base)
+    if base_commit is None:
+        raise RepositoryError(f"{project.remote}: has no branch {project.base}: push it first")
+    files = project.repository.read_files(base_commit, CONF)
+    before = compose(files)
+    policy = parse(before.resolved, before.origin)
+    branch, short = branch_name(name, policy.experiments.branches)
+    if branch in state.heads:
+        raise RepositoryError(f"branch {branch} exists on {project.remote}")
+    parsed = parse_overrides(overrides)
+    asked = compose(files, overrides)
+    parse(asked.resolved, asked.origin)
+    changed = new_experiment(files, short, parsed, hypothesis)
+    after = compose({**files, **changed})
+    spec = parse(after.resolved, after.origin)
+    idle = unchanged(before.resolved, after.resolved, parsed)
+    if idle:
+        raise UsageError(f"{', '.join(idle)}: changes nothing that {project.base} asks for")
+    _check_estimator(spec, after.origin, policy)
+    pipeline = render_pipeline(spec, load_templates(project, base_commit)).encode()
+    if project.repository.read_blob(base_commit, PIPELINE_FILE, len(pipeline)) != pipeline:
+        changed[PIPELINE_FILE] = pipeline
+    tree = project.repository.write_tree(base_commit, changed)
+    reason = f"\n{hypothesis}\n" if hypothesis else ""
+    commit = project.repository.commit_tree(tree, (base_commit,), f"Experiment {short}\n{reason}")
+    project.repository.create_branch(branch, commit)
+    if push:
+        project.repository.push(project.remote, [RefUpdate(HEADS + branch, "", commit)])
+    if checkout:
+        project.repository.switch(branch)
+    return Opened(branch, commit, tuple(sorted(changed)))
+
+
+def branch_name(name: str, patterns: tuple[str, ...]) -> tuple[str, str]:
+    """The branch for an experiment's name, and the name without the pattern's prefix.
+
+    ``branch_name("deeper", ("exp/*",)) == ("exp/deeper", "deeper")``, and the same for ``exp/deeper``.
+    """
+    prefixes = [pattern[:-1] for pattern in patterns if pattern.endswith("*") and "*" not in pattern[:-1]]
+    for prefix in prefixes:
+        if prefix and name.startswith(prefix) and len(name) > len(prefix):
+            return name, name.removeprefix(prefix)
+    if not prefixes:
+        raise UsageError("conf/config.yaml: experiments.branches: has no pattern that ends in `*` to make a name from")
+    return prefixes[0] + name, name
+
+
+def _check_estimator(spec: Spec, origin: Mapping[str, str], policy: Spec) -> None:
+    """See that the model's class and parameters exist, so that a misspelt one is found now and not by a run."""
+    from cd4ml.stages.estimators import check_estimator
+
+    file = origin.get("model.estimator._target_", "conf/model")
+    problems = check_estimator(spec.model.estimator, policy.allowed_packages, file=file)
+    if problems:
+        raise ConfigError(problems)
+
+
+def add_note(project: Project, branch: str, text: str) -> str:
+    """Write a conclusion beside the newest experiment record of a branch; gives the new record's id."""
+    history = read_history(project, project.repository.fetch(project.remote))
+    records = history.of_branch(branch)
+    if not records:
+        raise RepositoryError(f"{branch}: the index has no experiment record of it to note something on: reconcile it first")
+    body = {**records[-1].experiment.body, "conclusion": text, "noted_by": project.repository.me()}
+    record_id = land_experiment(project, body)
+    fold_landed(project, project.repository.fetch(project.remote))
+    return record_id

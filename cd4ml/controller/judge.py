@@ -1,0 +1,132 @@
+"""The judge: trusted code in a clean folder.
+
+It makes the table and the split again from the pins, sees that the run used the same, and scores the
+predictions against them. Nothing else that the run wrote is believed; everything it wrote is digested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cd4ml.controller.run import JUDGE_REQUEST, JUDGE_VERDICT
+from cd4ml.errors import Cd4mlError, IntegrityError, StageFailed
+from cd4ml.gateways.files import FileDigest, digest_file, write_atomically
+from cd4ml.spec.pipeline import (
+    EXPECTATION_RESULTS,
+    LAST_EXECUTED_STAGE,
+    METRICS,
+    MODEL,
+    MODEL_CARD,
+    PREDICTIONS,
+    PROVENANCE,
+    SIDES,
+    SPLIT,
+    SPLIT_PROOF,
+    TABLE,
+    stages,
+)
+
+_TRUTH = (TABLE, PROVENANCE, SPLIT, SPLIT_PROOF)
+_LARGEST_SMALL_FILE = 1 << 20
+
+
+def judge_main() -> int:
+    """Judge the run that ``request.json`` of the current folder names; write ``verdict.json`` there."""
+    folder = Path.cwd()
+    request = json.loads((folder / JUDGE_REQUEST).read_text("utf-8"))
+    try:
+        verdict = _judge(folder, Path(request["clone"]), Path(request["truth"]), Path(request["raw"]))
+    except Cd4mlError as error:
+        stage = error.stage if isinstance(error, StageFailed) else "judge"
+        kind = error.kind if isinstance(error, StageFailed) else "deterministic"
+        message = error.message if isinstance(error, StageFailed) else str(error)
+        verdict = {"failure": {"stage": stage, "message": message, "kind": kind}}
+    write_atomically(folder / JUDGE_VERDICT, json.dumps(verdict).encode())
+    return 0
+
+
+def _judge(folder: Path, clone: Path, truth: Path, raw: Path) -> dict[str, Any]:
+    from cd4ml.stages.runner import run_stage
+
+    _bring_truth(folder, truth, raw)
+    files = _digest_outputs(folder, clone)
+    for path in (TABLE, SPLIT):
+        if digest_file(folder / path) != files[path]:
+            raise IntegrityError(f"{path}: is not what the pins and the configuration give")
+    _copy(clone, folder, PREDICTIONS)
+    _copy(clone, folder, EXPECTATION_RESULTS)
+    run_stage("evaluate", folder, raw)
+    evaluate = stages(())[-1]
+    for path in (*evaluate.metrics, *(plot.path for plot in evaluate.plots)):
+        files[path] = digest_file(folder / path)
+    table = json.loads((folder / PROVENANCE).read_text("utf-8"))["table"]
+    proof = json.loads((folder / SPLIT_PROOF).read_text("utf-8"))
+    return {
+        "metrics": json.loads((folder / METRICS).read_text("utf-8")),
+        "table": {key: table[key] for key in ("digest", "rows")},
+        "split": {side: {key: proof[side][key] for key in ("digest", "rows")} for side in SIDES},
+        "model": _model(clone, files[MODEL]),
+        "files": {path: asdict(value) for path, value in files.items()},
+    }
+
+
+def _bring_truth(folder: Path, truth: Path, raw: Path) -> None:
+    """The trusted table and split: as made for an earlier run of the same pins, or made now and kept."""
+    from cd4ml.stages.runner import run_stage
+
+    if truth.is_dir():
+        for path in _TRUTH:
+            _copy(truth, folder, path)
+        return
+    run_stage("ingest", folder, raw)
+    run_stage("split", folder, raw)
+    part = truth.with_name(f"{truth.name}.{uuid.uuid4().hex[:8]}")
+    for path in _TRUTH:
+        _copy(folder, part, path)
+    try:
+        part.rename(truth)
+    except OSError:  # another judge was first
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path, path: str) -> None:
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source / path, target / path)
+
+
+def _digest_outputs(folder: Path, clone: Path) -> dict[str, FileDigest]:
+    """Digests of everything that the executed stages should have written. Raises StageFailed for a hole."""
+    files: dict[str, FileDigest] = {}
+    for stage in stages(()):
+        for path in stage.outs:
+            found = clone / path
+            if Path(os.path.realpath(found)) != Path(os.path.realpath(clone)) / path or not found.is_file():
+                raise StageFailed(stage.name, f"{path} was not written")
+            files[path] = digest_file(found)
+        if stage.name == LAST_EXECUTED_STAGE:
+            break
+    for pin in sorted((folder / "data").glob("*.lock.json")):
+        files[f"data/{pin.name}"] = digest_file(pin)
+    return files
+
+
+def _model(clone: Path, found: FileDigest) -> dict[str, Any]:
+    """What the model's card says, after checking what can be checked without loading the model."""
+    path = clone / MODEL_CARD
+    if path.stat().st_size > _LARGEST_SMALL_FILE:
+        raise IntegrityError(f"{MODEL_CARD}: is larger than a card can be")
+    card = json.loads(path.read_text("utf-8"))
+    if not isinstance(card, dict) or card.get("digest") != found.sha256:
+        raise IntegrityError(f"{MODEL_CARD}: names another model than {MODEL} holds")
+    return {"digest": found.sha256, "format": "skops", "bytes": found.bytes, "deterministic": bool(card.get("deterministic", True))}
+
+
+if __name__ == "__main__":
+    sys.exit(judge_main())

@@ -1,0 +1,53 @@
+"""What the index holds, and what has landed on the remote and is not folded into it yet."""
+
+from __future__ import annotations
+
+from cd4ml.controller.project import Project
+from cd4ml.errors import IntegrityError
+from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
+from cd4ml.index.fold import FoldPlan, Landed, fold, parse_envelope
+from cd4ml.index.history import History
+from cd4ml.index.record import RECORD_PATH, Entry
+
+LARGEST_RECORD = 1 << 20
+
+
+def read_history(project: Project, state: RemoteState) -> History:
+    """Everything known: the index's entries, and landed records as the next fold would take them.
+
+    A reader never writes, so it counts them in by itself. Raises IntegrityError for an index that was
+    tampered with.
+    """
+    entries = read_entries(project, state.index)
+    return History.of((*entries, *plan_fold(project, state, entries).entries))
+
+
+def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...]:
+    """Every entry of an index commit. Raises IntegrityError naming the file that is not what it says."""
+    if index_commit is None:
+        return ()
+    entries = []
+    for path, data in project.repository.read_tree(index_commit).items():
+        if not path.startswith(("runs/", "experiments/")):
+            continue
+        try:
+            entries.append(parse_envelope(data, path))
+        except IntegrityError as error:
+            raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
+    return tuple(entries)
+
+
+def plan_fold(project: Project, state: RemoteState, entries: tuple[Entry, ...]) -> FoldPlan:
+    """What folding all landed refs into the index would do."""
+    number = max((entry.fold for entry in entries), default=0) + 1
+    landed = [_landed(project, ref, commit) for ref, commit in sorted(state.landing.items())]
+    return fold(frozenset(entry.record.id for entry in entries), landed, number)
+
+
+def _landed(project: Project, ref: str, commit: str) -> Landed:
+    """What one landing ref holds, as hostile input for the fold to judge."""
+    repository = project.repository
+    info = repository.commit_info(commit)
+    changes = repository.changed_paths(info.parents[0], commit) if info.parents else ()
+    data = repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD) or b""
+    return Landed(ref, commit, info.parents, changes, data, info.committer)

@@ -1,0 +1,86 @@
+"""A project as it stands on this machine: its repository, remote, base branch and folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cd4ml.errors import RepositoryError, UsageError
+from cd4ml.gateways import git
+from cd4ml.gateways.dvc import CONFIG_PATH, Storage, open_storage
+
+CONF = "conf"
+TEMPLATES = "templates"
+_LARGEST_SETTINGS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Project:
+    """Where things are. ``remote`` is ``.`` for a repository that is its own remote."""
+
+    repository: git.Repository
+    remote: str
+    base: str
+
+    @property
+    def root(self) -> Path:
+        return self.repository.root
+
+    @property
+    def private(self) -> Path:
+        return self.repository.private
+
+    @property
+    def has_remote(self) -> bool:
+        return self.remote != git.HERE
+
+    def work_tree(self) -> Path:
+        """The work tree. Raises RepositoryError in a bare repository."""
+        if self.repository.work_tree is None:
+            raise RepositoryError(f"{self.root}: a bare repository has no work tree; this needs one")
+        return self.repository.work_tree
+
+    def storage(self, commit: str) -> Storage:
+        """DVC's storage as the ``.dvc/config`` of that commit (of the base branch) describes it."""
+        config = self.repository.read_blob(commit, CONFIG_PATH, _LARGEST_SETTINGS) or b""
+        local = self.root / f"{CONFIG_PATH}.local"
+        local_bytes = local.read_bytes() if self.repository.work_tree and local.is_file() else b""
+        owner = self.repository.work_tree or self.private
+        return open_storage(config, local_bytes, owner, self.private / "dvc")
+
+
+def open_project(path: Path, remote: str = "") -> Project:
+    """The project that ``path`` lies in.
+
+    The remote is the one named, else ``git config cd4ml.remote``, else ``origin``, else the only one there
+    is, else the repository itself. The base branch is ``git config cd4ml.base``, else the remote's HEAD.
+    Raises RepositoryError, UsageError for a remote that is not there.
+    """
+    repository = git.open_repository(path)
+    names = repository.remotes()
+    chosen = remote or repository.config("cd4ml.remote")
+    if chosen and chosen not in (*names, git.HERE):
+        raise UsageError(f"there is no remote {chosen!r} here (remotes: {', '.join(names) or 'none'})")
+    if not chosen:
+        chosen = "origin" if "origin" in names else names[0] if len(names) == 1 else ""
+    if not chosen and names:
+        raise UsageError(f"several remotes and none is `origin`: name one with --remote or `git config cd4ml.remote` ({', '.join(names)})")
+    chosen = chosen or git.HERE
+    base = repository.config("cd4ml.base") or _base_branch(repository, chosen)
+    return Project(repository, chosen, base)
+
+
+def _base_branch(repository: git.Repository, remote: str) -> str:
+    if remote != git.HERE:
+        named = repository.git("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD", allowed=(0, 1)).text.strip()
+        if named:
+            return named.removeprefix(f"refs/remotes/{remote}/")
+        branch = repository.default_branch(remote)
+        if branch:
+            return branch
+    heads = repository.local_heads()
+    usual = [name for name in ("main", "master", "trunk") if name in heads]
+    branch = usual[0] if usual else repository.current_branch()
+    if branch is None:
+        raise RepositoryError("cannot tell the base branch: say it with `git config cd4ml.base NAME`")
+    return branch

@@ -1,0 +1,198 @@
+"""Reconcile: observe, plan, apply, until the plan is empty or nothing more can be done."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+
+from cd4ml.controller.data import ensure_raw
+from cd4ml.controller.environment import check_environment
+from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success
+from cd4ml.controller.observe import Observation, observe
+from cd4ml.controller.project import Project
+from cd4ml.controller.run import Event, Failure, Job, Watch, discard, execute, forget_folders, judge
+from cd4ml.controller.scaffold import load_templates
+from cd4ml.controller.warm import warm_process
+from cd4ml.errors import Cd4mlError, StageFailed
+from cd4ml.gateways.dvc import Storage
+from cd4ml.gateways.files import exclusive
+from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
+from cd4ml.plan.diff import PlanPolicy, diff
+
+_PASSES = 6
+_KEPT_FOLDERS = 50
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of a reconcile or a plan. ``named`` are branches; nothing means all."""
+
+    named: frozenset[str] | None = None
+    retry: bool = False
+    refresh_env: bool = False
+    publish: bool = False
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reconcile ended.
+
+    ``plan`` is what is still to be done (empty, unless something could not be applied); ``primary`` the
+    metric that ranks; ``ran`` the ids of the runs that landed; ``not_applied``
+    has a line for each action that could not be; ``refused`` one for each landed ref that is no record.
+    """
+
+    plan: Plan
+    primary: str
+    ran: tuple[str, ...] = ()
+    not_applied: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def make_plan(observation: Observation, request: Request) -> Plan:
+    """The plan for what was observed. Pure."""
+    rules = observation.policy.experiments
+    everyone = frozenset(asked.branch for asked in observation.desired.experiments)
+    policy = PlanPolicy(
+        rerun_on=rules.rerun_on,
+        retries=rules.retries,
+        refresh_env=request.refresh_env,
+        retry=(request.named or everyone) if request.retry else frozenset(),
+        named=request.named,
+        publish=request.publish,
+    )
+    return diff(observation.desired, observation.history, policy)
+
+
+def reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
+    """Apply plans until one is empty.
+
+    Every pass reads everything anew and the plan alone says what to do, so a reconcile that was killed
+    needs nothing but the next one. One reconcile at a time works on this clone; others wait.
+    """
+    with exclusive(project.private / "reconcile.lock"):
+        return _reconcile(project, request, watch)
+
+
+def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
+    ran: list[str] = []
+    failed: dict[str, str] = {}
+    refused = fold_landed(project, project.repository.fetch(project.remote))
+    observation = observe(project)
+    plan = make_plan(observation, request)
+    for _ in range(_PASSES):
+        pending = _without(plan, frozenset(failed))
+        if pending.is_empty:
+            break
+        applied, not_applied = _apply(project, observation, pending, request, watch)
+        ran += applied
+        failed |= not_applied
+        # what was asked to be tried again has been tried: asking once more would never end
+        request = replace(request, retry=False, refresh_env=False)
+        refused = fold_landed(project, project.repository.fetch(project.remote))
+        observation = observe(project)
+        plan = make_plan(observation, request)
+    forget_folders(project, _KEPT_FOLDERS)
+    return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(failed.values()), refused)
+
+
+def _without(plan: Plan, branches: frozenset[str]) -> Plan:
+    """The plan without the actions of branches whose actions could not be applied."""
+    return Plan(tuple(replace(item, actions=()) if item.branch in branches else item for item in plan.items))
+
+
+@dataclass
+class _Workshop:
+    """What the runs of one pass share."""
+
+    project: Project
+    observation: Observation
+    storage: Storage
+    templates: Mapping[str, str]
+    warm: str
+    watch: Watch
+    landing: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _apply(
+    project: Project, observation: Observation, plan: Plan, request: Request, watch: Watch
+) -> tuple[list[str], dict[str, str]]:
+    """Carry out a plan: the base branch first, since the others share most of its stages; then the rest.
+
+    Gives the ids of the runs that landed, and by branch why an action could not be applied.
+    """
+    storage = project.storage(observation.base_commit)
+    templates = load_templates(project, observation.base_commit)
+    runs = any(isinstance(action, Run) for action in plan.actions)
+    threads = observation.policy.executor.threads
+    ran: list[str] = []
+    failed: dict[str, str] = {}
+    with warm_process(project.private, threads) if runs else nullcontext("") as warm:
+        shop = _Workshop(project, observation, storage, templates, warm, watch)
+        jobs = request.jobs or observation.policy.executor.jobs
+        for group in _groups(plan):
+            with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+                for branch, ids, why in pool.map(lambda item: _apply_item(shop, item), group):
+                    ran += ids
+                    if why:
+                        failed[branch] = why
+    return ran, failed
+
+
+def _groups(plan: Plan) -> tuple[tuple[PlanItem, ...], ...]:
+    base = tuple(item for item in plan.items if item.is_base and item.actions)
+    others = tuple(item for item in plan.items if not item.is_base and item.actions)
+    return tuple(group for group in (base, others) if group)
+
+
+def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
+    """One branch's actions in order; an error ends this branch's only."""
+    ids: list[str] = []
+    try:
+        for action in item.actions:
+            if isinstance(action, Run):
+                ids.append(_run(shop, action))
+            elif isinstance(action, RecordExperiment):
+                with shop.landing:
+                    land_experiment(shop.project, experiment_body(item, action))
+    except (Cd4mlError, OSError) as error:
+        return item.branch, ids, f"{item.branch}: {error}"
+    except Exception as error:  # noqa: BLE001  # a defect met on one branch must not stop the others
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return item.branch, ids, f"{item.branch}: a defect of cd4ml: {type(error).__name__}: {error} in {place.name}"
+    return item.branch, ids, ""
+
+
+def _run(shop: _Workshop, action: Run) -> str:
+    """Execute, judge and land one target; gives the run id, of a failed run too."""
+    project, target = shop.project, action.target
+    asked = shop.observation.asked[target.commit]
+    check_environment(asked)
+    job = Job(action.branch, target.side, target.commit, target.tree, asked, shop.observation.policy, shop.templates)
+    with shop.landing:
+        raw = ensure_raw(project, shop.storage, asked.pins.values())
+    execution = execute(project, job, cache=shop.storage.cache, raw=raw, warm=shop.warm, watch=shop.watch)
+    failure = execution.failure
+    try:
+        if failure is None:
+            try:
+                verdict = judge(project, job, execution, raw=raw, warm=shop.warm)
+            except StageFailed as error:
+                failure = Failure(error.stage, error.message, error.kind)
+        shop.watch(Event(job.branch, job.side, "land", "started"))
+        with shop.landing:
+            if failure is None:
+                run_id = land_success(project, shop.storage, job, execution, verdict)
+            else:
+                run_id = land_failure(project, job, execution, failure)
+    finally:
+        discard(execution)
+    shop.watch(Event(job.branch, job.side, "run", "failed" if failure else "landed"))
+    return run_id
+
+

@@ -1,0 +1,65 @@
+"""Render: write what templates and configuration give, or check that it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cd4ml.controller.data import read_folder
+from cd4ml.controller.project import CONF, TEMPLATES, Project
+from cd4ml.controller.scaffold import shipped_templates
+from cd4ml.errors import Problem
+from cd4ml.gateways.files import write_atomically
+from cd4ml.gateways.hydra import compose
+from cd4ml.render.artifacts import check, render_params, render_pipeline, render_workflow
+from cd4ml.spec.parse import parse
+from cd4ml.spec.pipeline import PARAMS_FILE, PIPELINE_FILE
+from cd4ml.spec.sources import conf_digest
+
+
+def templates_of(root: Path) -> Mapping[str, str]:
+    """The shipped templates, and over them the folder's own."""
+    own = read_folder(root, TEMPLATES) if (root / TEMPLATES).is_dir() else {}
+    texts = {path.removeprefix(f"{TEMPLATES}/"): data.decode("utf-8", "replace") for path, data in own.items()}
+    return {**shipped_templates(), **{name: text for name, text in texts.items() if name.endswith(".j2")}}
+
+
+def committed_files(root: Path, files: Mapping[str, bytes], base: str) -> dict[str, str]:
+    """The rendered files that are committed, by path: the pipeline and the workflows."""
+    composed = compose(files)
+    spec, templates = parse(composed.resolved, composed.origin), templates_of(root)
+    return {PIPELINE_FILE: render_pipeline(spec, templates), **render_workflow(spec, templates, base)}
+
+
+def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: bool = False) -> list[str]:
+    """Write all rendered files of ``root``; gives the paths that changed. With ``keep``, none that exists.
+
+    ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it.
+    """
+    composed = compose(files)
+    expected = {
+        **committed_files(root, files, base),
+        PARAMS_FILE: render_params(composed.resolved, conf_digest(files)),
+    }
+    changed = []
+    for path, text in expected.items():
+        target = root / path
+        found = target.read_text("utf-8") if target.is_file() else None
+        if found != text and not (keep and found is not None):
+            write_atomically(target, text.encode())
+            changed.append(path)
+    return changed
+
+
+def render(project: Project) -> list[str]:
+    """Render the work tree's configuration into the work tree."""
+    root = project.work_tree()
+    return write_rendered(root, read_folder(root, CONF), base=project.base)
+
+
+def check_rendered(project: Project) -> tuple[Problem, ...]:
+    """What is wrong with the committed rendered files of the work tree, and why. Writes nothing."""
+    root = project.work_tree()
+    expected = committed_files(root, read_folder(root, CONF), project.base)
+    found = {path: (root / path).read_text("utf-8") if (root / path).is_file() else None for path in expected}
+    return check(expected, found)

@@ -1,0 +1,109 @@
+"""Reproduce: run what a record says again, from Git and the archived raw data alone, and compare."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from cd4ml.controller.data import ensure_raw
+from cd4ml.controller.environment import check_environment
+from cd4ml.controller.landed import read_history
+from cd4ml.controller.project import Project
+from cd4ml.controller.run import Failure, Job, Verdict, Watch, discard, execute, judge
+from cd4ml.controller.scaffold import load_templates
+from cd4ml.controller.specs import asked_of, spec_of
+from cd4ml.controller.warm import warm_process
+from cd4ml.errors import IntegrityError, RepositoryError, StageFailed
+from cd4ml.gateways.files import remove_tree
+from cd4ml.index.history import RunEntry
+from cd4ml.spec.pipeline import PREDICTIONS
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One fact that came out otherwise than the record says."""
+
+    what: str
+    recorded: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What running it again gave. ``moved`` names the fingerprint components that are not the recorded ones."""
+
+    entry: RunEntry
+    moved: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    failure: Failure | None
+    verdict: Verdict | None
+
+    @property
+    def equal(self) -> bool:
+        """The same metrics, predictions and model digest (or the same failure)?"""
+        return not self.differences
+
+
+def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
+    """Run a record's commit again with an empty DVC cache, and compare what comes out.
+
+    Writes nothing to the index. Raises RepositoryError for an unknown run or a commit that is gone,
+    RemoteError when the raw data cannot be had.
+    """
+    state = project.repository.fetch(project.remote)
+    base_commit = state.heads.get(project.base)
+    entry = read_history(project, state).run_by_id(run_id)
+    if entry is None or base_commit is None:
+        raise RepositoryError(f"{run_id}: is not in the index of {project.remote}")
+    run = entry.run
+    tree = project.repository.tree_of(run.commit)
+    if tree != run.body["tree"]:
+        raise IntegrityError(f"{run.id}: its commit {run.commit[:12]} has another tree than the record says")
+    asked = asked_of(project, tree)
+    moved = asked.components.moved_from(run.components)
+    if moved != ("env",):  # another environment is named in the comparison; a run is worth trying all the same
+        check_environment(asked)
+    policy, _ = spec_of(project, base_commit)
+    storage = project.storage(base_commit)
+    job = Job(
+        run.branch, run.body["side"], run.commit, tree, asked, policy, load_templates(project, base_commit)
+    )
+    raw = ensure_raw(project, storage, asked.pins.values())
+    cache = project.private / "reproduce" / uuid.uuid4().hex[:12]
+    try:
+        with warm_process(project.private, policy.executor.threads) as warm:
+            execution = execute(project, job, cache=cache, raw=raw, warm=warm, watch=watch)
+            failure, verdict = execution.failure, None
+            if failure is None:
+                try:
+                    verdict = judge(project, job, execution, raw=raw, warm=warm)
+                except StageFailed as error:
+                    failure = Failure(error.stage, error.message, error.kind)
+            discard(execution)
+    finally:
+        remove_tree(cache)
+    return Reproduction(entry, moved, differences(entry, failure, verdict), failure, verdict)
+
+
+def differences(entry: RunEntry, failure: Failure | None, verdict: Verdict | None) -> tuple[Difference, ...]:
+    """Where a new outcome differs from the recorded one. Pure."""
+    run = entry.run
+    if verdict is None:
+        recorded = run.reason or {}
+        told = f"{failure.stage}: {failure.message}" if failure else "no outcome"
+        known = f"{recorded.get('stage')}: {recorded.get('message')}" if recorded else "succeeded"
+        return () if told == known else (Difference("outcome", known, told),)
+    if not run.succeeded:
+        return (Difference("outcome", "failed", "succeeded"),)
+    found = [
+        Difference(f"{side} {name}", repr(value), repr(verdict.metrics.get(side, {}).get(name)))
+        for side, values in run.metrics.items()
+        for name, value in values.items()
+        if verdict.metrics.get(side, {}).get(name) != value
+    ]
+    pairs = [
+        ("model digest", run.body["model"]["digest"], verdict.model["digest"]),
+        ("predictions", run.body["files"][PREDICTIONS]["sha256"], verdict.files[PREDICTIONS].sha256),
+        ("table", run.body["table"]["digest"], verdict.table["digest"]),
+    ]
+    return (*found, *(Difference(what, old, new) for what, old, new in pairs if old != new))

@@ -1,0 +1,323 @@
+"""A run in three parts with a seam between: execute, judge, land.
+
+``execute`` starts the experiment's stages where they can reach nothing of ours and leaves a folder;
+``judge`` is trusted code that works out, from the pins and the predictions alone, what was achieved;
+``land`` holds the credentials, runs no code of the experiment, and puts the record on the remote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cd4ml.controller.project import CONF, Project
+from cd4ml.controller.specs import Asked
+from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER
+from cd4ml.errors import FailureKind, IntegrityError, StageFailed, UsageError
+from cd4ml.gateways.dvc import isolate
+from cd4ml.gateways.files import FileDigest, remove_tree, write_atomically
+from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
+from cd4ml.gateways.warm import SOCKET_VARIABLE, WarmTask
+from cd4ml.plan.state import Side
+from cd4ml.render.artifacts import render_params, render_pipeline
+from cd4ml.spec.canonical import digest
+from cd4ml.spec.experiment import Spec
+from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, PARAMS_FILE, PIPELINE_FILE, pin_path
+from cd4ml.spec.sources import conf_digest
+
+JUDGE_REQUEST = "request.json"
+JUDGE_VERDICT = "verdict.json"
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run, for people who watch. ``seconds`` is how long it took."""
+
+    branch: str
+    side: Side
+    stage: str
+    what: str
+    seconds: float = 0.0
+
+
+Watch = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One target to run, and everything that running it needs to know.
+
+    ``policy`` is the base branch's spec and ``templates`` the base branch's: a branch has no say in either.
+    """
+
+    branch: str
+    side: Side
+    commit: str
+    tree: str
+    asked: Asked
+    policy: Spec
+    templates: Mapping[str, str]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The resolved configuration as the stages get it: with main's allow-list."""
+        return {**self.asked.spec.resolved, "allowed_packages": list(self.policy.allowed_packages)}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result."""
+
+    stage: str
+    message: str
+    kind: FailureKind
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What ``execute`` left: a folder whose ``clone`` holds outputs that nobody has checked yet."""
+
+    folder: Path
+    failure: Failure | None
+    seconds: Mapping[str, float]
+    started: str
+    finished: str
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge found. ``files`` are all outputs by path; ``folder`` holds the judge's own."""
+
+    folder: Path
+    metrics: Mapping[str, Mapping[str, float]]
+    table: Mapping[str, Any]
+    split: Mapping[str, Any]
+    model: Mapping[str, Any]
+    files: Mapping[str, FileDigest] = field(default_factory=dict)
+
+
+def now() -> str:
+    """UTC, ISO 8601 to the second. For people; nothing is ordered by it."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+# ── execute ──
+
+
+def execute(project: Project, job: Job, *, cache: Path, raw: Path, warm: str, watch: Watch) -> Execution:
+    """Run the stages up to prediction in a private clone.
+
+    ``cache`` is the DVC cache to use, ``raw`` the folder of raw bytes, ``warm`` the warm process's socket
+    (``""`` to start each stage cold). Side effects: a folder under ``cd4ml/runs`` of the Git directory.
+    """
+    folder = project.private / "runs" / f"{job.asked.components.fingerprint[:12]}-{uuid.uuid4().hex[:8]}"
+    clone = folder / "clone"
+    project.repository.private_clone(job.commit, clone)
+    isolate(clone, cache)
+    write_atomically(clone / PARAMS_FILE, params_text(project, job).encode())
+    write_atomically(clone / PIPELINE_FILE, render_pipeline(job.asked.spec, job.templates).encode())
+    home = folder / "home"
+    (home / "tmp").mkdir(parents=True)
+    extra = {RUN_FOLDER: str(folder), RAW_FOLDER: str(raw), "DVC_SITE_CACHE_DIR": str(folder / "site")}
+    if warm:
+        extra[SOCKET_VARIABLE] = warm
+    started = now()
+    crash_point("execute.started")
+    limit = job.policy.executor.timeout_minutes * 60
+    env = execute_environment(home, job.policy.executor.threads, extra)
+    code = _repro(folder, env, warm, limit, lambda event: watch(_told(job, event)))
+    crash_point("execute.finished")
+    return Execution(folder, _failure(folder, code), _seconds(folder), started, now())
+
+
+def params_text(project: Project, job: Job) -> str:
+    """``params.yaml`` of a job, with the digest of the ``conf/`` that it was rendered from."""
+    return render_params(job.params, conf_digest(project.repository.read_files(job.tree, CONF)))
+
+
+def _told(job: Job, event: Mapping[str, Any]) -> Event:
+    return Event(job.branch, job.side, str(event["stage"]), str(event["event"]), float(event["seconds"]))
+
+
+def _repro(
+    folder: Path, env: Mapping[str, str], warm: str, limit: float, tell: Callable[[Mapping[str, Any]], None]
+) -> int | None:
+    """Exit code of ``dvc repro``, or nothing when the time was up and it was ended."""
+    arguments = ["dvc", "repro", LAST_EXECUTED_STAGE]
+    log = folder / "log.txt"
+    task: WarmTask | ProcessGroup
+    if warm:
+        with log.open("ab") as sink:
+            task = WarmTask(warm, arguments, cwd=folder / "clone", env=env, output=sink.fileno())
+    else:
+        task = ProcessGroup(arguments, cwd=folder / "clone", env=env, log=log)
+    events = _events(folder)
+    deadline = time.monotonic() + limit
+    try:
+        while True:
+            code = task.wait(_POLL_SECONDS)
+            for event in events:
+                if event is None:
+                    break
+                tell(event)
+            if code is not None or time.monotonic() > deadline:
+                return code
+    finally:
+        task.kill()
+
+
+def _events(folder: Path) -> Iterator[Mapping[str, Any] | None]:
+    """The events as they are written; nothing whenever there is no further one yet."""
+    path, position, pending = folder / EVENTS, 0, ""
+    while True:
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as stream:
+                stream.seek(position)
+                pending += stream.read()
+                position = stream.tell()
+        *lines, pending = pending.split("\n")
+        for line in lines:
+            event = _as_event(line)
+            if event is not None:
+                yield event
+        yield None
+
+
+def _as_event(line: str) -> Mapping[str, Any] | None:
+    """An event, or nothing for a line that is not one: code of the experiment can write there too."""
+    try:
+        event = json.loads(line)
+        return {"stage": str(event["stage"])[:40], "event": str(event["event"])[:40], "seconds": float(event["seconds"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for event in _events(folder):
+        if event is None:
+            return found
+        if event["event"] == "finished":
+            found[event["stage"]] = event["seconds"]
+    return found
+
+
+def _failure(folder: Path, code: int | None) -> Failure | None:
+    """Nothing when the exit code is 0; whether there *is* a result is for the judge to see."""
+    if code == 0:
+        return None
+    if code is None:
+        return Failure("execute", "the time limit of executor.timeout_minutes was reached", "transient")
+    try:
+        told = json.loads((folder / FAILURE).read_text("utf-8"))
+        kind: FailureKind = "transient" if told["kind"] == "transient" else "deterministic"
+        return Failure(str(told["stage"])[:40], str(told["message"])[:500], kind)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Failure("execute", f"dvc ended with {code} and no stage said why; see the log", "transient")
+
+
+# ── judge ──
+
+
+def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: str) -> Verdict:
+    """Work out what a finished execution achieved, in a clean folder, from pins and predictions.
+
+    Raises StageFailed when the outputs are missing, malformed or not what the pins give.
+    """
+    folder = execution.folder / "judge"
+    for path, data in project.repository.read_files(job.tree, CONF).items():
+        write_atomically(folder / path, data)
+    for source, pin in job.asked.pins.items():
+        write_atomically(folder / pin_path(source), pin.dump().encode())
+    write_atomically(folder / PARAMS_FILE, params_text(project, job).encode())
+    spec, components = job.asked.spec.resolved, job.asked.components
+    key = digest([spec["data"], spec["split"], components.data, components.pipeline, components.env])
+    request = {"clone": str(execution.clone), "truth": str(project.private / "truth" / key), "raw": str(raw)}
+    write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
+    home = folder / "home"
+    (home / "tmp").mkdir(parents=True)
+    env = execute_environment(home, job.policy.executor.threads, {})
+    code = _judge_task(folder, env, warm)
+    crash_point("judge.finished")
+    return _read_verdict(folder, code)
+
+
+def _judge_task(folder: Path, env: Mapping[str, str], warm: str) -> int | None:
+    log = folder / "log.txt"
+    task: WarmTask | ProcessGroup
+    if warm:
+        with log.open("ab") as sink:
+            task = WarmTask(warm, ["judge"], cwd=folder, env=env, output=sink.fileno())
+    else:
+        import sys
+
+        task = ProcessGroup([sys.executable, "-m", "cd4ml.controller.judge"], cwd=folder, env=env, log=log)
+    try:
+        code = None
+        while code is None:
+            code = task.wait(1.0)
+        return code
+    finally:
+        task.kill()
+
+
+def _read_verdict(folder: Path, code: int | None) -> Verdict:
+    try:
+        told = json.loads((folder / JUDGE_VERDICT).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageFailed("judge", f"ended with {code} and no verdict", "transient") from error
+    if "failure" in told:
+        failure = told["failure"]
+        raise StageFailed(failure["stage"], failure["message"], failure["kind"])
+    files = {path: FileDigest(**value) for path, value in told["files"].items()}
+    return Verdict(folder, told["metrics"], told["table"], told["split"], told["model"], files)
+
+
+def output_path(execution: Execution, verdict: Verdict, path: str) -> Path:
+    """Where an output lies: the judge's own with the judge, the others in the clone.
+
+    Raises IntegrityError for a path that leads elsewhere through a link.
+    """
+    own = verdict.folder / path
+    if path.startswith("artifacts/evaluate/"):
+        return own
+    found = execution.clone / path
+    if Path(os.path.realpath(found)) != Path(os.path.realpath(execution.clone)) / path:
+        raise IntegrityError(f"{path}: is a link")
+    return found
+
+
+def discard(execution: Execution) -> None:
+    """Free the clone and all that it holds; the log and the events stay, for ``cd4ml show --log``."""
+    for name in ("clone", "judge", "home", "site"):
+        remove_tree(execution.folder / name)
+
+
+def forget_folders(project: Project, keep: int) -> None:
+    """Remove all but the newest ``keep`` run folders."""
+    folder = project.private / "runs"
+    if folder.is_dir():
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def log_of(project: Project, fingerprint: str) -> str:
+    """The newest log of a fingerprint that ran on this machine. Raises UsageError when there is none."""
+    folder = project.private / "runs"
+    logs = sorted(folder.glob(f"{fingerprint[:12]}-*/log.txt"), key=lambda path: path.stat().st_mtime) if fingerprint else []
+    if not logs:
+        raise UsageError(f"{fingerprint[:12] or 'this experiment'}: no log here: it ran on another machine, or the log was cleared")
+    return logs[-1].read_text("utf-8", "replace")

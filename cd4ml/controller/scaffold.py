@@ -1,0 +1,36 @@
+"""What the package brings along: templates, and the scaffold of a new project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cd4ml
+from cd4ml.controller.project import TEMPLATES, Project
+
+
+def shipped(folder: str) -> Path:
+    """A folder that ships with the package: inside the wheel, or beside the package in a checkout."""
+    package = Path(cd4ml.__file__).parent
+    inside = package / "_project" / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def load_templates(project: Project, base_commit: str) -> Mapping[str, str]:
+    """Templates by name: the shipped ones, and over them those of the base branch's ``templates/``."""
+    own = project.repository.read_files(base_commit, TEMPLATES)
+    return {**shipped_templates(), **_texts(own)}
+
+
+def shipped_templates() -> dict[str, str]:
+    """The templates that the package brings, by name."""
+    folder = shipped(TEMPLATES)
+    return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.j2"))}
+
+
+def _texts(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {
+        path.removeprefix(f"{TEMPLATES}/"): data.decode("utf-8", "replace")
+        for path, data in files.items()
+        if path.endswith(".j2")
+    }

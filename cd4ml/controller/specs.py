@@ -1,0 +1,153 @@
+"""What a tree asks for: its ``conf/`` composed and checked, its fingerprint components, its problems.
+
+Composition is remembered by the object id of ``conf/``, so that a plan over branches that have not
+changed composes nothing and imports no Hydra.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cd4ml
+from cd4ml.controller.project import CONF, Project
+from cd4ml.errors import ConfigError, Problem, RepositoryError, UsageError
+from cd4ml.gateways.files import write_atomically
+from cd4ml.spec.environment import lock_entries
+from cd4ml.spec.experiment import Spec
+from cd4ml.spec.fingerprint import Components, code_digest, data_digest, env_digest, pipeline_digest, spec_digest
+from cd4ml.spec.parse import parse
+from cd4ml.spec.pin import Pin, parse_pin
+from cd4ml.spec.pipeline import pin_path, stages
+
+_LARGEST_INPUT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a tree asks for, completely: the spec, where each value came from, the pins, the digests."""
+
+    spec: Spec
+    origin: Mapping[str, str]
+    pins: Mapping[str, Pin]
+    lock: tuple[str, ...]
+    components: Components
+
+
+def python_minor() -> str:
+    """``"3.11"``."""
+    return ".".join(platform.python_version_tuple()[:2])
+
+
+def compose_tree(project: Project, tree: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The resolved configuration of a tree and the file of each value. Raises ConfigError."""
+    object_id = project.repository.entry(tree, CONF)
+    if object_id is None:
+        raise ConfigError([Problem(f"{CONF}/", "", "is missing", "make a project with `cd4ml init`")])
+    remembered = project.private / "specs" / f"{object_id}-{cd4ml.__version__}.json"
+    try:
+        known = json.loads(remembered.read_bytes())
+        return known["resolved"], known["origin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not remembered, or damaged: compose again
+    from cd4ml.gateways.hydra import compose
+
+    try:
+        composed = compose(project.repository.read_files(tree, CONF))
+    except RepositoryError as error:
+        raise ConfigError([Problem(f"{CONF}/", "", str(error))]) from error
+    content = {"resolved": composed.resolved, "origin": composed.origin}
+    write_atomically(remembered, json.dumps(content).encode())
+    return composed.resolved, dict(composed.origin)
+
+
+def spec_of(project: Project, tree: str) -> tuple[Spec, dict[str, str]]:
+    """The checked value of a tree's configuration. Raises ConfigError."""
+    resolved, origin = compose_tree(project, tree)
+    return parse(resolved, origin), origin
+
+
+def asked_of(project: Project, tree: str) -> Asked:
+    """Everything that a tree asks for. Raises ConfigError with every problem found."""
+    spec, origin = spec_of(project, tree)
+    problems: list[Problem] = []
+    pins = _pins(project, tree, spec, problems)
+    code = _code(project, tree, spec, problems)
+    lock = _lock(project, tree, spec, problems)
+    if problems:
+        raise ConfigError(problems)
+    components = Components(
+        spec=spec_digest(spec.resolved),
+        code=code_digest(code),
+        data=data_digest({name: pin.digest for name, pin in pins.items()}),
+        pipeline=pipeline_digest(stages(tuple(pins))),
+        env=env_digest(lock, python_minor()),
+    )
+    return Asked(spec, origin, pins, lock, components)
+
+
+def _pins(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> dict[str, Pin]:
+    pins: dict[str, Pin] = {}
+    for source in spec.data.sources:
+        path = pin_path(source.name)
+        data = project.repository.read_blob(tree, path, _LARGEST_INPUT)
+        if data is None:
+            problems.append(Problem(path, "", "no pin", f"pin the data with `cd4ml data update {source.name}`"))
+            continue
+        try:
+            pins[source.name] = parse_pin(data.decode("utf-8", "replace"), path)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return pins
+
+
+def _code(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in spec.code:
+        object_id = project.repository.entry(tree, path)
+        if object_id is None:
+            problems.append(Problem("conf/config.yaml", "code", f"{path} is not in this commit"))
+        else:
+            found[path.rstrip("/")] = object_id
+    return found
+
+
+def _lock(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> tuple[str, ...]:
+    if not spec.lock:
+        return ()
+    data = project.repository.read_blob(tree, spec.lock, _LARGEST_INPUT)
+    if data is None:
+        problems.append(Problem("conf/config.yaml", "environment.lock", f"{spec.lock} is not in this commit"))
+        return ()
+    try:
+        return lock_entries(data.decode("utf-8", "replace"), spec.lock)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return ()
+
+
+
+
+def configuration(project: Project, revision: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The resolved configuration of a revision (of the work tree for ``""``), and the file of each value.
+
+    A branch that only the remote has may be named by its bare name. Raises UsageError for a revision that
+    is not there, ConfigError.
+    """
+    if not revision:
+        from cd4ml.controller.data import read_folder
+        from cd4ml.gateways.hydra import compose
+
+        composed = compose(read_folder(project.work_tree(), CONF))
+        parse(composed.resolved, composed.origin)
+        return composed.resolved, dict(composed.origin)
+    seen = f"refs/cd4ml/remote/heads/{revision}"
+    commit = project.repository.resolve(revision) or project.repository.resolve(seen)
+    if commit is None:
+        raise UsageError(f"{revision}: no such commit or branch here (is it fetched?)")
+    resolved, origin = compose_tree(project, commit)
+    parse(resolved, origin)
+    return resolved, origin

@@ -1,0 +1,186 @@
+"""The one place that starts programs.
+
+Nothing goes through a shell. Environments are built from what is named, never inherited whole, wherever
+code of an experiment may run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cd4ml.errors import ToolError
+
+CRASH_POINTS = (
+    "execute.started",
+    "execute.finished",
+    "judge.finished",
+    "land.outputs-stored",
+    "land.committed",
+    "land.pushed",
+    "fold.committed",
+    "fold.pushed",
+)
+"""Names at which ``CD4ML_CRASH_AT`` can end the process, for tests of what a crash leaves behind."""
+
+_KEPT_GIT_VARIABLES = frozenset(
+    {
+        "GIT_AUTHOR_DATE",
+        "GIT_AUTHOR_EMAIL",
+        "GIT_AUTHOR_NAME",
+        "GIT_COMMITTER_DATE",
+        "GIT_COMMITTER_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_ASKPASS",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+        "GIT_TRACE",
+    }
+)
+_KEPT_IN_EXECUTE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a program that ended with exit code 0 (or one that was allowed) left behind."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode("utf-8", "replace")
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    allowed: tuple[int, ...] = (0,),
+    timeout: float | None = None,
+) -> Completed:
+    """Run a program to its end and give back its output.
+
+    Raises ToolError for an exit code that is not allowed, a program that is not there, or a timeout (seconds).
+    """
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=cwd,
+            env=dict(os.environ) if env is None else dict(env),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(tuple(command), 127, "", f"{error.filename}: not found") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(tuple(command), 124, "", f"no answer within {timeout:g} s") from error
+    completed = Completed(done.returncode, done.stdout, done.stderr)
+    if done.returncode not in allowed:
+        raise ToolError(
+            tuple(command), done.returncode, completed.text, done.stderr.decode("utf-8", "replace").strip()
+        )
+    return completed
+
+
+def scrub_git_variables() -> None:
+    """Drop the ``GIT_*`` variables that point Git at other places than its arguments do.
+
+    Side effect: changes this process's environment. Names, dates, and how to reach a remote are kept.
+    """
+    for name in [name for name in os.environ if name.startswith("GIT_") and name not in _KEPT_GIT_VARIABLES]:
+        del os.environ[name]
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that pin OpenMP and BLAS to ``threads``; they count only before the libraries load.
+
+    Idle OpenMP threads must sleep: spinning ones starve the other runs of the machine.
+    """
+    count = str(threads)
+    return {
+        "OMP_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "passive",
+        "OPENBLAS_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "NUMEXPR_NUM_THREADS": count,
+    }
+
+
+def execute_environment(home: Path, threads: int, extra: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment that code of an experiment sees: no credentials, nothing inherited but locale.
+
+    ``home`` is a private folder; it also takes the temporary files.
+    """
+    kept = {name: os.environ[name] for name in _KEPT_IN_EXECUTE if name in os.environ}
+    return {
+        **kept,
+        **thread_environment(threads),
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "NO_COLOR": "1",
+        **extra,
+    }
+
+
+class ProcessGroup:
+    """A program in a session of its own, so that it and all that it started can be ended together."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        """Start it; output and error output go to ``log`` (appended)."""
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code (negative: the signal) if it ends within ``seconds``, else nothing."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """End the whole group; harmless when it has ended."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def crash_point(name: str) -> None:
+    """End this process with SIGKILL if ``CD4ML_CRASH_AT`` names this point.
+
+    Tests use it to stand at every instant between two writes.
+    """
+    if os.environ.get("CD4ML_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)

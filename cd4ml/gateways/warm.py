@@ -1,0 +1,68 @@
+"""The line to the warm process: ask it to run a task in a fork, and hear how the task ended.
+
+The protocol, over a Unix stream socket whose folder only its owner may enter: the client sends one JSON
+line ``{"task": [...], "cwd": …, "env": {…}}`` together with its three standard descriptors; the server
+answers one JSON line ``{"exit": code}`` when the task has ended. If the client goes away first, the
+server ends the task and all that it started.
+
+This module imports nothing heavy: DVC starts one client for each stage.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+SOCKET_VARIABLE = "CD4ML_WARM"
+"""The environment variable that holds the socket's path where a warm process serves."""
+
+KILLED = 137
+"""Exit code of a task that was ended by a signal, or whose server went away."""
+
+
+class WarmTask:
+    """One task that runs in a fork of the warm process."""
+
+    def __init__(self, address: str, task: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: int) -> None:
+        """Start it; its output and error output go to the descriptor ``output``.
+
+        Raises OSError when no warm process answers.
+        """
+        request = json.dumps({"task": list(task), "cwd": str(cwd), "env": dict(env)}).encode() + b"\n"
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._line.connect(address)
+        with open(os.devnull, "rb") as null:  # noqa: PTH123  # a bare descriptor is what is sent
+            descriptors = array.array("i", [null.fileno(), output, output])
+            sent = self._line.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        self._line.sendall(request[sent:])
+
+    def wait(self, seconds: float | None) -> int | None:
+        """The exit code if the task ends within ``seconds``, else nothing."""
+        self._line.settimeout(seconds)
+        try:
+            answer = self._line.recv(4096)
+        except TimeoutError:
+            return None
+        except OSError:
+            return KILLED
+        return int(json.loads(answer)["exit"]) if answer else KILLED
+
+    def kill(self) -> None:
+        """End the task and all that it started; harmless when it has ended."""
+        self._line.close()
+
+
+def run_stage_warm(name: str) -> int | None:
+    """Run a stage in the warm process that ``CD4ML_WARM`` names; nothing when there is none to ask."""
+    address = os.environ.get(SOCKET_VARIABLE)
+    if not address:
+        return None
+    try:
+        task = WarmTask(address, ["stage", name], cwd=Path.cwd(), env=os.environ, output=1)
+    except OSError:
+        return None
+    return task.wait(None)

@@ -1,0 +1,236 @@
+"""Records from bytes that nobody vouches for.
+
+A landed record is hostile input: whoever may push a ref may have written it. What passes here has the
+shape of the published schema, its own name, and a fingerprint that follows from its components.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from cd4ml.errors import IntegrityError
+from cd4ml.index.instant import parse_instant
+from cd4ml.index.paths import Path, path_text
+from cd4ml.index.record import SCHEMA_VERSION, Record, as_record, record_id
+from cd4ml.index.shape import Fits, compile_shape
+from cd4ml.spec.canonical import canonical_json, digest
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+MAX_BYTES = 1 << 20
+"""A record is at most 1 MiB."""
+
+MAX_DEPTH = 64
+"""Objects and lists inside each other, at most."""
+
+_KINDS = ("run", "experiment")
+_INSTANTS = ("started", "finished", "committed")
+_SHOWN = 160
+
+
+class NewerSchemaError(IntegrityError):
+    """The record is of a schema that this version does not know: leave it where it is, as it is."""
+
+    def __init__(self, what: str, schema: int) -> None:
+        self.schema = schema
+        super().__init__(f"{what}: schema {schema} is newer than {SCHEMA_VERSION}: unknown, left untouched")
+
+
+def validate_record(data: bytes) -> Record:
+    """The record that these bytes hold.
+
+    Raises IntegrityError with one line that names the field, and NewerSchemaError (which is one) for a
+    record that a later version wrote.
+    """
+    return validate_body(parse_object(data, "record"))
+
+
+def validate_body(body: Mapping[str, Any], *, quick: bool = False) -> Record:
+    """The record that a parsed JSON object is; raises as ``validate_record`` does.
+
+    ``quick`` asks the compiled form of the schema first, for records that passed here before they were stored.
+    """
+    schema = body.get("schema")
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA_VERSION:
+        raise NewerSchemaError("record", schema)
+    kind = body.get("kind")
+    if kind not in _KINDS:
+        raise IntegrityError(f"record: kind: {_shown(kind)} is neither 'run' nor 'experiment'")
+    if not (quick and _shape(kind)(body)):
+        _check_schema(kind, body)
+    _check_meaning(body)
+    return as_record(body)
+
+
+def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """A JSON object: UTF-8, no NaN or infinity, no key twice, no NUL, nested at most ``MAX_DEPTH``.
+
+    Raises IntegrityError; ``what`` begins the message.
+    """
+    if len(data) > max_bytes:
+        raise IntegrityError(f"{what}: {len(data)} bytes are more than the {max_bytes} allowed")
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{what}: byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise IntegrityError(f"{what}: nested too deeply") from None
+    except ValueError as error:
+        raise IntegrityError(f"{what}: {_line(str(error))}") from None
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{what}: not a JSON object")
+    _check_plain(value, what)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() is meant for its effect
+        raise ValueError(f"the key {_shown(twice)} is there twice")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_plain(value: Any, what: str) -> None:
+    """No infinity (from ``1e999``), no NUL or lone surrogate, not too deep."""
+    _check_depth(value, what)
+    try:
+        plain = "\\u0000" not in canonical_json(value).decode()
+    except ValueError:
+        plain = False
+    if plain:
+        return
+    for path, inner in _walk(value):
+        for text in (inner, path[-1] if path else ""):
+            if isinstance(text, str) and ("\0" in text or not _encodes(text)):
+                raise IntegrityError(f"{what}: {_place(path)}: text that cannot be stored")
+        if isinstance(inner, float) and inner in (float("inf"), float("-inf")):
+            raise IntegrityError(f"{what}: {_place(path)}: a number too large")
+
+
+def _check_depth(value: Any, what: str) -> None:
+    # Level by level: what is checked here may be nested deeper than Python recurses.
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for container in level
+            for inner in (container.values() if isinstance(container, dict) else container)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise IntegrityError(f"{what}: nested more than {MAX_DEPTH} deep")
+
+
+def _walk(value: Any) -> Iterator[tuple[Path, Any]]:
+    stack: list[tuple[Path, Any]] = [((), value)]
+    while stack:
+        path, inner = stack.pop()
+        yield path, inner
+        if isinstance(inner, dict):
+            stack.extend(((*path, key), child) for key, child in inner.items())
+        elif isinstance(inner, list):
+            stack.extend(((*path, str(position)), child) for position, child in enumerate(inner))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@cache
+def _validator(kind: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(schema_of(kind))
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """The published JSON Schema of ``run`` or ``experiment`` records."""
+    text = resources.files("cd4ml.index").joinpath("schemas", f"{kind}.schema.json").read_text(encoding="utf-8")
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+@cache
+def _shape(kind: str) -> Fits:
+    return compile_shape(schema_of(kind))
+
+
+def _check_schema(kind: str, body: Mapping[str, Any]) -> None:
+    errors = list(_validator(kind).iter_errors(body))
+    if errors:
+        # The shallowest place, then the first in reading order: the same words on every machine.
+        error = min(errors, key=lambda found: (len(found.absolute_path), str(list(found.absolute_path)), found.message))
+        raise IntegrityError(f"record: {_schema_message(error)}")
+
+
+def _schema_message(error: ValidationError) -> str:
+    place = _place(tuple(str(key) for key in error.absolute_path))
+    if error.validator == "required":
+        missing = error.message.split("'")[1]
+        return f"{place}: the field '{missing}' is missing" if error.absolute_path else f"{missing}: is missing"
+    if error.validator in ("pattern", "not"):
+        return f"{place}: {_shown(error.instance)} is not {_expected(error)}"
+    return f"{place}: {_line(error.message)}"
+
+
+def _expected(error: ValidationError) -> str:
+    described = error.schema.get("$comment") if isinstance(error.schema, dict) else None
+    return str(described or "of the right form")
+
+
+def _check_meaning(body: Mapping[str, Any]) -> None:
+    for field, check in (*((name, _is_instant) for name in _INSTANTS), ("fingerprint", _fingerprint_follows)):
+        problem = check(body, field)
+        if problem:
+            raise IntegrityError(f"record: {field}: {problem}")
+    if body["id"] != record_id(body):
+        raise IntegrityError(f"record: id: {body['id']} is not the name of this content, which is {record_id(body)}")
+
+
+def _is_instant(body: Mapping[str, Any], field: str) -> str:
+    if field not in body:
+        return ""
+    try:
+        parse_instant(body[field])
+    except ValueError as error:
+        return _line(str(error))
+    return ""
+
+
+def _fingerprint_follows(body: Mapping[str, Any], field: str) -> str:
+    if body["kind"] != "run":
+        return ""
+    names = ("spec", "code", "data", "pipeline", "env")
+    follows = digest({name: body["components"][name] for name in names})
+    return "" if body[field] == follows else f"does not follow from the components, which give {follows}"
+
+
+def _place(path: Path) -> str:
+    return _line(path_text(path)) if path else "the record"
+
+
+def _shown(value: Any) -> str:
+    return _line(repr(value))
+
+
+def _line(text: str) -> str:
+    """One line that a terminal takes as text: no control or direction characters, cut to size."""
+    printable = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return printable if len(printable) <= _SHOWN else printable[: _SHOWN - 1] + "…"

@@ -1,0 +1,308 @@
+"""Desired against observed state, as a plan.
+
+``diff`` is a pure function of what the heads ask for, what the index holds, and the policy. It looks at
+levels, never at events: whatever was missed, repeated or cut off, the next plan is the same. Applying a
+plan is at most two further plans away from an empty one: runs first, the records that they answer after.
+
+Every experiment is judged by itself, so none can keep another from its action. Two that ask for the same
+fingerprint share one run; the base branch, then the first by name, gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from cd4ml.index.history import ExperimentEntry, History
+from cd4ml.index.record import RunRecord
+from cd4ml.plan import reason
+from cd4ml.plan.action import (
+    Action,
+    Answer,
+    Plan,
+    PlanItem,
+    RecordExperiment,
+    Run,
+    claim,
+    is_recordable,
+    merge_fingerprint_of,
+)
+from cd4ml.plan.lifecycle import BaseRecord, is_merged, last_record_if_merged
+from cd4ml.plan.standing import WANTS_RUN, Evidence, Kind, PlanPolicy, Standing, stand
+from cd4ml.plan.state import DesiredState, Experiment, Health, Lifecycle, SyncStatus
+from cd4ml.spec.canonical import canonical_json
+
+__all__ = ["PlanPolicy", "diff"]
+
+
+def diff(desired: DesiredState, history: History, policy: PlanPolicy) -> Plan:
+    """What is to be done so that the index holds what every head asks for.
+
+    The base branch comes first, then all branches by name, deleted ones that were recorded included; of
+    one branch, the head is run before its merge result. The order of ``desired.experiments`` is ignored.
+    """
+    evidence = Evidence.of(history, policy)
+    base = BaseRecord.of(history, desired.base)
+    claimed: dict[str, str] = {}
+    items = [
+        _planned(asked, desired, evidence, base, policy, claimed)
+        for asked in sorted(desired.experiments, key=lambda asked: (not asked.is_base, asked.branch, asked.commit))
+    ]
+    present = {asked.branch for asked in desired.experiments} | {desired.base}
+    items += [_gone(branch, desired, evidence, base) for branch in history.branches if branch not in present]
+    return Plan(tuple(sorted(items, key=lambda item: (not item.is_base, item.branch))))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """How both targets of an experiment stand; ``merge`` is missing where it has no run of its own."""
+
+    asked: Experiment
+    head: Standing
+    merge: Standing | None
+
+    @property
+    def all(self) -> tuple[Standing, ...]:
+        return (self.head, self.merge) if self.merge else (self.head,)
+
+    @property
+    def is_final(self) -> bool:
+        return all(side.is_final for side in self.all)
+
+    @property
+    def answer(self) -> Answer:
+        """Of equal fingerprints, one run answers both sides."""
+        merge = self.merge or (self.head if self.asked.merge else None)
+        return {"head": self.head.answer, "merge": merge.answer if merge else None}
+
+
+def _planned(
+    asked: Experiment,
+    desired: DesiredState,
+    evidence: Evidence,
+    base: BaseRecord,
+    policy: PlanPolicy,
+    claimed: dict[str, str],
+) -> PlanItem:
+    """The item of an existing branch; runs that it asks for are added to ``claimed`` (fingerprint → branch)."""
+    merged = last_record_if_merged(asked, evidence.history, desired, base)
+    if merged is not None:
+        return _closed(merged, Lifecycle.MERGED, reason.merged(desired.base), evidence)
+    if not is_recordable(asked.branch):
+        return _unrecordable(asked)
+    sides = _sides(asked, evidence, policy)
+    acts = _may_act(asked, policy)
+    runs, waits = _runs(sides, policy, claimed) if acts else ((), ())
+    record = _record(sides, evidence.history) if acts and _may_land(asked, policy) else None
+    item = PlanItem(
+        branch=asked.branch,
+        commit=asked.commit,
+        sync=_sync(sides, record),
+        health=_health(sides),
+        lifecycle=Lifecycle.OPEN,
+        fingerprint=asked.head.fingerprint,
+        merge_fingerprint=merge_fingerprint_of(asked),
+        reason=reason.joined([*_reasons(sides, desired.base), *waits]),
+        author=asked.author,
+        name=asked.name,
+        hypothesis=asked.hypothesis,
+        actions=(*runs, record) if record else runs,
+        answer=sides.answer,
+        metrics=sides.head.run.metrics if sides.head.run and sides.head.is_final else {},
+        is_base=asked.is_base,
+        published=asked.published,
+    )
+    return item if asked.published else _unpublished(item, acts)
+
+
+def _sides(asked: Experiment, evidence: Evidence, policy: PlanPolicy) -> _Sides:
+    head = stand(asked, asked.head, evidence, policy)
+    merge = asked.merge
+    if merge is None or head.kind is Kind.REFUSED or merge.fingerprint == asked.head.fingerprint:
+        return _Sides(asked, head, None)
+    return _Sides(asked, head, stand(asked, merge, evidence, policy))
+
+
+def _may_act(asked: Experiment, policy: PlanPolicy) -> bool:
+    if policy.named is None:
+        return asked.published
+    return asked.branch in policy.named
+
+
+def _may_land(asked: Experiment, policy: PlanPolicy) -> bool:
+    return asked.published or policy.publish
+
+
+def _runs(sides: _Sides, policy: PlanPolicy, claimed: dict[str, str]) -> tuple[tuple[Action, ...], tuple[str, ...]]:
+    """The runs to do, and a reason for each side that another branch's run will answer."""
+    actions: list[Action] = []
+    waits: list[str] = []
+    for side in _to_run(sides, policy):
+        fingerprint = side.target.fingerprint or ""
+        owner = claimed.setdefault(fingerprint, sides.asked.branch)
+        if owner == sides.asked.branch:
+            actions.append(Run(sides.asked.branch, side.target, _why(sides, side)))
+        else:
+            waits.append(_of_side(side, reason.same_as(owner)))
+    return tuple(actions), tuple(waits)
+
+
+def _to_run(sides: _Sides, policy: PlanPolicy) -> list[Standing]:
+    wanted = [side for side in sides.all if side.kind in WANTS_RUN]
+    if len(sides.all) == 2 and not sides.head.is_final and _same_key(sides, policy):
+        # The head's run will answer the merge result too, unless it fails: then the next plan says so.
+        return [side for side in wanted if side is sides.head]
+    return wanted
+
+
+def _same_key(sides: _Sides, policy: PlanPolicy) -> bool:
+    keys = {policy.key(side.target.components) for side in sides.all if side.target.components}
+    return len(keys) == 1
+
+
+def _why(sides: _Sides, side: Standing) -> str:
+    head, own = sides.head.target.components, side.target.components
+    if side.target.side == "merge" and side.kind is Kind.MISSING and head and own:
+        return reason.merge_differs(own.moved_from(head.as_mapping()))
+    return side.reason
+
+
+def _record(sides: _Sides, history: History) -> RecordExperiment | None:
+    """The experiment record to write, unless the answer is not final or already written down."""
+    if not sides.is_final:
+        return None
+    asked = sides.asked
+    earlier = history.of_branch(asked.branch)
+    current = canonical_json(claim(asked, sides.answer))
+    if any(entry.experiment.commit == asked.commit and _claim_of(entry) == current for entry in earlier):
+        return None
+    note = _note(asked, earlier)
+    return RecordExperiment(
+        branch=asked.branch,
+        experiment=asked,
+        answer=sides.answer,
+        why=reason.answered(sorted({run_id for run_id in sides.answer.values() if run_id})),
+        conclusion=str(note.get("conclusion") or ""),
+        noted_by=str(note.get("noted_by") or ""),
+    )
+
+
+def _claim_of(entry: ExperimentEntry) -> bytes:
+    body = entry.experiment.body
+    keys = ("fingerprint", "merge_fingerprint", "conflicts", "problems", "answer")
+    return canonical_json({key: body.get(key) for key in keys})
+
+
+def _note(asked: Experiment, earlier: Iterable[ExperimentEntry]) -> Mapping[str, object]:
+    """The newest record of the same commit or fingerprint; a conclusion about other work is not carried over."""
+    fingerprint = asked.head.fingerprint
+    same = [
+        entry.experiment
+        for entry in earlier
+        if entry.experiment.commit == asked.commit
+        or (fingerprint is not None and entry.experiment.fingerprint == fingerprint)
+    ]
+    return same[-1].body if same else {}
+
+
+def _sync(sides: _Sides, record: RecordExperiment | None) -> SyncStatus:
+    if sides.head.kind is Kind.REFUSED:
+        return SyncStatus.OUT_OF_SYNC if record else SyncStatus.SYNCED
+    return SyncStatus.SYNCED if sides.is_final else SyncStatus.OUT_OF_SYNC
+
+
+_WORST_FIRST = (Health.DEGRADED, Health.PROGRESSING, Health.MISSING, Health.HEALTHY)
+
+
+def _health(sides: _Sides) -> Health:
+    return min((side.health for side in sides.all), key=_WORST_FIRST.index)
+
+
+def _reasons(sides: _Sides, base: str) -> list[str]:
+    """The head's reason, unless it is good and the merge result or a conflict has something to say."""
+    more = _merge_reasons(sides, base)
+    settled = sides.head.kind in (Kind.RESULT, Kind.OLDER)
+    return more if settled and more else [sides.head.reason, *more]
+
+
+def _merge_reasons(sides: _Sides, base: str) -> list[str]:
+    if sides.asked.conflicts:
+        return [reason.conflicts(base, sorted(sides.asked.conflicts))]
+    merge = sides.merge
+    if merge is None or merge.kind in (Kind.RESULT, Kind.OLDER):
+        return []
+    return [_why(sides, merge) if merge.kind is Kind.MISSING else reason.of_merge_result(merge.reason)]
+
+
+def _of_side(side: Standing, text: str) -> str:
+    return text if side.target.side == "head" else reason.of_merge_result(text)
+
+
+def _unpublished(item: PlanItem, acts: bool) -> PlanItem:
+    """A local head: its sync is unknown to everybody else, and is looked at only when named."""
+    if not acts:
+        return replace(item, sync=SyncStatus.UNKNOWN, reason=reason.NOT_PUSHED)
+    return replace(item, reason=reason.joined([reason.NOT_PUSHED, item.reason]))
+
+
+def _unrecordable(asked: Experiment) -> PlanItem:
+    """A head whose records no fold would accept: to run it would be to run it for ever."""
+    return PlanItem(
+        branch=asked.branch,
+        commit=asked.commit,
+        sync=SyncStatus.UNKNOWN,
+        health=Health.DEGRADED,
+        lifecycle=Lifecycle.OPEN,
+        fingerprint=asked.head.fingerprint,
+        merge_fingerprint=merge_fingerprint_of(asked),
+        reason=reason.UNRECORDABLE,
+        author=asked.author,
+        name=asked.name,
+        hypothesis=asked.hypothesis,
+        is_base=asked.is_base,
+        published=asked.published,
+    )
+
+
+def _gone(branch: str, desired: DesiredState, evidence: Evidence, base: BaseRecord) -> PlanItem:
+    """A branch that was recorded and exists no more; its last record stands for it."""
+    entries = evidence.history.of_branch(branch)
+    last = entries[-1]
+    commit = last.experiment.commit
+    records = [entry for entry in entries if entry.experiment.commit == commit]
+    if is_merged(records, commit in desired.base_commits, desired, base):
+        return _closed(last, Lifecycle.MERGED, reason.gone_merged(desired.base), evidence)
+    return _closed(last, Lifecycle.DISCARDED, reason.GONE_DISCARDED, evidence)
+
+
+def _closed(entry: ExperimentEntry, lifecycle: Lifecycle, why: str, evidence: Evidence) -> PlanItem:
+    """The item of a merged or discarded branch: what its last record says, and nothing to do.
+
+    A merged branch that still exists is not compared with later moves of the base branch.
+    """
+    record = entry.experiment
+    body = record.body
+    runs = [evidence.run(run_id) for run_id in record.answer.values() if run_id]
+    head = evidence.run(record.answer.get("head"))
+    settled = bool(runs) or bool(body.get("problems"))
+    return PlanItem(
+        branch=record.branch,
+        commit=record.commit,
+        sync=SyncStatus.SYNCED if settled else SyncStatus.UNKNOWN,
+        health=_closed_health(runs, bool(body.get("problems"))),
+        lifecycle=lifecycle,
+        fingerprint=record.fingerprint,
+        merge_fingerprint=record.merge_fingerprint,
+        reason=why,
+        author=str(body.get("author", "")),
+        name=str(body.get("name", "")),
+        hypothesis=str(body.get("hypothesis", "")),
+        answer={"head": record.answer.get("head"), "merge": record.answer.get("merge")},
+        metrics=head.metrics if head else {},
+    )
+
+
+def _closed_health(runs: list[RunRecord | None], refused: bool) -> Health:
+    if refused or any(run is not None and not run.succeeded for run in runs):
+        return Health.DEGRADED
+    return Health.HEALTHY if runs and None not in runs else Health.UNKNOWN

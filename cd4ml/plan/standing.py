@@ -1,0 +1,206 @@
+"""How one target stands: which run answers it, or why none does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+from cd4ml.index.history import History
+from cd4ml.index.record import RunRecord
+from cd4ml.plan import reason
+from cd4ml.plan.state import Experiment, Health, Target
+from cd4ml.spec.fingerprint import Components
+
+_COMPONENTS = tuple(component.name for component in fields(Components))
+
+
+@dataclass(frozen=True)
+class PlanPolicy:
+    """What a plan is made under; all of it from the base branch and the request, never from an experiment.
+
+    ``rerun_on`` names the components whose move makes an experiment run again. ``retries`` counts the
+    further tries after a transient failure. ``refresh_env`` runs again what an older environment answers.
+    ``retry`` names branches whose failures are tried once more: a request of one plan, to be left out of
+    the next. With ``named``, only those branches get actions, and local heads that are not pushed are run
+    only when named. ``publish`` lets the record of such a head be written. ``in_progress`` are
+    fingerprints that somebody is running now.
+    """
+
+    rerun_on: tuple[str, ...] = ("spec", "code", "data", "pipeline")
+    retries: int = 2
+    refresh_env: bool = False
+    retry: frozenset[str] = frozenset()
+    named: frozenset[str] | None = None
+    publish: bool = False
+    in_progress: frozenset[str] = frozenset()
+
+    def key(self, components: Components | Mapping[str, str]) -> tuple[str | None, ...]:
+        """Targets with equal keys are answered by one run."""
+        values = components.as_mapping() if isinstance(components, Components) else components
+        names = _COMPONENTS if self.exact else self.rerun_on
+        return tuple(values.get(name) for name in names)
+
+    @property
+    def exact(self) -> bool:
+        """Only a run of the very fingerprint answers."""
+        return self.refresh_env or not self.rerun_on
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The history, prepared once a plan for the two questions that each target asks."""
+
+    history: History
+    _by_id: Mapping[str, RunRecord]
+    _by_key: Mapping[tuple[str | None, ...], RunRecord]
+
+    @classmethod
+    def of(cls, history: History, policy: PlanPolicy) -> Evidence:
+        by_id: dict[str, RunRecord] = {}
+        by_key: dict[tuple[str | None, ...], RunRecord] = {}
+        for entry in history.runs:
+            by_id[entry.run.id] = entry.run
+            if entry.run.succeeded:
+                by_key.setdefault(policy.key(entry.run.components), entry.run)
+        return cls(history, by_id, by_key)
+
+    def run(self, run_id: str | None) -> RunRecord | None:
+        """The run of that id, when the index holds it."""
+        return self._by_id.get(run_id) if run_id else None
+
+    def equivalent(self, components: Components, policy: PlanPolicy) -> RunRecord | None:
+        """The first success that ``policy.rerun_on`` cannot tell from these components."""
+        return None if policy.exact else self._by_key.get(policy.key(components))
+
+
+class Kind(StrEnum):
+    """The closed set of ways in which a target stands."""
+
+    RESULT = "result"  # a run of the very fingerprint succeeded
+    OLDER = "older"  # a run succeeded that differs only in what rerun_on leaves out
+    FAILED = "failed"  # failed for good, or as often as is allowed
+    RETRY = "retry"  # failed, and is to be tried again
+    RUNNING = "running"  # somebody is at it
+    MISSING = "missing"  # nothing answers
+    REFUSED = "refused"  # the configuration cannot be run
+
+
+ANSWERED = frozenset({Kind.RESULT, Kind.OLDER, Kind.FAILED, Kind.REFUSED})
+"""Ways that stay as they are until somebody moves something."""
+
+WANTS_RUN = frozenset({Kind.MISSING, Kind.RETRY})
+
+_HEALTH = {
+    Kind.RESULT: Health.HEALTHY,
+    Kind.OLDER: Health.HEALTHY,
+    Kind.FAILED: Health.DEGRADED,
+    Kind.RETRY: Health.PROGRESSING,
+    Kind.RUNNING: Health.PROGRESSING,
+    Kind.MISSING: Health.MISSING,
+    Kind.REFUSED: Health.DEGRADED,
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """``run`` is the run that answers or, for a retry, the last attempt; ``reason`` speaks of this target."""
+
+    target: Target
+    kind: Kind
+    reason: str
+    run: RunRecord | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.kind in ANSWERED
+
+    @property
+    def health(self) -> Health:
+        return _HEALTH[self.kind]
+
+    @property
+    def answer(self) -> str | None:
+        """The id of the run that answers."""
+        return self.run.id if self.run and self.is_final else None
+
+
+def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPolicy) -> Standing:
+    """How ``target`` of ``asked`` stands.
+
+    A failure counts for its very fingerprint only, an environment included, since another environment may
+    heal it; so a failure for good outranks the success of an older environment, and a transient one does not.
+    """
+    components = target.components
+    if components is None:
+        return Standing(target, Kind.REFUSED, reason.refused(target.problems))
+    fingerprint = components.fingerprint
+    result = evidence.history.result(fingerprint)
+    if result is not None:
+        return Standing(target, Kind.RESULT, _result_reason(asked, target, result.run), result.run)
+    if fingerprint in policy.in_progress:
+        return Standing(target, Kind.RUNNING, reason.RUNNING)
+    failures = [entry.run for entry in evidence.history.attempts(fingerprint)]
+    lasting = [run for run in failures if not _is_transient(run)]
+    if lasting:
+        return _failed(asked, target, lasting[-1], policy)
+    older = evidence.equivalent(components, policy)
+    if older is not None:
+        return Standing(target, Kind.OLDER, _older_reason(components, older), older)
+    if failures:
+        return _interrupted(asked, target, failures, policy)
+    return Standing(target, Kind.MISSING, _missing_reason(asked, components, evidence, policy))
+
+
+def _result_reason(asked: Experiment, target: Target, run: RunRecord) -> str:
+    if run.branch != asked.branch:
+        return reason.already_run(run.id, run.branch)
+    # The merge commit changes with every move of the base branch; that an equal merge was run says nothing new.
+    if target.side == "head" and run.commit != target.commit:
+        return reason.already_run_at(run.id, run.commit)
+    return reason.up_to_date(run.id)
+
+
+def _older_reason(components: Components, run: RunRecord) -> str:
+    differing = components.moved_from(run.components)
+    return reason.environment_older(run.id) if differing == ("env",) else reason.tolerated(differing, run.id)
+
+
+def _failed(asked: Experiment, target: Target, run: RunRecord, policy: PlanPolicy) -> Standing:
+    stage, message = _failure(run)
+    if asked.branch in policy.retry:
+        return Standing(target, Kind.RETRY, reason.retry_asked(stage, message), run)
+    return Standing(target, Kind.FAILED, reason.failed(stage, message), run)
+
+
+def _interrupted(asked: Experiment, target: Target, runs: list[RunRecord], policy: PlanPolicy) -> Standing:
+    stage, message = _failure(runs[-1])
+    allowed = policy.retries + 1
+    if len(runs) < allowed:
+        why = reason.failed_attempt(stage, message, len(runs), allowed)
+        return Standing(target, Kind.RETRY, why, runs[-1])
+    if asked.branch in policy.retry:
+        return Standing(target, Kind.RETRY, reason.retry_asked(stage, message), runs[-1])
+    why = reason.failed_attempt(stage, message, len(runs), max(allowed, len(runs)))
+    return Standing(target, Kind.FAILED, why, runs[-1])
+
+
+def _missing_reason(asked: Experiment, components: Components, evidence: Evidence, policy: PlanPolicy) -> str:
+    """What moved since the branch was last answered; failing that, that it was never run."""
+    for entry in reversed(evidence.history.of_branch(asked.branch)):
+        last = evidence.run(entry.experiment.answer.get("head"))
+        if last is not None:
+            differing = components.moved_from(last.components)
+            # A component that cannot cause a run is named only when nothing else explains it.
+            causes = tuple(name for name in differing if policy.exact or name in policy.rerun_on)
+            return reason.moved(causes or differing) if differing else reason.NEVER_RUN
+    return reason.NEVER_RUN
+
+
+def _is_transient(run: RunRecord) -> bool:
+    return (run.reason or {}).get("kind") == "transient"
+
+
+def _failure(run: RunRecord) -> tuple[str, str]:
+    why = run.reason or {}
+    return str(why.get("stage", "an unnamed stage")), str(why.get("message", "no message"))

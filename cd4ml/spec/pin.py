@@ -1,0 +1,189 @@
+"""A pin: the committed digest of one data source, as a value and as the text of its file.
+
+``digest`` is the canonical digest of the table's content and is what fingerprints speak of; ``raw`` names
+the bytes that were archived, so that the table can be had again after its source has moved on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cd4ml.errors import ConfigError, Problem
+
+PIN_SCHEMA = 1
+COLUMN_TYPES = ("int64", "float64", "string", "bool", "timestamp")
+FORMATS = ("csv", "parquet")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One source as it was fetched.
+
+    ``digest`` is SHA-256 (64 hex digits) of the table's canonical form, ``rows`` its number of rows, ``columns`` its
+    (name, type) pairs in order. ``raw_*`` describe the archived bytes: SHA-256 and MD5 in hex (the latter is the
+    name that DVC's remote gives them), their number, and the file name that decides their compression.
+    ``location`` is where they came from and ``fetched`` when, in ISO 8601.
+    """
+
+    source: str
+    digest: str
+    rows: int
+    columns: tuple[tuple[str, str], ...]
+    raw_sha256: str
+    raw_md5: str
+    raw_bytes: int
+    raw_name: str
+    format: str
+    location: str
+    fetched: str
+
+    def dump(self) -> str:
+        """The text of the pin's file: the same value gives the same text, with a final newline."""
+        content = {
+            "schema": PIN_SCHEMA,
+            "source": self.source,
+            "digest": self.digest,
+            "rows": self.rows,
+            "columns": [{"name": name, "type": kind} for name, kind in self.columns],
+            "raw": {
+                "sha256": self.raw_sha256,
+                "md5": self.raw_md5,
+                "bytes": self.raw_bytes,
+                "name": self.raw_name,
+                "format": self.format,
+            },
+            "location": self.location,
+            "fetched": self.fetched,
+        }
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def parse_pin(text: str, file: str) -> Pin:
+    """The pin that ``text`` holds; ``file`` is its path, for messages.
+
+    Raises ConfigError with every problem found: wrong JSON, missing, unknown or ill-typed fields.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([Problem(file, "", f"is not valid JSON: {error}", "run `cd4ml data update`")]) from error
+    if not isinstance(content, dict):
+        raise ConfigError([Problem(file, "", "must hold a JSON object", "run `cd4ml data update`")])
+    if content.get("schema") != PIN_SCHEMA or isinstance(content["schema"], bool):
+        raise ConfigError(
+            [Problem(file, "schema", f"must be {PIN_SCHEMA}", "a newer cd4ml wrote it, or `cd4ml data update` must")]
+        )
+    problems = [*_problems(content, _TOP, file, ""), *_column_problems(content.get("columns"), file)]
+    raw = content.get("raw")
+    if isinstance(raw, dict):
+        problems += _problems(raw, _RAW, file, "raw.")
+    if problems:
+        raise ConfigError(problems)
+    return Pin(
+        source=content["source"],
+        digest=content["digest"],
+        rows=content["rows"],
+        columns=tuple((column["name"], column["type"]) for column in content["columns"]),
+        raw_sha256=content["raw"]["sha256"],
+        raw_md5=content["raw"]["md5"],
+        raw_bytes=content["raw"]["bytes"],
+        raw_name=content["raw"]["name"],
+        format=content["raw"]["format"],
+        location=content["location"],
+        fetched=content["fetched"],
+    )
+
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _hex(digits: int) -> Check:
+    pattern = re.compile(rf"[0-9a-f]{{{digits}}}")
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None, f"{digits} hex digits"
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _file_name(value: Any) -> bool:
+    """A plain name: the stages look only at its endings, and it must never become a path."""
+    return _text(value) and not set(value) & {"/", "\\"} and value not in {".", ".."}
+
+
+def _time(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_TOP: Mapping[str, Check] = {
+    "schema": (lambda value: value == PIN_SCHEMA, str(PIN_SCHEMA)),
+    "source": (_text, "a name"),
+    "digest": _hex(64),
+    "rows": (_count, "a whole number above 0"),
+    "columns": (lambda value: isinstance(value, list) and bool(value), "a list of columns"),
+    "raw": (lambda value: isinstance(value, dict), "an object"),
+    "location": (_text, "a text"),
+    "fetched": (_time, "an ISO 8601 time with its zone"),
+}
+_RAW: Mapping[str, Check] = {
+    "sha256": _hex(64),
+    "md5": _hex(32),
+    "bytes": (_count, "a whole number above 0"),
+    "name": (_file_name, "a file name"),
+    "format": (lambda value: value in FORMATS, f"one of {', '.join(FORMATS)}"),
+}
+_COLUMN: Mapping[str, Check] = {
+    "name": (lambda value: isinstance(value, str) and bool(value), "a text"),
+    "type": (lambda value: value in COLUMN_TYPES, f"one of {', '.join(COLUMN_TYPES)}"),
+}
+
+
+def _problems(content: Mapping[str, Any], checks: Mapping[str, Check], file: str, prefix: str) -> list[Problem]:
+    """What is missing, unknown or wrong among the fields of one object."""
+    found = [Problem(file, f"{prefix}{key}", "is not known") for key in content if key not in checks]
+    for key, (holds, wanted) in checks.items():
+        if key not in content:
+            found.append(Problem(file, f"{prefix}{key}", "is missing", "run `cd4ml data update`"))
+        elif not holds(content[key]):
+            found.append(Problem(file, f"{prefix}{key}", f"must be {wanted}"))
+    return found
+
+
+def _column_problems(columns: Any, file: str) -> list[Problem]:
+    if not isinstance(columns, list):
+        return []
+    found: list[Problem] = []
+    seen: set[str] = set()
+    for index, column in enumerate(columns):
+        place = f"columns[{index}]"
+        if not isinstance(column, dict):
+            found.append(Problem(file, place, "must be an object"))
+            continue
+        found += _problems(column, _COLUMN, file, f"{place}.")
+        name = column.get("name")
+        if isinstance(name, str) and name in seen:
+            found.append(Problem(file, f"{place}.name", f"{name!r} is there twice"))
+        elif isinstance(name, str):
+            seen.add(name)
+    return found
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key is there twice")
+    return content

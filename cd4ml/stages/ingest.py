@@ -1,0 +1,199 @@
+"""Stage ``ingest``: the pinned sources, verified and joined, as one canonical table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cd4ml.errors import IntegrityError, StageFailed
+from cd4ml.spec.experiment import DataSpec, JoinSpec
+from cd4ml.spec.pin import Pin
+from cd4ml.spec.pipeline import PROVENANCE, TABLE
+from cd4ml.stages.job import Job, put, put_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGE = "ingest"
+
+
+def run(job: Job) -> None:
+    """Read ``raw_dir``; write ``TABLE`` and ``PROVENANCE``."""
+    from cd4ml.stages.table import write_parquet
+
+    pins = {source.name: job.pins[source.name] for source in job.spec.data.sources}
+    frames = {name: pinned_table(job.raw_dir, pin) for name, pin in pins.items()}
+    table, provenance = ingest_table(job.spec.data, frames)
+    put(job.root, TABLE, lambda path: write_parquet(table, path))
+    put_json(job.root, PROVENANCE, {**provenance, "sources": {name: _origin(pin) for name, pin in pins.items()}})
+
+
+def pinned_table(raw_dir: Path, pin: Pin) -> pd.DataFrame:
+    """The table that a pin promises, from ``raw_dir/<sha256 of the raw file>``.
+
+    Raises IntegrityError naming the source when the raw bytes, the table's digest or its number of rows
+    are not the pin's, or the file is not there. Reads one file.
+    """
+    from cd4ml.stages.table import read_table, table_digest
+
+    path = raw_dir / pin.raw_sha256
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"source {pin.source}: its raw file {pin.raw_sha256[:12]} is not there") from error
+    if len(raw) != pin.raw_bytes or hashlib.sha256(raw).hexdigest() != pin.raw_sha256:
+        raise IntegrityError(f"source {pin.source}: the raw file's bytes are not those that were pinned")
+    del raw
+    frame = read_table(path, pin.format, pin.raw_name)
+    if len(frame) != pin.rows or table_digest(frame) != pin.digest:
+        raise IntegrityError(f"source {pin.source}: the raw file holds another table than was pinned")
+    return frame
+
+
+def _origin(pin: Pin) -> dict[str, Any]:
+    return {
+        "digest": pin.digest,
+        "rows": pin.rows,
+        "raw_sha256": pin.raw_sha256,
+        "location": pin.location,
+        "fetched": pin.fetched,
+    }
+
+
+def ingest_table(data: DataSpec, frames: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Join the sources' canonical frames as ``data`` says, and tell what was done.
+
+    Rows keep the order of the main source. Returns the table (at least one row) and
+    ``{rows_in, rows_out, dropped_missing_target, joins: [{source, matched, unmatched}],
+    table: {digest, rows, columns: [{name, type}]}}``. Raises StageFailed when a column is missing or
+    collides, a time cannot be read, a join's key is not unique, or no row with a target is left.
+    """
+    from cd4ml.stages.table import column_types, table_digest
+
+    main = data.sources[0].name
+    frame = _with_times(frames[main], data.time_columns, main)
+    rows_in = len(frame)
+    joins = []
+    for join in data.joins:
+        frame, matched = _joined(frame, _with_times(frames[join.source], data.time_columns, join.source), join)
+        joins.append({"source": join.source, "matched": matched, "unmatched": rows_in - matched})
+    frame = _with_times(frame, data.time_columns, "the joined table")
+    absent = [column for column in (data.target, *data.time_columns) if column not in frame.columns]
+    if absent:
+        raise StageFailed(STAGE, f"the joined table has no column {', '.join(map(repr, absent))}")
+    frame, dropped = _with_target(frame, data)
+    provenance = {
+        "rows_in": rows_in,
+        "rows_out": len(frame),
+        "dropped_missing_target": dropped,
+        "joins": joins,
+        "table": {
+            "digest": table_digest(frame),
+            "rows": len(frame),
+            "columns": [{"name": name, "type": kind} for name, kind in column_types(frame)],
+        },
+    }
+    return frame, provenance
+
+
+def _with_times(frame: pd.DataFrame, time_columns: tuple[str, ...], where: str) -> pd.DataFrame:
+    """The frame with those time columns that it has, and that are text, as UTC timestamps."""
+    import pandas as pd
+
+    from cd4ml.stages.table import kind_of
+
+    parsed = {}
+    for column in time_columns:
+        if column not in frame.columns or kind_of(frame[column]) == "timestamp":
+            continue
+        kind = kind_of(frame[column])
+        if kind != "string":
+            raise StageFailed(STAGE, f"{where}: time column {column!r} holds {kind}, not ISO 8601 text")
+        times = pd.to_datetime(frame[column], format="ISO8601", utc=True, errors="coerce")
+        bad = times.isna() & frame[column].notna()
+        if bad.any():
+            message = f"{where}: {int(bad.sum())} of {len(frame)} values of {column!r} are not ISO 8601 times"
+            raise StageFailed(STAGE, f"{message}, the first in row {int(bad.argmax())}")
+        parsed[column] = times.astype("datetime64[ns, UTC]")
+    return frame.assign(**parsed) if parsed else frame
+
+
+def _joined(left: pd.DataFrame, right: pd.DataFrame, join: JoinSpec) -> tuple[pd.DataFrame, int]:
+    """Left with the join's columns of right beside it, and how many rows of left found a partner.
+
+    A missing key never matches: pandas would pair missing with missing, so such rows of right are left out.
+    """
+    from cd4ml.stages.table import kind_of
+
+    keys = list(join.on)
+    for side, frame, wanted in (("the main table", left, keys), (join.source, right, [*keys, *join.columns])):
+        absent = [column for column in wanted if column not in frame.columns]
+        if absent:
+            raise StageFailed(STAGE, f"join of {join.source}: {side} has no column {', '.join(map(repr, absent))}")
+    numbers = {"int64", "float64"}
+    for key in keys:
+        kinds = {kind_of(left[key]), kind_of(right[key])}
+        if len(kinds) > 1 and kinds != numbers:
+            raise StageFailed(STAGE, f"join of {join.source}: key {key!r} is {' here and '.join(sorted(kinds))} there")
+    names = {column: f"{join.prefix}{column}" for column in join.columns}
+    taken = sorted(set(names.values()) & set(left.columns))
+    if taken or len(set(names.values())) != len(names):
+        message = f"join of {join.source}: column {', '.join(map(repr, taken)) or 'names'} would be there twice"
+        raise StageFailed(STAGE, f"{message}; give the join a prefix")
+    partner = right[right[keys].notna().all(axis=1)]
+    twice = int(partner.duplicated(keys).sum())
+    if twice:
+        raise StageFailed(STAGE, f"join of {join.source}: {twice} rows repeat a key of {keys}, which must be unique")
+    return _merged(left, partner[[*keys, *join.columns]].set_axis([*keys, *names.values()], axis=1), keys)
+
+
+def _merged(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, int]:
+    """``right`` must hold its keys first and nothing else that ``left`` has.
+
+    The partner of each row is found by position, so that the kinds of right's columns do not depend on how a
+    merge fills gaps: whole numbers and truth with gaps become float64 and nullable boolean here.
+    """
+    import numpy as np
+    import pandas as pd
+
+    positions = left[keys].merge(
+        right[keys].assign(__partner__=np.arange(len(right))), on=keys, how="left", validate="many_to_one", sort=False
+    )["__partner__"]
+    found = positions.notna().to_numpy()
+    take = positions.fillna(-1).to_numpy(dtype=np.int64)
+    columns: dict[str, pd.Series[Any]] = {}
+    for name in right.columns[len(keys) :]:
+        column = right[name]
+        if not found.all():
+            column = _with_room_for_gaps(column)
+        filled = pd.api.extensions.take(column.array, take, allow_fill=not found.all())
+        columns[str(name)] = pd.Series(filled, index=left.index)
+    return left.assign(**columns), int(found.sum())
+
+
+def _with_room_for_gaps(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column in the kind that it has when some of its values are missing."""
+    from cd4ml.stages.table import kind_of
+
+    kind = kind_of(column)
+    if kind == "int64":
+        return column.astype("float64")
+    return column.astype("boolean") if kind == "bool" else column
+
+
+def _with_target(frame: pd.DataFrame, data: DataSpec) -> tuple[pd.DataFrame, int]:
+    """The rows that have a target, and how many had none."""
+    from cd4ml.stages.table import kind_of
+
+    if kind_of(frame[data.target]) not in {"int64", "float64"}:
+        raise StageFailed(STAGE, f"target {data.target!r} holds {kind_of(frame[data.target])}, not numbers")
+    present = frame[data.target].notna()
+    missing = int((~present).sum())
+    if missing and not data.drop_missing_target:
+        message = f"{missing} of {len(frame)} rows have no {data.target!r}"
+        raise StageFailed(STAGE, f"{message}; data.drop_missing_target: true would leave them out")
+    if missing == len(frame):
+        raise StageFailed(STAGE, f"no row has a {data.target!r}")
+    return frame[present].reset_index(drop=True), missing

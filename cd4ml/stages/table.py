@@ -1,0 +1,311 @@
+"""Tables: read whatever a source ships, in one canonical form, and say what is in them by digest.
+
+A *canonical frame* is a pandas DataFrame with a fresh RangeIndex, text column names that are unique, and
+only these kinds of column:
+
+============  =========================  =======================
+kind          pandas dtype               missing values
+============  =========================  =======================
+``int64``     int64                      none (else ``float64``)
+``float64``   float64                    NaN
+``string``    str (object before 3.0)    NaN
+``bool``      bool, or boolean           <NA>
+``timestamp`` datetime64[ns, UTC]        NaT
+============  =========================  =======================
+
+Reading infers kinds by rules written here and not by a library's, and digests are over bytes laid out here,
+so that neither moves with a version of pandas, NumPy or Arrow.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import hashlib
+import io
+import lzma
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from cd4ml.errors import StageFailed
+from cd4ml.spec.canonical import canonical_json
+
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "<NA>")
+"""What a cell of a CSV file says when it holds nothing."""
+
+TRUE_WORDS = frozenset({"true", "True", "TRUE"})
+FALSE_WORDS = frozenset({"false", "False", "FALSE"})
+
+MAX_UNPACKED_BYTES = 16 << 30
+"""More than this from a compressed source is taken for a decompression bomb."""
+
+ROW_DIGEST_BYTES = 16
+_PERSON = b"cd4ml row v1"
+_ROW_GROUP = 131_072
+
+
+def read_table(path: Path, file_format: str, name: str) -> pd.DataFrame:
+    """The table in the file at ``path`` as a canonical frame of at least one row.
+
+    ``file_format`` is ``csv`` or ``parquet``; for ``csv`` the ending of ``name`` (.zip, .gz, .bz2, .xz) says how it
+    is compressed. CSV must be UTF-8, with a header, and every record as long as the header. Whole numbers
+    that fit 64 bits become ``int64`` (``float64`` when some are missing), other numbers ``float64``,
+    true/false ``bool``, all else ``string``; times stay text. Raises StageFailed naming ``name`` for
+    anything else. Reads the file; no other effect.
+    """
+    readers: Mapping[str, Callable[[Path, str], pa.Table]] = {"csv": _read_csv, "parquet": _read_parquet_source}
+    try:
+        table = readers[file_format](path, name)
+    except (pa.ArrowException, ValueError, OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StageFailed("ingest", f"{name} cannot be read as {file_format}: {reason}") from error
+    if table.num_rows == 0:
+        raise StageFailed("ingest", f"{name} has no rows")
+    return to_frame(table, name)
+
+
+def _read_parquet_source(path: Path, name: str) -> pa.Table:  # noqa: ARG001  # one signature for every format
+    return pq.read_table(path, use_threads=False, memory_map=False)
+
+
+def _read_csv(path: Path, name: str) -> pa.Table:
+    raw = _unpacked(path.read_bytes(), name)
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raw = raw[3:]
+    header = _header(raw)
+    text = pacsv.read_csv(
+        pa.BufferReader(raw),
+        read_options=pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, min(len(raw) + 1, 1 << 30))),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), null_values=list(MISSING_WORDS), strings_can_be_null=True
+        ),
+    )
+    if raw.count(b'"') % 2 and text.num_rows and any("\n" in str(column[-1].as_py()) for column in text.columns):
+        raise ValueError("a quoted field is not closed (truncated?)")
+    return pa.table({column: _inferred(text[column].combine_chunks()) for column in header})
+
+
+def _header(raw: bytes) -> list[str]:
+    """The column names. Raises ValueError when there are none, one is empty, or one is there twice."""
+    lines = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline="")
+    names = next(csv.reader(lines), [])
+    if not names or not all(names):
+        raise ValueError("the first line does not name every column")
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice:
+        raise ValueError(f"columns named twice: {', '.join(twice)}")
+    return names
+
+
+def _unpacked(raw: bytes, name: str) -> bytes:
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                raise ValueError(f"the archive holds {len(members)} files, one is needed")
+            with archive.open(members[0]) as stream:
+                return _bounded(stream)
+    openers: Mapping[str, Callable[[io.BytesIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    for ending, opener in openers.items():
+        if name.endswith(ending):
+            with opener(io.BytesIO(raw)) as stream:
+                return _bounded(stream)
+    return raw
+
+
+def _bounded(stream: Any) -> bytes:
+    unpacked: bytes = stream.read(MAX_UNPACKED_BYTES + 1)
+    if len(unpacked) > MAX_UNPACKED_BYTES:
+        raise ValueError("it unpacks to more than 16 GiB")
+    return unpacked
+
+
+def _inferred(text: pa.Array) -> pa.Array:
+    """A column of texts as numbers or booleans, where every text that is there is one."""
+    if text.null_count == len(text):
+        return pa.nulls(len(text), pa.float64())
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return text.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    words = set(pc.unique(text).to_pylist()) - {None}
+    if words <= TRUE_WORDS | FALSE_WORDS:
+        return pc.if_else(pc.is_null(text), None, pc.is_in(text, value_set=pa.array(sorted(TRUE_WORDS))))
+    return text
+
+
+def to_frame(table: pa.Table, name: str) -> pd.DataFrame:
+    """An Arrow table as a canonical frame. Raises StageFailed for a column of a type that has no canonical kind."""
+    if len(set(table.column_names)) != len(table.column_names):
+        raise StageFailed("ingest", f"{name} has two columns of one name")
+    columns = {}
+    for field in table.schema:
+        try:
+            columns[field.name] = _canonical_column(table[field.name].combine_chunks())
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            message = f"{name}: column {field.name!r} of type {field.type} has no canonical form"
+            raise StageFailed("ingest", message) from error
+    return pd.DataFrame(columns, columns=table.column_names)
+
+
+def _canonical_column(array: pa.Array) -> pd.Series[Any]:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _canonical_column(array.cast(kind.value_type))
+    if pa.types.is_null(kind):
+        return pd.Series(np.full(len(array), np.nan))
+    if pa.types.is_boolean(kind):
+        return pd.Series(array.to_pylist(), dtype="boolean" if array.null_count else "bool")
+    if pa.types.is_integer(kind):
+        return pd.Series(_numbers(array.cast(pa.int64())))
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return pd.Series(_numbers(array.cast(pa.float64())))
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return pd.Series(array.cast(pa.timestamp("ns", tz="UTC")).to_pandas())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pd.Series(array.cast(pa.string()).to_pandas())
+    raise ValueError(f"unexpected type {kind}")
+
+
+def _numbers(array: pa.Array) -> npt.NDArray[Any]:
+    if pa.types.is_integer(array.type) and array.null_count:
+        array = array.cast(pa.float64())
+    numbers: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def kind_of(column: pd.Series[Any]) -> str:
+    """``int64``, ``float64``, ``string``, ``bool`` or ``timestamp``. Raises TypeError for anything else."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return "timestamp"
+    if pd.api.types.is_bool_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype):
+        return "bool"
+    if dtype == np.dtype(np.int64) or dtype == np.dtype(np.float64):
+        return str(dtype)
+    if isinstance(dtype, pd.StringDtype):
+        return "string"
+    if dtype == np.dtype(object) and pd.api.types.infer_dtype(column, skipna=True) in {"string", "empty"}:
+        return "string"
+    raise TypeError(f"column {column.name!r} of dtype {dtype} has no canonical kind")
+
+
+def column_types(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """(name, kind) of every column of a canonical frame, in order."""
+    return tuple((str(name), kind_of(frame[name])) for name in frame.columns)
+
+
+def row_digests(frame: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    """BLAKE2b-128 of every row of a canonical frame: an array of shape (rows, 16).
+
+    Each row is laid out as, for each column, one byte that is 1 where a value is there and then its value (all
+    zero bytes where none is): little-endian int64; little-endian IEEE float64, -0.0 as 0.0; one byte of truth;
+    int64 nanoseconds since 1970 in UTC; or the BLAKE2b-128 of a text's UTF-8. A digest of the columns' names
+    and kinds is the salt, so rows of differently named or typed tables never agree.
+    """
+    types = column_types(frame)
+    parts = [_column_bytes(frame[name], kind) for name, kind in types]
+    layout = np.hstack(parts) if parts else np.zeros((len(frame), 0), dtype=np.uint8)
+    salt = hashlib.sha256(canonical_json(types)).digest()[: hashlib.blake2b.SALT_SIZE]
+    width = layout.shape[1]
+    view = memoryview(np.ascontiguousarray(layout).tobytes())
+    blake2b = hashlib.blake2b
+    joined = b"".join(
+        blake2b(view[start : start + width], digest_size=ROW_DIGEST_BYTES, salt=salt, person=_PERSON).digest()
+        for start in range(0, len(frame) * width, width or 1)
+    )
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, ROW_DIGEST_BYTES)
+
+
+def _column_bytes(column: pd.Series[Any], kind: str) -> npt.NDArray[np.uint8]:
+    """The bytes that one column adds to every row: shape (rows, 1 + width of the kind)."""
+    present = column.notna().to_numpy(dtype=bool)
+    encoders: Mapping[str, Callable[[pd.Series[Any]], npt.NDArray[np.uint8]]] = {
+        "int64": lambda values: _eight_bytes(values.to_numpy(), "<i8"),
+        # adding 0.0 turns -0.0 into 0.0 and changes nothing else
+        "float64": lambda values: _eight_bytes(values.to_numpy() + 0.0, "<f8"),
+        "bool": lambda values: values.fillna(False).to_numpy(dtype=np.uint8).reshape(-1, 1),
+        "timestamp": lambda values: _eight_bytes(values.to_numpy("datetime64[ns]").view(np.int64), "<i8"),
+        "string": _text_bytes,
+    }
+    encoded = np.where(present[:, None], encoders[kind](column), np.uint8(0))
+    return np.hstack([present.astype(np.uint8)[:, None], encoded])
+
+
+def _eight_bytes(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values.astype(dtype, copy=False)).view(np.uint8).reshape(-1, 8)
+
+
+def _text_bytes(values: pd.Series[Any]) -> npt.NDArray[np.uint8]:
+    codes, words = pd.factorize(values, use_na_sentinel=True)
+    table = np.zeros((len(words) + 1, ROW_DIGEST_BYTES), dtype=np.uint8)  # the last row answers code -1: missing
+    for index, word in enumerate(words):
+        raw = str(word).encode("utf-8", "surrogatepass")
+        table[index] = np.frombuffer(hashlib.blake2b(raw, digest_size=ROW_DIGEST_BYTES).digest(), dtype=np.uint8)
+    return table[codes]
+
+
+def table_digest(frame: pd.DataFrame, rows: npt.NDArray[np.uint8] | None = None) -> str:
+    """SHA-256 (hex) over the columns' names and kinds and the row digests in order.
+
+    ``rows`` may hand in ``row_digests(frame)`` where the caller has them already.
+    """
+    digests = row_digests(frame) if rows is None else rows
+    total = hashlib.sha256(canonical_json([column_types(frame), len(frame)]))
+    total.update(digests.tobytes())
+    return total.hexdigest()
+
+
+def write_parquet(frame: pd.DataFrame, path: Path, binary: Mapping[str, npt.NDArray[np.uint8]] | None = None) -> None:
+    """Write a canonical frame, with ``binary`` columns of shape (rows, width) after it, as one Parquet file.
+
+    Equal content gives equal bytes under one version of Arrow: no metadata of pandas, fixed row groups.
+    Replaces ``path``, whose folder must exist.
+    """
+    columns: dict[str, pa.Array] = {name: _arrow_column(frame[name], kind) for name, kind in column_types(frame)}
+    for name, matrix in (binary or {}).items():
+        kind = pa.binary(matrix.shape[1])
+        columns[name] = pa.Array.from_buffers(kind, len(matrix), [None, pa.py_buffer(matrix.tobytes())])
+    pq.write_table(
+        pa.table(columns), path, row_group_size=_ROW_GROUP, compression="zstd", store_schema=False, version="2.6"
+    )
+
+
+def _arrow_column(column: pd.Series[Any], kind: str) -> pa.Array:
+    types = {
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "bool": pa.bool_(),
+        "string": pa.string(),
+        "timestamp": pa.timestamp("ns", tz="UTC"),
+    }
+    array = pa.Array.from_pandas(column, type=types[kind])
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """A file that ``write_parquet`` wrote, as the frame it was; fixed-width binary columns as Python ``bytes``."""
+    table = pq.read_table(path, columns=columns, use_threads=False, memory_map=False)
+    binary = [field.name for field in table.schema if pa.types.is_fixed_size_binary(field.type)]
+    frame = to_frame(table.drop_columns(binary), path.name)
+    for name in binary:
+        frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
+    return frame.reindex(columns=table.column_names)
+
+
+def digest_matrix(values: pd.Series[Any]) -> npt.NDArray[np.uint8]:
+    """A column of 16-byte ``bytes`` as a matrix of shape (rows, 16)."""
+    return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(-1, ROW_DIGEST_BYTES)

@@ -1,0 +1,337 @@
+"""The door to Hydra: real Hydra and OmegaConf, on the project's own configuration and on bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from cd4ml.errors import ConfigError
+from cd4ml.gateways.hydra import compose, parse_overrides
+from cd4ml.spec.override import new_experiment, unchanged
+from cd4ml.spec.sources import check_conf_files, load_yaml
+
+ROOT = Path(__file__).parents[2]
+PROJECT = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "conf").rglob("*.yaml")}
+CONFIG = PROJECT["conf/config.yaml"]
+BASELINE = "conf/experiment/baseline.yaml"
+
+
+def with_baseline(body: str) -> dict[str, bytes]:
+    return {**PROJECT, BASELINE: f"# @package _global_\n{body}\n".encode()}
+
+
+def problem_of(files: dict[str, bytes], *overrides: str) -> tuple[str, str, str]:
+    with pytest.raises(ConfigError) as caught:
+        compose(files, overrides)
+    first = caught.value.problems[0]
+    assert "\n" not in str(first)
+    return first.file, first.key, f"{first.message} ({first.hint})"
+
+
+def test_the_whole_configuration_is_plain_json_without_hydra_s_node() -> None:
+    resolved = compose(PROJECT).resolved
+    assert json.loads(json.dumps(resolved)) == resolved
+    assert "hydra" not in resolved
+    assert resolved["model"]["name"] == "ridge"
+    steps = resolved["model"]["estimator"]["steps"]
+    assert steps[0][1]["transformers"][0][2] == resolved["features"]["numeric"]
+
+
+def test_the_experiment_wins_over_the_root_and_the_groups() -> None:
+    composed = compose(with_baseline("seed: 7\nmodel: {estimator: {n_jobs: 1}}"))
+    assert composed.resolved["seed"] == 7
+    assert composed.resolved["model"]["estimator"]["n_jobs"] == 1
+
+
+def test_each_value_has_the_file_it_is_written_in() -> None:
+    files = with_baseline("defaults:\n  - override /model: xgboost\nmodel: {estimator: {max_depth: 3}}\nseed: 1")
+    origin = compose(files, ("split.column=x", "+model.estimator.booster={a: 1}", "features=flights")).origin
+    assert origin["model.estimator._target_"] == "conf/model/xgboost.yaml"
+    assert origin["model.estimator.max_depth"] == BASELINE
+    assert origin["seed"] == BASELINE
+    assert origin["tags"] == "conf/config.yaml"
+    assert origin["features.numeric"] == "conf/features/flights.yaml"
+    assert origin["split.column"] == "override"
+    assert origin["split.test_from"] == "conf/split/time.yaml"
+    assert origin["model.estimator.booster.a"] == "override"
+
+
+def test_an_interpolated_value_has_the_file_that_refers_to_it() -> None:
+    origin = compose(with_baseline("split: {column: '${data.target}'}\nextra: '${data.sources}'")).origin
+    assert origin["split.column"] == BASELINE
+    assert origin["extra.flights.location"] == BASELINE
+    assert origin["data.sources.flights.location"] == "conf/data/flights.yaml"
+
+
+def test_a_file_that_includes_another_keeps_them_apart() -> None:
+    files = {**PROJECT, "conf/model/deep.yaml": b"defaults: [xgboost, _self_]\nname: deep\n"}
+    composed = compose(files, ("model=deep",))
+    assert composed.resolved["model"]["name"] == "deep"
+    assert composed.origin["model.name"] == "conf/model/deep.yaml"
+    assert composed.origin["model.estimator.max_depth"] == "conf/model/xgboost.yaml"
+
+
+def test_every_leaf_has_an_origin_that_is_a_file() -> None:
+    composed = compose(PROJECT)
+    assert set(composed.origin.values()) <= set(PROJECT)
+    for key in composed.origin:
+        value: Any = composed.resolved
+        for step in key.split("."):
+            value = value[step]
+        assert not isinstance(value, dict) or not value
+
+
+BAD_CONFIGS: dict[str, tuple[dict[str, bytes], tuple[str, str, str]]] = {
+    "no root": ({BASELINE: b""}, ("conf/config.yaml", "", "is missing")),
+    "root choice": (
+        {**PROJECT, "conf/config.yaml": CONFIG.replace(b"model: ridge", b"model: rigde")},
+        ("conf/config.yaml", "defaults.4", "did you mean ridge?"),
+    ),
+    "root group": (
+        {**PROJECT, "conf/config.yaml": CONFIG.replace(b"model: ridge", b"modle: ridge")},
+        ("conf/config.yaml", "defaults.4", "did you mean model"),
+    ),
+    "experiment choice": (
+        with_baseline("defaults:\n  - override /model: xgbost"),
+        (BASELINE, "defaults.0", "did you mean xgboost?"),
+    ),
+    "experiment group": (
+        with_baseline("defaults:\n  - override /modle: xgboost"),
+        (BASELINE, "defaults", "did you mean model?"),
+    ),
+    "selected experiment": (
+        {**PROJECT, "conf/config.yaml": CONFIG.replace(b"experiment: baseline", b"experiment: basline")},
+        ("conf/config.yaml", "defaults.10", "did you mean baseline?"),
+    ),
+    "missing interpolation": (
+        with_baseline("split: {column: '${data.nope}'}"),
+        (BASELINE, "split.column", "${data.nope} does not exist"),
+    ),
+    "cycle": (with_baseline("split: {column: '${split.column}'}"), (BASELINE, "split.column", "refers to itself")),
+    "cycle of containers": (with_baseline("a: {b: {c: '${a.b}'}}"), (BASELINE, "a.b.c", "refers to itself")),
+    "mandatory": (with_baseline("more: ???"), (BASELINE, "more", "must be given")),
+    "resolver": (with_baseline("seed: ${oc.env:HOME}"), (BASELINE, "seed", "resolver")),
+    "text over a mapping": (with_baseline("split: time\na: ${split.column}"), (BASELINE, "a", "does not exist")),
+    "not YAML": (with_baseline("a: ["), (BASELINE, "", "not YAML")),
+    "include that is not there": (
+        {**PROJECT, "conf/model/ridge.yaml": b"defaults: [base, _self_]\n"},
+        ("conf/model/ridge.yaml", "defaults.0", "no choice 'base'"),
+    ),
+    "without self": (
+        {**PROJECT, "conf/config.yaml": CONFIG.replace(b"  - _self_\n", b"")},
+        ("conf/config.yaml", "defaults", "_self_"),
+    ),
+    "the same group twice": (
+        {**PROJECT, "conf/config.yaml": CONFIG.replace(b"  - _self_\n", b"  - model: ridge\n  - _self_\n")},
+        ("conf/", "", "model"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_bad_configuration_is_one_line_with_its_file_and_key(name: str) -> None:
+    files, (file, key, words) = BAD_CONFIGS[name]
+    found = problem_of(files)
+    assert found[:2] == (file, key), found
+    assert words in found[2]
+    assert not GlobalHydra.instance().is_initialized()
+
+
+BAD_OVERRIDES = {
+    "model=rigde": ("model", "did you mean ridge?"),
+    "modle=ridge": ("modle", "did you mean model?"),
+    "model.estimatr.alpha=1": ("model.estimatr.alpha", "no such key"),
+    "split.colum=x": ("split.colum", "did you mean split.column?"),
+    "~nothing": ("nothing", "no such key"),
+    "model=[ridge,rigde]": ("model", "no choice 'rigde'"),
+    "experiment=../../etc/passwd": ("experiment", "no choice"),
+    "split.column=${nope}": ("split.column", "does not exist"),
+    "split.column=???": ("split.column", "must be given"),
+    "+a=${oc.env:HOME}": ("+a=${oc.env:HOME}", "resolver"),
+    "+a={b: [x, '${now:%Y}']}": ("+a={b: [x, '${now:%Y}']}", "resolver"),
+    "hydra.run.dir=/tmp": ("hydra.run.dir=/tmp", "Hydra itself"),
+    "+hydra/launcher=joblib": ("+hydra/launcher=joblib", "Hydra itself"),
+    "hydra=x": ("hydra=x", "Hydra itself"),
+    "model@other=ridge": ("model@other=ridge", "package"),
+    "seed=1,2": ("seed=1,2", "several values"),
+    "seed=range(1,3)": ("seed=range(1,3)", "several values"),
+    "seed": ("seed", "not an override"),
+    "": ("", "not an override"),
+    "--multirun": ("--multirun", "not an override"),
+    "seed=[1": ("seed=[1", "not an override"),
+    "a\nb=1": ("a\\nb=1", "not an override"),
+    "+a=" + "[" * 5000: ("+a=" + "[" * 5000, "not an override"),
+}
+
+
+@pytest.mark.parametrize("override", BAD_OVERRIDES, ids=lambda text: text[:30])
+def test_a_bad_override_is_one_line_that_names_it(override: str) -> None:
+    key, words = BAD_OVERRIDES[override]
+    found = problem_of(PROJECT, override)
+    assert found[:2] == ("override", key)
+    assert words in found[2]
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_the_environment_never_reaches_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CD4ML_CANARY", "secret-canary")
+    for text in ("${oc.env:CD4ML_CANARY}", "${oc.decode:${oc.env:CD4ML_CANARY}}", "\\${oc.env:CD4ML_CANARY}"):
+        with pytest.raises(ConfigError) as caught:
+            compose(with_baseline(f"seed: '{text}'"))
+        assert "secret-canary" not in str(caught.value)
+    assert "secret-canary" not in json.dumps(compose(PROJECT).resolved)
+
+
+def test_composing_leaves_no_state_no_file_and_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compose(PROJECT, ("model=xgboost",))
+    assert list(tmp_path.iterdir()) == []
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_hydra_that_the_caller_had_open_stays_open(tmp_path: Path) -> None:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    (tmp_path / "mine.yaml").write_text("x: 1\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        compose(PROJECT)
+        assert hydra_compose("mine").x == 1
+
+
+def test_plain_hydra_reads_the_same_value(tmp_path: Path) -> None:
+    """Without cd4ml, anybody's Hydra gets what cd4ml works with."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    for path, content in PROJECT.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        plain = OmegaConf.to_container(hydra_compose("config", overrides=["model=xgboost"]), resolve=True)
+    assert plain == compose(PROJECT, ("model=xgboost",)).resolved
+
+
+def test_overrides_are_parsed_into_plain_values() -> None:
+    parsed = parse_overrides(("a.b=1e-3", "+c=[x,'y z',null]", "~d.e", "model=ridge", "++f={g: yes}"))
+    assert [(one.operation, one.key, one.value) for one in parsed] == [
+        ("change", "a.b", 0.001),
+        ("add", "c", ["x", "y z", None]),
+        ("delete", "d.e", None),
+        ("change", "model", "ridge"),
+        ("add", "f", {"g": "yes"}),
+    ]
+
+
+# --- new experiments say to Hydra what the overrides said --------------------------------------------
+
+_VALUES = st.one_of(
+    st.integers(-(10**6), 10**6).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["true", "false", "null", "yes", "off", "010", "1_0", "0x1f", "12:30", "2013-09-01", "a b", "~", "''"]),
+    st.text(alphabet="abz '\"\\:#-{}[],&*!|>%@`?=\u00e9\u2028\t", max_size=10).map(
+        lambda text: "'" + text.replace("\\", "").replace("'", "\\'") + "'"
+    ),
+    st.sampled_from(["[1,two,[3]]", "{a: 1, b: [x]}", "[]", "{}", "[{_target_: a.B, c: null}]"]),
+    st.just("${seed}"),
+)
+_CHANGES = st.tuples(
+    st.sampled_from(
+        [
+            "seed=",
+            "tags=",
+            "split.column=",
+            "+model.estimator.new=",
+            "++executor.threads=",
+            "evaluation.primary=",
+            "+extra.deep.er=",
+            "model.estimator=",
+            "data.sources.flights.format=",
+        ]
+    ),
+    _VALUES,
+).map("".join)
+_CHOICES = st.sampled_from(["model=xgboost", "model=hist_gradient_boosting", "validation=gusts"])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(_CHOICES, max_size=2), st.lists(_CHANGES, max_size=6), st.text(max_size=20))
+def test_the_files_of_a_new_experiment_compose_to_what_the_overrides_say(
+    choices: list[str], changes: list[str], hypothesis: str
+) -> None:
+    overrides = (*choices, *changes)
+    try:
+        asked = compose(PROJECT, overrides).resolved
+    except ConfigError:
+        return
+    changed = new_experiment(PROJECT, "new", parse_overrides(overrides), hypothesis if hypothesis.isprintable() else "x")
+    assert set(changed) == {"conf/experiment/new.yaml", "conf/config.yaml"}
+    files = {**PROJECT, **changed}
+    assert check_conf_files(files) == () or "${" in hypothesis
+    if "${" in hypothesis:
+        return
+    got = compose(files).resolved
+    for resolved in (asked, got):
+        resolved.pop("name")
+        resolved.pop("hypothesis")
+    assert repr(sorted(got.items())) == repr(sorted(asked.items()))
+
+
+def test_an_experiment_that_is_started_from_an_experiment_keeps_its_changes() -> None:
+    first = {**PROJECT, **new_experiment(PROJECT, "one", parse_overrides(("model=xgboost", "seed=5")), "first")}
+    second = {**first, **new_experiment(first, "two", parse_overrides(("model.estimator.max_depth=3",)), "second")}
+    resolved = compose(second).resolved
+    assert (resolved["name"], resolved["hypothesis"], resolved["seed"]) == ("two", "second", 5)
+    assert resolved["model"]["estimator"]["max_depth"] == 3
+
+
+def test_another_choice_drops_what_was_set_for_the_old_one() -> None:
+    first = {**PROJECT, **new_experiment(PROJECT, "one", parse_overrides(("+model.estimator.tol=1",)), "")}
+    second = {**first, **new_experiment(first, "two", parse_overrides(("model=xgboost",)), "")}
+    assert "tol" not in compose(second).resolved["model"]["estimator"]
+
+
+def test_what_changed_nothing_is_named() -> None:
+    overrides = ("model=ridge", "seed=20130101", "split.column=other", "validation=gusts")
+    before, after = compose(PROJECT).resolved, compose(PROJECT, overrides).resolved
+    assert unchanged(before, after, parse_overrides(overrides)) == ("model=ridge", "seed=20130101")
+
+
+# --- our YAML and OmegaConf's are the same ------------------------------------------------------------
+
+_SCALARS = st.one_of(
+    st.from_regex(r"[-+]?[0-9]{0,3}(\.[0-9]{0,2})?([eE][-+]?[0-9]{1,2})?", fullmatch=True),
+    st.sampled_from(["true", "True", "null", "~", "", ".inf", "-.inf", "2013-09-01", "2013-09-01T00:00:00Z", "0x1F", "0b1"]),
+    st.sampled_from(["1_000", "1e5", "1.0e5", "1.e+5", ".5", "+.5e-3", "0o17", "1__0", "_1", "0.", "."]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_SCALARS)
+def test_a_scalar_means_to_us_what_it_means_to_omegaconf(scalar: str) -> None:
+    text = f"a: {scalar}\n"
+    try:
+        theirs = OmegaConf.to_container(OmegaConf.create(text))
+    except yaml.YAMLError:
+        return
+    assert repr(load_yaml(text)) == repr(theirs)
+
+
+def test_home_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert compose(PROJECT).resolved["name"] == "baseline"
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,122 @@
+"""Pins: what is dumped is parsed back, and everything wrong with a file is told at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cd4ml.errors import ConfigError
+from cd4ml.spec.pin import COLUMN_TYPES, Pin, parse_pin
+
+FILE = "data/flights.lock.json"
+PIN = Pin(
+    source="flights",
+    digest="a" * 64,
+    rows=3,
+    columns=(("year", "int64"), ("carrier", "string")),
+    raw_sha256="b" * 64,
+    raw_md5="c" * 32,
+    raw_bytes=120,
+    raw_name="flights.csv.zip",
+    format="csv",
+    location="package://somewhere/flights.csv.zip",
+    fetched="2026-11-01T12:00:00Z",
+)
+
+words = st.text(st.characters(categories=("L", "N"), include_characters="_-. "), min_size=1).filter(
+    lambda word: word not in {".", ".."}
+)
+hexes = {digits: st.text("0123456789abcdef", min_size=digits, max_size=digits) for digits in (32, 64)}
+pins = st.builds(
+    Pin,
+    source=words,
+    digest=hexes[64],
+    rows=st.integers(1, 10**12),
+    columns=st.lists(
+        st.tuples(st.text(min_size=1).filter(str.isprintable), st.sampled_from(COLUMN_TYPES)),
+        min_size=1,
+        unique_by=lambda column: column[0],
+    ).map(tuple),
+    raw_sha256=hexes[64],
+    raw_md5=hexes[32],
+    raw_bytes=st.integers(1, 10**15),
+    raw_name=words,
+    format=st.sampled_from(["csv", "parquet"]),
+    location=words,
+    fetched=st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()).filter(lambda text: len(text) < 40),
+)
+
+
+def problems(content: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_pin(content if isinstance(content, str) else json.dumps(content), FILE)
+    assert all(problem.file == FILE for problem in caught.value.problems)
+    return [problem.key for problem in caught.value.problems]
+
+
+@given(pins)
+def test_a_pin_survives_its_file(pin: Pin) -> None:
+    assert parse_pin(pin.dump(), FILE) == pin
+
+
+def test_the_text_of_a_pin_is_stable_sorted_and_ends_with_a_newline() -> None:
+    text = PIN.dump()
+    assert text == PIN.dump()
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    content = json.loads(PIN.dump())
+    content["rows"] = 0
+    content["digest"] = "A" * 64
+    content["raw"]["md5"] = "c" * 31
+    content["columns"][1]["type"] = "varchar"
+    del content["location"]
+    content["extra"] = 1
+    assert sorted(problems(content)) == ["columns[1].type", "digest", "extra", "location", "raw.md5", "rows"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rows", True),
+        ("rows", "3"),
+        ("rows", 3.0),
+        ("source", ""),
+        ("columns", []),
+        ("columns", {}),
+        ("columns", [1]),
+        ("raw", []),
+        ("fetched", "yesterday"),
+        ("fetched", "2026-11-01T12:00:00"),
+        ("location", "a\nb"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_named(key: str, value: Any) -> None:
+    assert [name.partition("[")[0] for name in problems({**json.loads(PIN.dump()), key: value})] == [key]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a\\b", "..", "a\x00b", 3])
+def test_a_raw_name_can_never_become_a_path(name: Any) -> None:
+    content = json.loads(PIN.dump())
+    content["raw"]["name"] = name
+    assert problems(content) == ["raw.name"]
+
+
+def test_a_column_named_twice_is_refused() -> None:
+    content = json.loads(PIN.dump())
+    content["columns"][1]["name"] = "year"
+    assert problems(content) == ["columns[1].name"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 1, "schema": 1}', "[" * 100_000, '{"schema": true}'])
+def test_text_that_is_no_pin_is_one_problem(text: str) -> None:
+    assert len(problems(text)) == 1
+
+
+def test_a_schema_of_a_later_version_is_refused_before_its_fields_are_judged() -> None:
+    assert problems({"schema": 2, "whatever": []}) == ["schema"]
