@@ -65,7 +65,7 @@ class RepositoryError(UsageError):
     """Not a Git repository, no commit, a bare one where a work tree is needed, and the like."""
 
 
-class StageFailed(Cd4mlError):
+class StageFailed(Cd4mlError):  # noqa: N818  # an outcome of a run, and said so in records, not a mistake
     """A stage ended without its result.
 
     ``kind`` is ``deterministic`` when the same inputs would fail again (a rejected table, an estimator's

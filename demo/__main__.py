@@ -17,9 +17,17 @@ from rich.rule import Rule
 
 DISCARDED = "exp/boosting"
 EXPERIMENTS = (
-    ("boosting", ["model=hist_gradient_boosting"], "Delays are not linear in weather and hour; boosted histograms see that."),
+    (
+        "boosting",
+        ["model=hist_gradient_boosting"],
+        "Delays are not linear in weather and hour; boosted histograms see that.",
+    ),
     ("xgboost", ["model=xgboost"], "Deeper trees with native categories find more of the routes."),
-    ("gusts", ["validation=gusts", "features.numeric=[dep_delay, distance, wind_gust]"], "Gusts explain late arrivals."),
+    (
+        "gusts",
+        ["validation=gusts", "features.numeric=[dep_delay, distance, wind_gust]"],
+        "Gusts explain late arrivals.",
+    ),
 )
 console = Console(highlight=False)
 
@@ -41,7 +49,9 @@ class Demo:
     def type(self, *command: str, cwd: Path | None = None, allowed: tuple[int, ...] = (0,)) -> str:
         """Run a command as a person would type it, and show it and what it prints; gives its output."""
         place = cwd or self.project
-        console.print(f"[dim]{place.relative_to(self.folder.parent)}[/dim] $ {shlex.join(command)}", style="cyan", soft_wrap=True)
+        console.print(
+            f"[dim]{place.relative_to(self.folder.parent)}[/dim] $ {shlex.join(command)}", style="cyan", soft_wrap=True
+        )
         quiet = "--json" in command
         done = subprocess.run(command, cwd=place, check=False, text=True, stdout=subprocess.PIPE if quiet else None)
         if done.returncode not in allowed:

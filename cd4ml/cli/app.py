@@ -41,9 +41,11 @@ def _version(wanted: bool) -> None:
 def _global(
     context: typer.Context,
     directory: Annotated[Path, typer.Option("-C", metavar="DIR", help="Work in this folder.")] = Path(),
-    remote: Annotated[str, typer.Option(help="Git remote to use (default: `git config cd4ml.remote`, then origin).")] = "",
+    remote: Annotated[
+        str, typer.Option(help="Git remote to use (default: `git config cd4ml.remote`, then origin).")
+    ] = "",
     debug: Annotated[bool, typer.Option(help="Show a traceback for every error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: ARG001  # acted on by its callback
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     context.obj = Context(directory, remote, debug)
 

@@ -16,7 +16,9 @@ data = typer.Typer(help="Pins: which data the runs use.", no_args_is_help=True)
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command(epilog="Example: cd4ml init flights --storage ../storage")(init)
-    app.command(epilog="Example: cd4ml new deeper model=xgboost model.estimator.max_depth=10 --hypothesis 'Depth helps'")(new)
+    app.command(
+        epilog="Example: cd4ml new deeper model=xgboost model.estimator.max_depth=10 --hypothesis 'Depth helps'"
+    )(new)
     app.command(epilog="Examples: cd4ml config · cd4ml config origin/exp/deeper --json")(config)
     data.command(epilog="Examples: cd4ml data update · cd4ml data update flights")(update)
     app.add_typer(data, name="data")
@@ -45,7 +47,9 @@ def init(
 def new(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the experiment; its branch is exp/NAME.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides: group=choice, a.b=value.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[OVERRIDE]...", help="Hydra overrides: group=choice, a.b=value.")
+    ] = None,
     hypothesis: Annotated[str, typer.Option(help="What you expect, and why.")] = "",
     checkout: Annotated[bool, typer.Option("--checkout", help="Switch to the new branch.")] = False,
     push: Annotated[bool, typer.Option("--push", help="Push the new branch.")] = False,
@@ -95,7 +99,9 @@ def flat(resolved: dict[str, object], origin: dict[str, str]) -> dict[str, dict[
 
 def update(
     context: typer.Context,
-    sources: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Sources to look at (default: all).")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Sources to look at (default: all).")
+    ] = None,
     commit: Annotated[bool, typer.Option(help="Commit the pins that moved.")] = True,
 ) -> None:
     """Read the sources as they are now, archive their raw bytes, and pin what moved."""
@@ -112,7 +118,8 @@ def update(
         elif change.before is None:
             say(f"{change.source}: pinned, {rows}, {change.after.digest[:12]}")
         else:
-            say(f"{change.source}: {change.before.rows:,} → {rows}, {change.before.digest[:12]} → {change.after.digest[:12]}")
+            digests = f"{change.before.digest[:12]} → {change.after.digest[:12]}"
+            say(f"{change.source}: {change.before.rows:,} → {rows}, {digests}")
     moved = [pin_path(change.source) for change in changes if change.moved]
     if not moved or not commit:
         return
@@ -121,5 +128,7 @@ def update(
         return
     if project.repository.current_branch() is None:
         raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")
-    made = project.repository.commit_paths(moved, f"Pin {', '.join(change.source for change in changes if change.moved)}\n")
+    made = project.repository.commit_paths(
+        moved, f"Pin {', '.join(change.source for change in changes if change.moved)}\n"
+    )
     say(f"committed {made[:12]}")

@@ -83,7 +83,12 @@ def reconcile(
         warn(line)
     items = [item for item in outcome.plan.items if request.named is None or item.branch in request.named]
     if as_json:
-        print_json("experiments", [item.as_json() for item in items], ran=list(outcome.ran), not_applied=list(outcome.not_applied))
+        print_json(
+            "experiments",
+            [item.as_json() for item in items],
+            ran=list(outcome.ran),
+            not_applied=list(outcome.not_applied),
+        )
     else:
         show(status_table(items, outcome.primary))
     raise typer.Exit(_exit_code(items, bool(outcome.not_applied), request.named is not None))

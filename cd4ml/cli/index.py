@@ -17,7 +17,9 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique 
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(epilog="Example: cd4ml search \"metrics.rmse < 18 and params.model.name = 'xgboost' or lifecycle = 'discarded'\"")(search)
+    app.command(
+        epilog="Example: cd4ml search \"metrics.rmse < 18 and (params.model.name = 'xgboost' or lifecycle = 'merged')\""
+    )(search)
     app.command(name="show", epilog="Examples: cd4ml show exp/deeper · cd4ml show 3fa2c1 --json")(show_run)
     app.command(epilog="Example: cd4ml diff main exp/deeper")(diff)
     app.command(epilog="Example: cd4ml note exp/deeper 'Depth helped only in July'")(note)
@@ -26,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def search(
     context: typer.Context,
-    filter_text: Annotated[str, typer.Argument(metavar="[FILTER]", help="What to find; docs/search.md has the language.")] = "",
+    filter_text: Annotated[
+        str, typer.Argument(metavar="[FILTER]", help="What to find; docs/search.md has the language.")
+    ] = "",
     order: Annotated[str, typer.Option("--order-by", help="A field, then asc or desc.")] = "",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
     as_json: JsonFlag = False,

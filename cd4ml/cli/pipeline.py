@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def render(
     context: typer.Context,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a committed file is not as rendered.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a committed file is not as rendered.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write dvc.yaml, params.yaml and the CI workflow from templates and conf/."""

@@ -101,7 +101,7 @@ def update_pins(project: Project, sources: tuple[str, ...]) -> tuple[PinChange, 
     storage = work_tree_storage(project)
     changes = []
     for name in sources or tuple(known):
-        change = _look(project, known[name], spec, storage)
+        change = _look(project, known[name], storage)
         if change.moved:
             write_atomically(project.work_tree() / pin_path(name), change.after.dump().encode())
         changes.append(change)
@@ -122,7 +122,7 @@ def work_tree_storage(project: Project) -> Storage:
     )
 
 
-def _look(project: Project, source: SourceSpec, spec: Spec, storage: Storage) -> PinChange:
+def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
     """Read one source now, archive its bytes, and compare it with its pin."""
     from cd4ml.stages.table import column_types, read_table, table_digest
 

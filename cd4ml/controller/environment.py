@@ -31,4 +31,6 @@ def check_environment(asked: Asked) -> None:
     found = differences(asked.lock, installed(), {key: str(value) for key, value in default_environment().items()})
     if found:
         more = f" (+{len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
-        raise UsageError(f"{asked.spec.lock}: is not what is installed: {'; '.join(found[:_SHOWN])}{more}: install the lock first")
+        raise UsageError(
+            f"{asked.spec.lock}: is not what is installed: {'; '.join(found[:_SHOWN])}{more}: install the lock first"
+        )

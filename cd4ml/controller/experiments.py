@@ -99,7 +99,9 @@ def add_note(project: Project, branch: str, text: str) -> str:
     history = read_history(project, project.repository.fetch(project.remote))
     records = history.of_branch(branch)
     if not records:
-        raise RepositoryError(f"{branch}: the index has no experiment record of it to note something on: reconcile it first")
+        raise RepositoryError(
+            f"{branch}: the index has no experiment record of it to note something on: reconcile it first"
+        )
     body = {**records[-1].experiment.body, "conclusion": text, "noted_by": project.repository.me()}
     record_id = land_experiment(project, body)
     fold_landed(project, project.repository.fetch(project.remote))

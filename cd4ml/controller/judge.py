@@ -125,7 +125,12 @@ def _model(clone: Path, found: FileDigest) -> dict[str, Any]:
     card = json.loads(path.read_text("utf-8"))
     if not isinstance(card, dict) or card.get("digest") != found.sha256:
         raise IntegrityError(f"{MODEL_CARD}: names another model than {MODEL} holds")
-    return {"digest": found.sha256, "format": "skops", "bytes": found.bytes, "deterministic": bool(card.get("deterministic", True))}
+    return {
+        "digest": found.sha256,
+        "format": "skops",
+        "bytes": found.bytes,
+        "deterministic": bool(card.get("deterministic", True)),
+    }
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_text
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
+from cd4ml.gateways.files import copy_verified, digest_file
 from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, RemoteState
 from cd4ml.gateways.process import crash_point
 from cd4ml.index.fold import FoldPlan

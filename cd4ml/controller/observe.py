@@ -51,7 +51,9 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
     """The same for what a fetch saw. Raises RepositoryError, ConfigError for the base branch's conf."""
     base_commit = remote.heads.get(project.base)
     if base_commit is None:
-        raise RepositoryError(f"{project.remote}: has no branch {project.base}: push it first (or set `git config cd4ml.base`)")
+        raise RepositoryError(
+            f"{project.remote}: has no branch {project.base}: push it first (or set `git config cd4ml.base`)"
+        )
     policy, _ = spec_of(project, base_commit)
     history = read_history(project, remote)
     asked: dict[str, Asked] = {}
@@ -169,8 +171,6 @@ def _recorded_in_base(project: Project, base_commit: str, history: History) -> f
         return frozenset()
     contained = project.repository.git("rev-list", base_commit).text.split()
     return frozenset(commits.intersection(contained))
-
-
 
 
 def known_branches(project: Project, names: list[str]) -> frozenset[str]:

@@ -64,7 +64,10 @@ def open_project(path: Path, remote: str = "") -> Project:
     if not chosen:
         chosen = "origin" if "origin" in names else names[0] if len(names) == 1 else ""
     if not chosen and names:
-        raise UsageError(f"several remotes and none is `origin`: name one with --remote or `git config cd4ml.remote` ({', '.join(names)})")
+        raise UsageError(
+            f"several remotes ({', '.join(names)}) and none is `origin`: "
+            "name one with --remote or `git config cd4ml.remote NAME`"
+        )
     chosen = chosen or git.HERE
     base = repository.config("cd4ml.base") or _base_branch(repository, chosen)
     return Project(repository, chosen, base)

@@ -194,5 +194,3 @@ def _run(shop: _Workshop, action: Run) -> str:
         discard(execution)
     shop.watch(Event(job.branch, job.side, "run", "failed" if failure else "landed"))
     return run_id
-
-

@@ -65,9 +65,7 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
         check_environment(asked)
     policy, _ = spec_of(project, base_commit)
     storage = project.storage(base_commit)
-    job = Job(
-        run.branch, run.body["side"], run.commit, tree, asked, policy, load_templates(project, base_commit)
-    )
+    job = Job(run.branch, run.body["side"], run.commit, tree, asked, policy, load_templates(project, base_commit))
     raw = ensure_raw(project, storage, asked.pins.values())
     cache = project.private / "reproduce" / uuid.uuid4().hex[:12]
     try:

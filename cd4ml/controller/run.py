@@ -200,7 +200,11 @@ def _as_event(line: str) -> Mapping[str, Any] | None:
     """An event, or nothing for a line that is not one: code of the experiment can write there too."""
     try:
         event = json.loads(line)
-        return {"stage": str(event["stage"])[:40], "event": str(event["event"])[:40], "seconds": float(event["seconds"])}
+        return {
+            "stage": str(event["stage"])[:40],
+            "event": str(event["event"])[:40],
+            "seconds": float(event["seconds"]),
+        }
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -317,7 +321,13 @@ def forget_folders(project: Project, keep: int) -> None:
 def log_of(project: Project, fingerprint: str) -> str:
     """The newest log of a fingerprint that ran on this machine. Raises UsageError when there is none."""
     folder = project.private / "runs"
-    logs = sorted(folder.glob(f"{fingerprint[:12]}-*/log.txt"), key=lambda path: path.stat().st_mtime) if fingerprint else []
+    logs = (
+        sorted(folder.glob(f"{fingerprint[:12]}-*/log.txt"), key=lambda path: path.stat().st_mtime)
+        if fingerprint
+        else []
+    )
     if not logs:
-        raise UsageError(f"{fingerprint[:12] or 'this experiment'}: no log here: it ran on another machine, or the log was cleared")
+        raise UsageError(
+            f"{fingerprint[:12] or 'this experiment'}: no log here: it ran on another machine, or the log was cleared"
+        )
     return logs[-1].read_text("utf-8", "replace")

@@ -129,8 +129,6 @@ def _lock(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> t
         return ()
 
 
-
-
 def configuration(project: Project, revision: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The resolved configuration of a revision (of the work tree for ``""``), and the file of each value.
 

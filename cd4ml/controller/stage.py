@@ -36,8 +36,11 @@ def stage_main(name: str) -> int:
         run_stage(name, Path.cwd(), _raw_folder(name))
     except Cd4mlError as error:
         _event(name, "failed", time.monotonic() - began)
-        _fail(name, str(error), error.kind if isinstance(error, StageFailed) else "deterministic")
-        sys.stderr.write(f"cd4ml stage {name}: {error}\n")
+        if isinstance(error, StageFailed):
+            _fail(error.stage, error.message, error.kind)
+        else:
+            _fail(name, str(error), "deterministic")
+        sys.stderr.write(f"cd4ml: {error}\n")
         return error.exit_code
     except OSError as error:
         _event(name, "failed", time.monotonic() - began)
@@ -58,7 +61,7 @@ def _raw_folder(name: str) -> Path:
     given = os.environ.get(RAW_FOLDER)
     if given:
         return Path(given)
-    from cd4ml.controller.data import work_tree_storage, ensure_raw, work_tree_spec
+    from cd4ml.controller.data import ensure_raw, work_tree_spec, work_tree_storage
     from cd4ml.controller.project import open_project
     from cd4ml.spec.pin import parse_pin
     from cd4ml.spec.pipeline import pin_path

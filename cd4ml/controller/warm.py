@@ -30,7 +30,7 @@ from typing import NoReturn
 
 from cd4ml.gateways.files import remove_tree
 from cd4ml.gateways.process import ProcessGroup, execute_environment
-from cd4ml.gateways.warm import KILLED
+from cd4ml.gateways.warm import KILLED, SOCKET_VARIABLE
 
 _IMPORTS = (
     "numpy",
@@ -60,8 +60,13 @@ def warm_process(folder: Path, threads: int) -> Iterator[str]:
     """Start a warm process for as long as the block runs; gives its socket's path.
 
     It serves from the start; a task that comes before its imports are done waits for them. The socket lies
-    in a short temporary folder, since the length of its path is limited to about 100 bytes.
+    in a short temporary folder, since the length of its path is limited to about 100 bytes. Where one serves
+    already (``CD4ML_WARM`` names it), that one is used.
     """
+    serving = os.environ.get(SOCKET_VARIABLE, "")
+    if serving and Path(serving).is_socket():
+        yield serving
+        return
     place = Path(tempfile.mkdtemp(prefix="cd4ml-"))
     home = place / "home"
     (home / "tmp").mkdir(parents=True)
@@ -211,7 +216,7 @@ def _become(request: Mapping[str, object], descriptors: list[int]) -> NoReturn:
         for target, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, target)
         for descriptor in descriptors:
-            if descriptor > 2:  # noqa: PLR2004  # the standard descriptors stay
+            if descriptor > 2:  # the standard descriptors stay
                 os.close(descriptor)
         os.chdir(str(request["cwd"]))
         os.environ.clear()

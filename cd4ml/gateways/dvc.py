@@ -85,7 +85,7 @@ class RemoteObjects:
             return
         try:
             self.odb.add(str(path), localfs, expected.md5, check_exists=False)
-        except Exception as error:  # noqa: BLE001  # each kind of remote raises its own library's errors
+        except Exception as error:  # each kind of remote raises its own library's errors
             raise RemoteError(f"DVC remote {self.name!r}: {type(error).__name__}: {error}") from error
         found = self.digest(expected.md5)
         if found != expected:

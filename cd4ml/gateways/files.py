@@ -43,24 +43,31 @@ def digest_file(path: Path) -> FileDigest:
         return digest_stream(stream)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, then rename into place; a reader sees the old bytes or the new, never a part.
+@contextlib.contextmanager
+def replacing(path: Path, mode: int) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends well, and vanishes when not.
 
-    Side effects: makes the parent folders. Raises OSError with nothing left behind.
+    A reader sees the old bytes or the new, never a part. Side effects: makes the parent folders.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    os.close(handle)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
+        yield temporary
+        with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError with nothing left behind."""
+    with replacing(path, 0o644) as temporary:
+        temporary.write_bytes(data)
 
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:
@@ -68,33 +75,27 @@ def copy_verified(source: Path, target: Path, sha256: str) -> None:
 
     Raises IntegrityError (and leaves no target) when they do not.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with replacing(target, 0o444) as temporary:
         shutil.copyfile(source, temporary)
-        found = digest_file(temporary).sha256
-        if found != sha256:
-            raise IntegrityError(f"{source}: holds {found[:12]}…, but {sha256[:12]}… was promised")
-        temporary.chmod(0o444)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        _check(source, digest_file(temporary).sha256, sha256)
+
+
+def _check(path: Path, found: str, promised: str) -> None:
+    if found != promised:
+        raise IntegrityError(f"{path}: holds {found[:12]}…, but {promised[:12]}… was promised")
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder and all below it, read-only files included; harmless when it is not there."""
 
-    def retry(function: object, name: str, _: BaseException) -> None:
+    def retry(_: object, name: str, __: object) -> None:
         with contextlib.suppress(OSError):
             Path(name).parent.chmod(0o700)
             Path(name).chmod(0o700)
             os.unlink(name)  # noqa: PTH108  # the failed call was on this very name, a file or link
 
     if path.exists():
-        shutil.rmtree(path, onerror=lambda function, name, info: retry(function, name, info[1]))
+        shutil.rmtree(path, onerror=retry)
 
 
 @contextlib.contextmanager

@@ -183,7 +183,11 @@ class Repository:
     def commit_info(self, commit: str) -> CommitInfo:
         """Facts of a commit."""
         form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
-        fields = self.git("show", "--no-patch", "--no-show-signature", f"--format={form}", commit).text.rstrip("\n").split("\0")
+        fields = (
+            self.git("show", "--no-patch", "--no-show-signature", f"--format={form}", commit)
+            .text.rstrip("\n")
+            .split("\0")
+        )
         return CommitInfo(fields[0], fields[1], tuple(fields[2].split()), fields[3], fields[4], fields[5], fields[6])
 
     def tree_of(self, treeish: str) -> str:
@@ -233,12 +237,15 @@ class Repository:
             mode, _, object_id = meta.decode().split(" ")
             if int(mode, 8) in _FILE_MODES:
                 names.append((path.decode("utf-8", "replace"), object_id))
-        packed = self.git("cat-file", "--batch", stdin="".join(f"{object_id}\n" for _, object_id in names).encode()).stdout
-        files, position = {}, 0
-        for path, _ in names:
+        packed = self.git(
+            "cat-file", "--batch", stdin="".join(f"{object_id}\n" for _, object_id in names).encode()
+        ).stdout
+        files: dict[str, bytes] = {}
+        position = 0
+        for name, _ in names:
             end = packed.index(b"\n", position)
             size = int(packed[position:end].split(b" ")[2])
-            files[path] = packed[end + 1 : end + 1 + size]
+            files[name] = packed[end + 1 : end + 1 + size]
             position = end + 1 + size + 1
         return files
 
@@ -386,7 +393,9 @@ class Repository:
         """What Git lacks to make a commit: nothing when a name and address are configured."""
         if self.git("var", "GIT_COMMITTER_IDENT", allowed=(0, 128)).returncode == 0 and self.config("user.email"):
             return {}
-        given = {name: value for name, value in os.environ.items() if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))}
+        given = {
+            name: value for name, value in os.environ.items() if name.startswith(("GIT_AUTHOR_", "GIT_COMMITTER_"))
+        }
         own = {
             "GIT_AUTHOR_NAME": "cd4ml",
             "GIT_AUTHOR_EMAIL": "cd4ml@localhost",
@@ -397,8 +406,14 @@ class Repository:
 
     def me(self) -> str:
         """``Name <address>`` of whoever runs this."""
-        name = self._identity.get("GIT_COMMITTER_NAME") or os.environ.get("GIT_COMMITTER_NAME") or self.config("user.name")
-        mail = self._identity.get("GIT_COMMITTER_EMAIL") or os.environ.get("GIT_COMMITTER_EMAIL") or self.config("user.email")
+        name = (
+            self._identity.get("GIT_COMMITTER_NAME") or os.environ.get("GIT_COMMITTER_NAME") or self.config("user.name")
+        )
+        mail = (
+            self._identity.get("GIT_COMMITTER_EMAIL")
+            or os.environ.get("GIT_COMMITTER_EMAIL")
+            or self.config("user.email")
+        )
         return f"{name} <{mail}>"
 
     # ── clones and branches ──
@@ -444,7 +459,17 @@ class Repository:
         env = dict(self._identity)
         self.git("--literal-pathspecs", "add", "--force", "--", *paths)
         self.git(
-            "--literal-pathspecs", "commit", "--quiet", "--no-verify", "--no-gpg-sign", "--message", message, "--only", "--", *paths, env=env
+            "--literal-pathspecs",
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--no-gpg-sign",
+            "--message",
+            message,
+            "--only",
+            "--",
+            *paths,
+            env=env,
         )
         return self.git("rev-parse", "HEAD").text.strip()
 

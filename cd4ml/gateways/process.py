@@ -92,9 +92,7 @@ def run(
         raise ToolError(tuple(command), 124, "", f"no answer within {timeout:g} s") from error
     completed = Completed(done.returncode, done.stdout, done.stderr)
     if done.returncode not in allowed:
-        raise ToolError(
-            tuple(command), done.returncode, completed.text, done.stderr.decode("utf-8", "replace").strip()
-        )
+        raise ToolError(tuple(command), done.returncode, completed.text, done.stderr.decode("utf-8", "replace").strip())
     return completed
 
 

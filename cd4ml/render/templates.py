@@ -2,18 +2,20 @@
 
 Delimiters are ``<{ }>``, ``<% %>`` and ``<# #>``: ``{{ }}`` belongs to Actions, ``[[ ]]`` and ``<< >>`` to shells.
 The environment is sandboxed, knows no other templates (no include, no import), and every expression must end
-in ``| yaml``, ``| json`` or ``| actions``; what does not is an error, so no value is ever pasted.
+in ``| yaml``, ``| json``, ``| actions`` or ``| dvc``; what does not is an error, so no value is ever pasted.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from yaml import YAMLError
 
 from cd4ml.errors import ConfigError, Problem
 from cd4ml.spec.sources import ConfDumper
@@ -28,28 +30,38 @@ class _Dumped(str):
 
 
 class _FlowDumper(ConfDumper):
-    """One line of YAML for any value: text that is not plain printable ASCII is written with escapes."""
+    """One line of YAML for any value: text other than simple ASCII words is written in quotes, with escapes."""
+
+
+_WORDS = re.compile(r"[A-Za-z0-9_./]([A-Za-z0-9 _./*()+=-]*[A-Za-z0-9_./*()])?")
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    plain = text.isascii() and text.isprintable()
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+    style = None if _WORDS.fullmatch(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _FlowDumper.add_representer(str, _represent_text)
 
 
+def _given(value: Any) -> Any:
+    """The value; raises UndefinedError for a name that the template was not given."""
+    if isinstance(value, StrictUndefined):
+        str(value)
+    return value
+
+
 def as_yaml(value: Any) -> str:
     """A value as YAML on one line, safe as a key or a value in block and flow style."""
     text = yaml.dump(
-        value, Dumper=_FlowDumper, default_flow_style=True, sort_keys=False, allow_unicode=False, width=float("inf")
+        _given(value), Dumper=_FlowDumper, default_flow_style=True, sort_keys=False, allow_unicode=False, width=float("inf")
     )
     return _Dumped(text.removesuffix("\n").removesuffix("\n..."))
 
 
 def as_json(value: Any) -> str:
     """A value as JSON on one line, ASCII only."""
-    return _Dumped(json.dumps(value, ensure_ascii=True, allow_nan=False))
+    return _Dumped(json.dumps(_given(value), ensure_ascii=True, allow_nan=False))
 
 
 def as_actions(value: str) -> str:
@@ -58,12 +70,20 @@ def as_actions(value: str) -> str:
     The only escape that Actions has is an expression that gives the two characters back:
     https://docs.github.com/actions/reference/evaluate-expressions-in-workflows-and-actions (literals).
     """
-    return as_yaml(value.replace("${{", "${{ '${{' }}"))
+    return as_yaml(str(_given(value)).replace("${{", "${{ '${{' }}"))
+
+
+def as_dvc(value: str) -> str:
+    """Text for ``dvc.yaml``, where DVC replaces ``${…}``: an opening ``${`` in it stays text.
+
+    https://dvc.org/doc/user-guide/project-structure/dvcyaml-files#templating (a backslash keeps an expression).
+    """
+    return as_yaml(str(_given(value)).replace("${", "\\${"))
 
 
 def _only_dumped(value: Any) -> Any:
     if not isinstance(value, _Dumped):
-        raise TypeError("a value is pasted as it is: end the expression in | yaml, | json or | actions")
+        raise TypeError("a value is pasted as it is: end the expression in | yaml, | json, | actions or | dvc")
     return value
 
 
@@ -82,7 +102,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         autoescape=False,  # YAML is written, not HTML; `finalize` is what keeps values apart from text
         finalize=_only_dumped,
     )
-    environment.filters = {"yaml": as_yaml, "json": as_json, "actions": as_actions}
+    environment.filters = {"yaml": as_yaml, "json": as_json, "actions": as_actions, "dvc": as_dvc}
     environment.tests = {name: environment.tests[name] for name in ("defined", "none", "string", "mapping", "in", "eq")}
     environment.globals = {}
     return environment
@@ -101,7 +121,7 @@ def render_template(name: str, templates: Mapping[str, str], values: Mapping[str
     except TemplateSyntaxError as error:
         message = error.message or "wrong syntax"
         raise ConfigError([Problem(f"{TEMPLATES}{name}", f"line {error.lineno}", message)]) from error
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+    except (TemplateError, YAMLError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         line = _line_of(error)
         raise ConfigError([Problem(f"{TEMPLATES}{name}", line, " ".join(str(error).split()))]) from error
 

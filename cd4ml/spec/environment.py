@@ -27,7 +27,8 @@ _SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{1
 def lock_entries(text: str, file: str) -> tuple[str, ...]:
     """The sorted ``name==version`` or ``name==version ; marker`` of a locked requirements file.
 
-    Hashes may be there or not (``cd4ml init`` writes down what is installed, which has none). Names are canonical (PEP 503), versions normal (PEP 440), extras and hashes left out, ``cd4ml`` itself too.
+    Hashes may be there or not (``cd4ml init`` writes down what is installed, which has none). Names are canonical
+    (PEP 503), versions normal (PEP 440), extras and hashes left out, ``cd4ml`` itself too.
     Raises ConfigError, with all problems, for a line that is not pinned by ``==`` to one version, that carries
     a malformed hash, or that includes another file.
     """
@@ -106,7 +107,7 @@ def _entry(line: str) -> tuple[str, str, str]:
     if requirement.url or len(specifiers) != 1 or specifiers[0].operator != "==" or "*" in specifiers[0].version:
         raise ValueError(f"{requirement.name} is not pinned by == to one version")
     if not all(_SHA256.fullmatch(one) for one in hashes):
-        raise ValueError(f"{requirement.name} carries a hash that is none (--hash=sha256:…)")
+        raise ValueError(f"{requirement.name} carries a malformed hash; write --hash=sha256:…")
     marker = str(requirement.marker) if requirement.marker else ""
     return canonicalize_name(requirement.name), str(Version(specifiers[0].version)), marker
 

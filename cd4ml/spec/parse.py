@@ -33,7 +33,7 @@ from cd4ml.spec.experiment import (
     ValidationSpec,
 )
 from cd4ml.spec.metrics import DIRECTIONS
-from cd4ml.spec.sources import CONF, MAX_DEPTH
+from cd4ml.spec.sources import CONF, MAX_DEPTH, visible
 
 COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 CALENDAR_PARTS = ("month", "day", "dayofweek", "hour", "minute")
@@ -100,12 +100,13 @@ def _data(section: _Section) -> DataSpec:
     for name in named:
         if not _SAFE_NAME.fullmatch(name):
             section.problem(("sources", name), "a source's name may hold letters, digits, _ and - only")
-    if not named:
+    if not named and section.value.get("sources") == {}:
         section.problem(("sources",), "at least one source is needed")
     sources = tuple(SourceSpec(name, *where) for name, where in named.items())
     joins = section.list_of("joins", _join)
-    for index, join in enumerate(joins):
-        _check_join(section, index, join, tuple(named))
+    names = section.value.get("sources")
+    for index, join in enumerate(joins if isinstance(names, Mapping) and names else ()):
+        _check_join(section, index, join, tuple(str(name) for name in names or ()))
     added = [f"{join.prefix}{column}" for join in joins for column in join.columns]
     for column in sorted({column for column in added if added.count(column) > 1}):
         section.problem(("joins",), f"the column {column!r} is added twice", "give one of the joins a prefix")
@@ -184,7 +185,7 @@ def _features(section: _Section) -> FeaturesSpec:
 
 def _model(section: _Section) -> ModelSpec:
     estimator = section.mapping("estimator")
-    if estimator and TARGET not in estimator:
+    if isinstance(section.value.get("estimator"), Mapping) and TARGET not in estimator:
         section.problem(("estimator", TARGET), "is missing", "the class to train, such as sklearn.linear_model.Ridge")
     _check_targets(estimator, ("estimator",), section)
     return ModelSpec(section.text("name", _label), estimator)
@@ -366,7 +367,8 @@ class _Report:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, path: tuple[str, ...], message: str, hint: str = "") -> None:
-        self.problems.append(Problem(file_of(self.origin, ".".join(path)), ".".join(path), message, hint))
+        key = ".".join(path)
+        self.problems.append(Problem(file_of(self.origin, key), visible(key), visible(message), visible(hint)))
 
     def check_plain(self, value: Any, path: tuple[str, ...]) -> None:
         """JSON values only, with text keys, finite numbers and text that UTF-8 can hold."""

@@ -106,6 +106,11 @@ def group_choices(files: Mapping[str, bytes]) -> dict[str, tuple[str, ...]]:
     return {group: tuple(sorted(found[group])) for group in sorted(found)}
 
 
+def visible(text: str) -> str:
+    """Text on one line, with escapes for what does not print: names come from files that anyone may write."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def is_global(text: str) -> bool:
     """Whether a file's header says that its keys are those of the whole configuration."""
     return "_global_" in _PACKAGE_HEADER.findall(text)
@@ -229,7 +234,8 @@ class _Checked:
     includes: list[str] = field(default_factory=list)
 
     def add(self, key: str, line: int, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(self.path, key, f"line {line}: {message}" if line else message, hint))
+        where = f"line {line}: " if line else ""
+        self.problems.append(Problem(self.path, visible(key), visible(where + message), visible(hint)))
 
 
 def _check_file(path: str, content: bytes, budget: int) -> _Checked:

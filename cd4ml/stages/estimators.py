@@ -183,8 +183,6 @@ def _unfit(found: Any, root: str, top: bool) -> str:
         return "is not a public, concrete class"
     needed = ("get_params", "set_params", *(("fit", "predict") if top else ()))
     lacking = [name for name in needed if not callable(getattr(found, name, None))]
-    # scikit-learn hides some methods behind descriptors that answer only on fitted objects
-    lacking = [name for name in lacking if not hasattr(inspect.getattr_static(found, name, None), "__get__")]
     return f"does not follow the scikit-learn estimator protocol: no {', '.join(lacking)}" if lacking else ""
 
 

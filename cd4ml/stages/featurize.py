@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import ConfigError, Problem, StageFailed
@@ -19,7 +21,10 @@ STAGE = "featurize"
 ROW = "__row__"
 """The column of a side's file that says which row of the table it is."""
 
-CALENDAR_PARTS = ("month", "day", "dayofweek", "hour", "minute")
+CALENDAR_PARTS: Mapping[str, str] = MappingProxyType(
+    {"month": "month", "day": "day", "dayofweek": "day_of_week", "hour": "hour", "minute": "minute"}
+)
+"""Parts of a moment in UTC by the name that configuration gives them: what pandas calls them (Monday is 0)."""
 
 
 def run(job: Job) -> None:
@@ -59,7 +64,7 @@ def featurize_table(
         described.append({"name": name, "kind": "categorical", "categories": categories})
     for column, parts in features.calendar.items():
         for part in parts:
-            columns[f"{column}_{part}"] = getattr(table[column].dt, part).astype("float64")
+            columns[f"{column}_{part}"] = getattr(table[column].dt, CALENDAR_PARTS[part]).astype("float64")
             described.append({"name": f"{column}_{part}", "kind": "numeric"})
     columns[target] = table[target].astype("float64")
     for name, values in columns.items():

@@ -156,7 +156,6 @@ def _merged(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> tuple[p
     merge fills gaps: whole numbers and truth with gaps become float64 and nullable boolean here.
     """
     import numpy as np
-    import pandas as pd
 
     positions = left[keys].merge(
         right[keys].assign(__partner__=np.arange(len(right))), on=keys, how="left", validate="many_to_one", sort=False
@@ -165,11 +164,9 @@ def _merged(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> tuple[p
     take = positions.fillna(-1).to_numpy(dtype=np.int64)
     columns: dict[str, pd.Series[Any]] = {}
     for name in right.columns[len(keys) :]:
-        column = right[name]
-        if not found.all():
-            column = _with_room_for_gaps(column)
-        filled = pd.api.extensions.take(column.array, take, allow_fill=not found.all())
-        columns[str(name)] = pd.Series(filled, index=left.index)
+        column = right[name].reset_index(drop=True)
+        filled = (column if found.all() else _with_room_for_gaps(column)).reindex(take)
+        columns[str(name)] = filled.set_axis(left.index)
     return left.assign(**columns), int(found.sum())
 
 

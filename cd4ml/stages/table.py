@@ -38,7 +38,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from cd4ml.errors import StageFailed
+from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.spec.canonical import canonical_json
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "<NA>")
@@ -297,8 +297,15 @@ def _arrow_column(column: pd.Series[Any], kind: str) -> pa.Array:
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """A file that ``write_parquet`` wrote, as the frame it was; fixed-width binary columns as Python ``bytes``."""
-    table = pq.read_table(path, columns=columns, use_threads=False, memory_map=False)
+    """A file that ``write_parquet`` wrote, as the frame it was; fixed-width binary columns as Python ``bytes``.
+
+    Raises IntegrityError when it is no Parquet file, FileNotFoundError when it is not there.
+    """
+    raw = pa.BufferReader(path.read_bytes())
+    try:
+        table = pq.read_table(raw, columns=columns, use_threads=False)
+    except pa.ArrowException as error:
+        raise IntegrityError(f"{path.name} cannot be read as Parquet: it is damaged or something else") from error
     binary = [field.name for field in table.schema if pa.types.is_fixed_size_binary(field.type)]
     frame = to_frame(table.drop_columns(binary), path.name)
     for name in binary:

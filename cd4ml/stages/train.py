@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 STAGE = "train"
 
 _LIBRARIES = frozenset({"sklearn", "xgboost"})
-_BAD_PARAMETER = re.compile(r"[Pp]arameter (?:format )?(?:for )?'?(\w{1,60})'?")
+_ABOUT_PARAMETERS = frozenset({"InvalidParameterError", "XGBoostError"})
+_BAD_PARAMETER = re.compile(r"The '(\w{1,60})' parameter of|Parameter (?:format for )?(\w{1,60})")
 
 
 def run(job: Job) -> None:
@@ -87,11 +88,8 @@ def explain(error: Exception, estimator: Any) -> str:
     inner = [frame for frame in frames if _LIBRARIES & set(Path(frame.filename).parts)]
     place = f", in {Path(inner[-1].filename).stem}.{inner[-1].name}" if inner else ""
     about = _BAD_PARAMETER.search(str(error)) if type(error).__name__ in _ABOUT_PARAMETERS else None
-    parameter = f" about parameter {about.group(1)!r}" if about else ""
+    parameter = f" about parameter {(about.group(1) or about.group(2))!r}" if about else ""
     return f"{type(error).__name__} in {type(estimator).__name__}{parameter}{place}"
-
-
-_ABOUT_PARAMETERS = frozenset({"InvalidParameterError", "XGBoostError"})
 
 
 def is_deterministic(estimator: Any) -> bool:

@@ -267,7 +267,7 @@ _CHANGES = st.tuples(
 _CHOICES = st.sampled_from(["model=xgboost", "model=hist_gradient_boosting", "validation=gusts"])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(_CHOICES, max_size=2), st.lists(_CHANGES, max_size=6), st.text(max_size=20))
 def test_the_files_of_a_new_experiment_compose_to_what_the_overrides_say(
     choices: list[str], changes: list[str], hypothesis: str

@@ -123,8 +123,10 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
         finished = f"2026-11-03T10:00:0{draw(st.integers(2, 9))}Z"
         side = draw(st.sampled_from(["head", "merge"]))
         return run_body(label, failed=draw(st.booleans()), branch=branch, finished=finished, side=side)
-    answer = {side: draw(st.none() | st.integers(0, 3).map(lambda run: run_body(run)["id"])) for side in ("head", "merge")}
-    make = draw(st.sampled_from([experiment_body, refused_body]))
+    answer = {
+        side: draw(st.none() | st.integers(0, 3).map(lambda run: run_body(run)["id"])) for side in ("head", "merge")
+    }
+    make = refused_body if draw(st.booleans()) else experiment_body
     merge = draw(st.none() | st.integers(0, 3).map(lambda commit: hexes(f"commit {commit}", 40)))
     conclusion = draw(st.sampled_from(["", "worse"]))
     return make(branch, label, answer=answer, merge_commit=merge, conclusion=conclusion)

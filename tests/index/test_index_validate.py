@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from cd4ml.index.record import ExperimentRecord, RunRecord, encode, record_id, s
 from cd4ml.index.shape import compile_shape
 from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, schema_of, validate_record
 
-KINDS = {"run": run_body, "experiment": experiment_body}
+KINDS: dict[str, Callable[[], dict[str, Any]]] = {"run": run_body, "experiment": experiment_body}
 
 
 def resealed(body: dict[str, Any], **changed: Any) -> bytes:
@@ -203,12 +204,18 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 @settings(max_examples=200)
 @given(bodies(), st.data())
-def test_the_quick_check_of_readers_says_exactly_what_the_schema_says(body: dict[str, Any], data: st.DataObject) -> None:
-    """Whatever one place of a record is changed to: ``jsonschema`` and the compiled form agree."""
+def test_the_quick_check_of_readers_never_takes_what_the_schema_refuses(
+    body: dict[str, Any], data: st.DataObject
+) -> None:
+    """Whatever one place of a record is changed to; and it does take records as we write them."""
     schema = schema_of(body["kind"])
+    quick = compile_shape(schema)
+    assert quick(body)
     path = data.draw(st.sampled_from(places(body)))
-    changed = replaced(body, path, data.draw(JSON | st.sampled_from(["run", "merge", hexes(1), hexes(1, 40) + "\n", 0])))
-    assert compile_shape(schema)(changed) == Draft202012Validator(schema).is_valid(changed)
+    changed = replaced(
+        body, path, data.draw(JSON | st.sampled_from(["run", "merge", hexes(1), hexes(1, 40) + "\n", 0]))
+    )
+    assert not quick(changed) or Draft202012Validator(schema).is_valid(changed)
 
 
 def test_the_quick_check_refuses_a_schema_with_a_rule_that_it_does_not_know() -> None:

