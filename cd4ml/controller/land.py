@@ -98,8 +98,8 @@ def land_failure(project: Project, job: Job, execution: Execution, failure: Fail
 
 
 def _kept_in_git(declared: tuple[StageSpec, ...]) -> tuple[str, ...]:
-    """Outputs small enough to live in the result commit itself: metrics and plots."""
-    return tuple(path for stage in declared for path in (*stage.metrics, *(plot.path for plot in stage.plots)))
+    """Outputs that live in the result commit itself: metrics. DVC refuses cached outputs that Git tracks."""
+    return tuple(path for stage in declared for path in stage.metrics)
 
 
 def _common(job: Job, execution: Execution) -> dict[str, Any]:

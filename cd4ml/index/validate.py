@@ -92,9 +92,8 @@ def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() is meant for its effect
-        raise ValueError(f"the key {_shown(twice)} is there twice")
+        names = [key for key, _ in pairs]
+        raise ValueError(f"the key {_shown(next(key for key in names if names.count(key) > 1))} is there twice")
     return value
 
 

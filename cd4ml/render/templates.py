@@ -54,7 +54,12 @@ def _given(value: Any) -> Any:
 def as_yaml(value: Any) -> str:
     """A value as YAML on one line, safe as a key or a value in block and flow style."""
     text = yaml.dump(
-        _given(value), Dumper=_FlowDumper, default_flow_style=True, sort_keys=False, allow_unicode=False, width=float("inf")
+        _given(value),
+        Dumper=_FlowDumper,
+        default_flow_style=True,
+        sort_keys=False,
+        allow_unicode=False,
+        width=float("inf"),
     )
     return _Dumped(text.removesuffix("\n").removesuffix("\n..."))
 

@@ -72,7 +72,7 @@ def diff_view(comparison: Comparison) -> RenderableType:
     if comparison.metrics:
         parts += [Text(), _metrics(comparison.metrics)]
     for title, lines in (
-        ("Configuration", [_config_line(change) for change in comparison.config]),
+        ("Configuration", _config_lines(comparison.config)),
         ("Data", [_data_line(change) for change in comparison.data]),
         ("Environment", [_package_line(change) for change in comparison.environment]),
     ):
@@ -94,6 +94,7 @@ def plan_view(plan: Plan) -> RenderableType:
 
 # ── status and runs ──────────────────────────────────────────────────────────────────────────────────────────────
 
+CLASS_KEY = "_target_"
 _SHORT = {"validation": "valid."}
 
 
@@ -134,10 +135,20 @@ def _failure_note(run: Mapping[str, Any]) -> Text | None:
 
 def _verdict(comparison: Comparison) -> Text:
     return Text.assemble(
-        f"Champion {visible(comparison.champion)}, challenger {visible(comparison.challenger)}\n",
         _word(comparison.verdict),
-        f": {visible(comparison.reason)}",
+        f": {visible(comparison.reason)}{_measured(comparison)}\n",
+        f"Champion {visible(comparison.champion)}, challenger {visible(comparison.challenger)}",
     )
+
+
+def _measured(comparison: Comparison) -> str:
+    """The primary metric on the side that decides, old and new; nothing where it decided nothing."""
+    row = next((one for one in comparison.metrics if (one.side, one.metric) == ("test", comparison.primary)), None)
+    if row is None or not row.change or comparison.verdict == "not comparable":
+        return ""
+    lower = "lower" if row.direction == "minimize" else "higher"
+    change = f"{plain_number(row.champion)} → {plain_number(row.challenger)}"
+    return f", {change} ({percent(row.relative)}, {lower} is better)"
 
 
 def _metrics(changes: Sequence[MetricChange]) -> Table:
@@ -157,6 +168,25 @@ def _metrics(changes: Sequence[MetricChange]) -> Table:
         names = (Text(visible(change.side)), Text(visible(change.metric)))
         table.add_row(*names, *(Text(number) for number in numbers), _word(change.judgement))
     return table
+
+
+def _config_lines(changes: Sequence[ConfigChange]) -> list[Text]:
+    """A line a change; where a class was changed for another, one line for all of its parameters.
+
+    Two classes share no parameters worth comparing, and their long lists would bury the changes that are.
+    """
+    swapped = [
+        one.key.removesuffix(CLASS_KEY) for one in changes if one.how == "changed" and one.key.endswith(f".{CLASS_KEY}")
+    ]
+    lines: list[Text] = []
+    for change in changes:
+        prefix = next((one for one in swapped if change.key.startswith(one)), None)
+        if prefix is None:
+            lines.append(_config_line(change))
+        elif change.key == prefix + CLASS_KEY:
+            theirs = sum(one.key.startswith(prefix) for one in changes) - 1
+            lines.append(_config_line(change).append(f" (and {_counted(theirs, 'parameter')})" if theirs else ""))
+    return lines
 
 
 def _config_line(change: ConfigChange) -> Text:

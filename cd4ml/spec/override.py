@@ -82,6 +82,8 @@ def new_experiment(
     """
     source = selected_experiment(files)
     problems = list(_name_problems(files, name, source))
+    if "${" in hypothesis:
+        problems.append(Problem(OVERRIDE, "hypothesis", "cannot hold ${, which Hydra would replace"))
     groups = sources.group_choices(files)
     problems.extend(problem for one in overrides if (problem := _cannot_express(one, groups)))
     if problems:
@@ -105,9 +107,7 @@ def new_experiment(
     }
 
 
-def unchanged(
-    before: Mapping[str, Any], after: Mapping[str, Any], overrides: tuple[Override, ...]
-) -> tuple[str, ...]:
+def unchanged(before: Mapping[str, Any], after: Mapping[str, Any], overrides: tuple[Override, ...]) -> tuple[str, ...]:
     """The overrides (as written) that changed nothing between two resolved configurations."""
     return tuple(
         one.text

@@ -460,9 +460,7 @@ class _Size:
     height: int = 0
 
     def __add__(self, other: _Size) -> _Size:
-        return _Size(
-            self.characters + other.characters, self.nodes + other.nodes, max(self.height, other.height)
-        )
+        return _Size(self.characters + other.characters, self.nodes + other.nodes, max(self.height, other.height))
 
 
 class _BrokenError(Exception):

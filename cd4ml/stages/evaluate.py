@@ -60,7 +60,7 @@ def judge_predictions(table: pd.DataFrame, split_frame: pd.DataFrame, prediction
     IntegrityError when the file is not exactly one finite prediction for each validation and test row,
     StageFailed when a metric has no finite value. Reads one file.
     """
-    predictions = read_predictions(predictions_path)
+    predictions = read_predictions(predictions_path, int(split_frame["side"].isin(JUDGED_SIDES).sum()))
     check_predictions(predictions, split_frame)
     ordered = predictions.sort_values("row", ignore_index=True)
     rows = ordered["row"].to_numpy()
@@ -75,8 +75,12 @@ def judge_predictions(table: pd.DataFrame, split_frame: pd.DataFrame, prediction
     )
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """The predictions file as a frame, types as they are in the file. Raises IntegrityError when it is none."""
+def read_predictions(path: Path, rows: int) -> pd.DataFrame:
+    """The predictions file as a frame, types as they are in the file.
+
+    Raises IntegrityError when it is none, or does not hold ``rows`` rows: a small file can claim any number of
+    them, so they are counted before they are read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -88,6 +92,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
         found = dict(zip(schema.names, schema.types, strict=True))
         if len(schema.names) != len(wanted) or found != wanted:
             raise IntegrityError(f"{PREDICTIONS} must hold exactly row, side, prediction and digest, of their types")
+        held = pq.read_metadata(path).num_rows
+        if held != rows:
+            raise IntegrityError(f"{PREDICTIONS} holds {held} rows, and {rows} were asked for")
         table = pq.read_table(path, use_threads=False, memory_map=False)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise IntegrityError(f"{PREDICTIONS} cannot be read: {type(error).__name__}") from error

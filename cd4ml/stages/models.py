@@ -46,9 +46,7 @@ SUPPORT_TYPES = frozenset(
         *(f"scipy.sparse._{module}.{module}_{kind}" for module in ("csr", "csc") for kind in ("matrix", "array")),
     }
 )
-FUNCTIONS = frozenset(
-    {"sklearn.utils.validation.check_array", "scipy._lib.array_api_compat.numpy._aliases.asarray"}
-)
+FUNCTIONS = frozenset({"sklearn.utils.validation.check_array", "scipy._lib.array_api_compat.numpy._aliases.asarray"})
 """Functions that a model may hold, beside the ufuncs of NumPy and scipy.special: they compute and do nothing else."""
 
 _CLASS_LOADERS = frozenset({"ObjectNode", "TreeNode", "LossNode"})
@@ -242,8 +240,10 @@ def _forget_times(node: Node, members: dict[str, bytes]) -> None:
 
 def _refused(schema: Node, packages: frozenset[str]) -> list[str]:
     """Every type or function in the tree that the rule does not allow, named, sorted."""
-    seen = {tuple(str(node.get(key)) for key in ("__loader__", "__module__", "__class__")) for node in _nodes(schema)}
-    refused = [node for node in seen if _refusal(*node, packages)]
+    seen = {
+        (str(node["__loader__"]), str(node.get("__module__")), str(node.get("__class__"))) for node in _nodes(schema)
+    }
+    refused = [one for one in seen if _refusal(*one, packages)]
     return sorted(f"{module}.{name} ({loader})" for loader, module, name in refused)
 
 

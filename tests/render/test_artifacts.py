@@ -59,7 +59,10 @@ HOSTILE = [
 def resolved() -> dict[str, Any]:
     value = load_yaml((ROOT / "conf/config.yaml").read_text())
     del value["defaults"]
-    return {**value, **{group: load_yaml((ROOT / f"conf/{group}/{one}.yaml").read_text()) for group, one in GROUPS.items()}}
+    return {
+        **value,
+        **{group: load_yaml((ROOT / f"conf/{group}/{one}.yaml").read_text()) for group, one in GROUPS.items()},
+    }
 
 
 SPEC = parse(resolved())
@@ -105,9 +108,7 @@ def test_hostile_values_in_the_pipeline_are_golden_and_inert() -> None:
     text = render_pipeline(hostile_spec(), TEMPLATES)
     assert_golden("hostile.dvc.yaml", text)
     content = yaml.safe_load(text)
-    assert content["stages"]["ingest"]["deps"] == [
-        f"data/{name}.lock.json".replace("${", "\\${") for name in HOSTILE
-    ]
+    assert content["stages"]["ingest"]["deps"] == [f"data/{name}.lock.json".replace("${", "\\${") for name in HOSTILE]
     assert {stage["cmd"] for stage in content["stages"].values()} == {stage.command for stage in stages(())}
 
 
@@ -158,7 +159,9 @@ def test_only_the_reconcile_job_may_write_and_never_for_a_pull_request() -> None
     assert "if" not in content["jobs"]["check"]
     assert content["jobs"]["reconcile"]["permissions"] == {"contents": "write"}
     assert content["jobs"]["reconcile"]["if"] == "github.event_name == 'push' || github.event_name == 'schedule'"
-    checkouts = [step for job in content["jobs"].values() for step in job["steps"] if "checkout" in step.get("uses", "")]
+    checkouts = [
+        step for job in content["jobs"].values() for step in job["steps"] if "checkout" in step.get("uses", "")
+    ]
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
     assert checkouts[1]["with"]["ref"] == "main"
 

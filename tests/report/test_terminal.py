@@ -121,8 +121,8 @@ def test_runs_show_the_metrics_that_are_asked_for() -> None:
 def test_a_comparison_shows_the_verdict_every_metric_and_every_difference() -> None:
     lines = shown(diff_view(compare(run(), CHALLENGER)))
     assert lines == [
+        "better: rmse on the test side is better, 10.00 → 9.500 (-5.0 %, lower is better)",
         f"Champion r{'1' * 20}, challenger r{'2' * 20}",
-        "better: rmse on the test side is better",
         "",
         "Side        Metric  Champion  Challenger   Change  Relative",
         "validation  rmse       11.00       11.00        0    +0.0 %  equal",
@@ -141,6 +141,16 @@ def test_a_comparison_shows_the_verdict_every_metric_and_every_difference() -> N
         "  + scipy 1.17.1",
         "",
         "Moved: spec",
+    ]
+
+
+def test_a_class_that_was_changed_for_another_hides_the_parameters_of_both() -> None:
+    old = {"estimator": {"_target_": "a.Pipeline", "steps": [["x", {"_target_": "a.Scaler", "mean": True}]]}, "name": "a"}
+    new = {"estimator": {"_target_": "b.Trees", "depth": 6, "seed": 1}, "name": "b"}
+    lines = shown(diff_view(compare(run(params={"model": old}), run(params={"model": new}))))
+    assert [line for line in lines if line.startswith("  ")] == [
+        '  ~ model.estimator._target_ "a.Pipeline" → "b.Trees" (and 5 parameters)',
+        '  ~ model.name "a" → "b"',
     ]
 
 

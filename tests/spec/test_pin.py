@@ -47,7 +47,9 @@ pins = st.builds(
     raw_name=words,
     format=st.sampled_from(["csv", "parquet"]),
     location=words,
-    fetched=st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()).filter(lambda text: len(text) < 40),
+    fetched=st.datetimes(timezones=st.timezones())
+    .map(lambda moment: moment.isoformat())
+    .filter(lambda text: len(text) < 40),
 )
 
 
@@ -113,7 +115,9 @@ def test_a_column_named_twice_is_refused() -> None:
     assert problems(content) == ["columns[1].name"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 1, "schema": 1}', "[" * 100_000, '{"schema": true}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": 1, "schema": 1}', "[" * 100_000, '{"schema": true}']
+)
 def test_text_that_is_no_pin_is_one_problem(text: str) -> None:
     assert len(problems(text)) == 1
 

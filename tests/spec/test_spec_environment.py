@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from pathlib import Path
 
@@ -91,17 +92,19 @@ def test_differences_say_what_the_lock_says_and_what_is_installed() -> None:
         "c: lock says 2, 2.1 is installed",
         "e: lock says 1.0, not a version is installed",
     )
-    assert differences(entries, installed, {**HERE, "sys_platform": "win32"})[1] == "d: lock says 3, it is not installed"
+    assert (
+        differences(entries, installed, {**HERE, "sys_platform": "win32"})[1] == "d: lock says 3, it is not installed"
+    )
 
 
 _NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,5}([._-][A-Za-z0-9]{1,3})?", fullmatch=True)
-_PINS = st.dictionaries(_NAMES.map(str.lower), st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}", fullmatch=True), max_size=6)
+_PINS = st.dictionaries(
+    _NAMES.map(str.lower), st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}", fullmatch=True), max_size=6
+)
 
 
 @given(_PINS, st.randoms(use_true_random=False), st.sampled_from(["", " \\\n    ", "   "]))
-def test_layout_order_and_comments_do_not_change_the_entries(
-    pins: dict[str, str], random: object, space: str
-) -> None:
+def test_layout_order_and_comments_do_not_change_the_entries(pins: dict[str, str], random: object, space: str) -> None:
     lines = [f"{name}=={version} {HASH}" for name, version in pins.items()]
     other = [f"# c\n{name.upper()}=={version}{space or ' '}{HASH}  # via x\n" for name, version in pins.items()]
     random.shuffle(other)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
@@ -115,7 +118,5 @@ def test_layout_order_and_comments_do_not_change_the_entries(
 
 @given(st.text(max_size=80))
 def test_any_text_gives_entries_or_problems_and_no_other_error(text: str) -> None:
-    try:
-        lock_entries(text, "x")
-    except ConfigError as error:
-        assert error.problems
+    with contextlib.suppress(ConfigError):
+        assert all("==" in entry for entry in lock_entries(text, "x"))

@@ -44,7 +44,9 @@ def test_a_name_that_yaml_would_read_as_something_else_is_quoted(name: str) -> N
 
 
 def test_the_copy_is_global_readable_and_says_what_it_was_told() -> None:
-    changed = new_experiment(PROJECT, "deeper", (override("model", "xgboost"), override("seed", 3)), 'say "why": x\n# y')
+    changed = new_experiment(
+        PROJECT, "deeper", (override("model", "xgboost"), override("seed", 3)), 'say "why": x\n# y'
+    )
     text = changed["conf/experiment/deeper.yaml"].decode()
     assert text.startswith("# @package _global_\n")
     assert body_of(changed, "deeper") == {
@@ -83,7 +85,8 @@ def test_a_value_of_another_file_cannot_be_taken_away(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "A", "a b", "../x", "a/../b", "/a", "a/", "-a", ".a", "a..b", "a\n", "é", "x" * 101, "a.yaml", "a.lock"]
+    "name",
+    ["", "A", "a b", "../x", "a/../b", "/a", "a/", "-a", ".a", "a..b", "a\n", "é", "x" * 101, "a.yaml", "a.lock"],
 )
 def test_a_name_that_is_no_good_file_or_branch_is_refused(name: str) -> None:
     assert name_problem(name)
@@ -115,6 +118,11 @@ def test_what_an_experiment_file_cannot_say_is_refused(bad: Override, words: str
     with pytest.raises(ConfigError, match=words) as caught:
         new_experiment(PROJECT, "one", (bad,), "")
     assert (caught.value.problems[0].file, caught.value.problems[0].key) == ("override", bad.key)
+
+
+def test_a_hypothesis_that_hydra_would_interpolate_is_refused() -> None:
+    with pytest.raises(ConfigError, match="hypothesis"):
+        new_experiment(PROJECT, "one", (), "costs ${seed}")
 
 
 def test_a_root_file_that_does_not_end_with_an_experiment_is_refused() -> None:

@@ -274,10 +274,14 @@ _LEAF = st.one_of(
     st.integers(),
     st.floats(allow_nan=False),
     st.text(max_size=12),
-    st.sampled_from(["yes", "1e3", "1.e5", "0o7", "010", "12:30", "2013-09-01", "~", "-", "null", "=", "<<", ".inf", "1_0"]),
+    st.sampled_from(
+        ["yes", "1e3", "1.e5", "0o7", "010", "12:30", "2013-09-01", "~", "-", "null", "=", "<<", ".inf", "1_0"]
+    ),
 )
 _VALUE = st.recursive(
-    _LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+    _LEAF,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
 )
 
 

@@ -137,7 +137,8 @@ def build(root: Path, raw: Path, value: Mapping[str, Any], files: Mapping[str, P
     raw.mkdir(parents=True, exist_ok=True)
     (root / "data").mkdir()
     for name, source in value["data"]["sources"].items():
-        content = files[name].read_bytes() if isinstance(files[name], Path) else str(files[name]).encode()
+        file = files[name]
+        content = file.read_bytes() if isinstance(file, Path) else file.encode()
         pin(root, raw, name, source["location"], content)
     render(root, value)
 

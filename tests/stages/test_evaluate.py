@@ -69,7 +69,9 @@ CHEATS: dict[str, Change] = {
     "a negative row": lambda frame: frame.assign(row=frame["row"].replace(frame["row"].max(), -1)),
     "digests of other rows": lambda frame: frame.assign(digest=frame["digest"].iloc[::-1].tolist()),
     "one digest changed": lambda frame: frame.assign(digest=[b"\0" * 16, *frame["digest"][1:]]),
-    "sides exchanged": lambda frame: frame.assign(side=frame["side"].replace({"test": "validation", "validation": "test"})),
+    "sides exchanged": lambda frame: frame.assign(
+        side=frame["side"].replace({"test": "validation", "validation": "test"})
+    ),
     "one side renamed": lambda frame: frame.assign(side=["train", *frame["side"][1:]]),
     "a NaN": lambda frame: frame.assign(prediction=frame["prediction"].where(frame.index != 3)),
     "an infinity": lambda frame: frame.assign(prediction=frame["prediction"].where(frame.index != 3, np.inf)),
@@ -121,6 +123,14 @@ def hostile_file(path: Path, honest: pa.Table, case: str) -> None:
             pq.write_table(honest.set_column(index, "row", honest["row"].cast(pa.int32())), path)
 
 
+def test_rows_are_counted_before_they_are_read(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    more = pd.concat([predictions] * 3, ignore_index=True)
+    with pytest.raises(IntegrityError, match=f"holds {len(more)} rows, and {len(predictions)} were asked for"):
+        judge_predictions(table, split, written(tmp_path, more), SPEC)
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -165,10 +175,14 @@ def test_metrics_are_scikit_learns(pairs: list[tuple[float, float]]) -> None:
             continue
         if name == "r2" and np.ptp(observed) < 1e-3:
             continue
-        assert METRIC_FUNCTIONS[name](observed, predicted) == pytest.approx(reference(observed, predicted), rel=1e-9, abs=1e-9)
+        assert METRIC_FUNCTIONS[name](observed, predicted) == pytest.approx(
+            reference(observed, predicted), rel=1e-9, abs=1e-9
+        )
 
 
-def test_directions_say_which_way_a_better_prediction_moves_each_metric(table: pd.DataFrame, predictions: pd.DataFrame) -> None:
+def test_directions_say_which_way_a_better_prediction_moves_each_metric(
+    table: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
     truth = table["delay"].to_numpy()[predictions["row"]]
     worse = score(predictions, truth, ALL)["test"]
     better = score(predictions.assign(prediction=(predictions["prediction"] + truth) / 2), truth, ALL)["test"]
@@ -178,7 +192,9 @@ def test_directions_say_which_way_a_better_prediction_moves_each_metric(table: p
 
 def test_each_side_is_scored_on_its_own_rows(table: pd.DataFrame, predictions: pd.DataFrame) -> None:
     truth = table["delay"].to_numpy()[predictions["row"]]
-    perfect_on_test = predictions.assign(prediction=predictions["prediction"].where(predictions["side"] != "test", truth))
+    perfect_on_test = predictions.assign(
+        prediction=predictions["prediction"].where(predictions["side"] != "test", truth)
+    )
     scores = score(perfect_on_test, truth, ALL)
     assert scores["test"] == {"rmse": 0.0, "mae": 0.0, "medae": 0.0, "max_error": 0.0, "mape": 0.0, "r2": 1.0}
     assert scores["validation"]["rmse"] > 0.5
@@ -186,7 +202,11 @@ def test_each_side_is_scored_on_its_own_rows(table: pd.DataFrame, predictions: p
 
 @pytest.mark.parametrize(
     ("truth", "metric"),
-    [(lambda truth: np.full_like(truth, 3.0), "r2"), (lambda truth: truth * 0.0, "mape"), (lambda truth: truth * np.nan, "mae")],
+    [
+        (lambda truth: np.full_like(truth, 3.0), "r2"),
+        (lambda truth: truth * 0.0, "mape"),
+        (lambda truth: truth * np.nan, "mae"),
+    ],
 )
 def test_a_metric_without_a_finite_value_is_an_error_and_never_a_pass(
     table: pd.DataFrame, predictions: pd.DataFrame, truth: Callable[[Any], Any], metric: str
@@ -229,7 +249,9 @@ def test_plots_sample_the_validation_side_and_average_each_day(
     days = table["start"].iloc[predictions["row"]].dt.strftime("%Y-%m-%d").to_numpy()
     expected = truth.groupby(days).mean()
     assert [(side, day) for side, day, _ in lines[1:]] == [
-        (side, day) for side in ("validation", "test") for day in sorted(set(days[(predictions["side"] == side).to_numpy()]))
+        (side, day)
+        for side in ("validation", "test")
+        for day in sorted(set(days[(predictions["side"] == side).to_numpy()]))
     ]
     assert [float(value) for _, _, value in lines[1:]] == pytest.approx(expected.tolist(), rel=1e-4)
 
@@ -239,4 +261,7 @@ def test_only_the_metrics_asked_for_are_given(
 ) -> None:
     asked = replace(SPEC, evaluation=EvaluationSpec("regression", ("mae",), "mae"))
     evaluation = judge_predictions(table, split, written(tmp_path, predictions), asked)
-    assert {side: list(scores) for side, scores in evaluation.metrics.items()} == {"validation": ["mae"], "test": ["mae"]}
+    assert {side: list(scores) for side, scores in evaluation.metrics.items()} == {
+        "validation": ["mae"],
+        "test": ["mae"],
+    }

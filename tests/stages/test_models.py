@@ -189,7 +189,9 @@ HOSTILE = {
     "a builtin function": node("FunctionNode", "builtins", "exec"),
     "a process": node("ObjectNode", "subprocess", "Popen", content=EMPTY),
     "a constructor's call": node("ConstructorFromReduceNode", "subprocess", "Popen", content=call_arguments()),
-    "a constructor's call in sklearn": node("ConstructorFromReduceNode", "sklearn.linear_model._ridge", "Ridge", content=EMPTY),
+    "a constructor's call in sklearn": node(
+        "ConstructorFromReduceNode", "sklearn.linear_model._ridge", "Ridge", content=EMPTY
+    ),
     "an operator": node("OperatorFuncNode", "operator", "methodcaller", attrs=call_arguments()),
     "a partial of a function that acts": node(
         "PartialNode",
@@ -209,7 +211,7 @@ HOSTILE = {
     "a reader of NumPy": node("FunctionNode", "numpy", "load"),
     "a class of NumPy that opens files": node("ObjectNode", "numpy", "memmap", content=EMPTY),
     "a tree that calls another constructor": node(
-        "TreeNode", "subprocess", "Popen", content=EMPTY, **{"__reduce__": {"args": call_arguments()}}
+        "TreeNode", "subprocess", "Popen", content=EMPTY, __reduce__={"args": call_arguments()}
     ),
     "an unknown loader": node("MysteryNode", "builtins", "dict"),
     "no type": {"__loader__": "ObjectNode"},

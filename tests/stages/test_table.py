@@ -127,7 +127,7 @@ def test_the_digest_of_a_known_table_never_moves() -> None:
             "x": [0.5, np.nan],
             "s": ["é", None],
             "b": [True, False],
-            "t": pd.to_datetime(["2013-01-01T10:00:00Z", None], utc=True).astype("datetime64[ns, UTC]"),
+            "t": pd.to_datetime(["2013-01-01T10:00:00Z", "NaT"], utc=True).astype("datetime64[ns, UTC]"),
         }
     )
     assert table_digest(frame) == GOLDEN_TABLE
@@ -208,7 +208,7 @@ def zipped(*contents: bytes) -> bytes:
     return buffer.getvalue()
 
 
-BAD_FILES = {
+BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "short record": ("a,b\n1,2\n3\n", "t.csv"),
     "long record": ("a,b\n1,2\n3,4,5\n", "t.csv"),
     "cut off in a record": ("a,b\n1,2\n3", "t.csv"),
@@ -260,7 +260,19 @@ def test_parquet_types_come_down_to_the_canonical_kinds(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "raw")
     frame = read_table(tmp_path / "raw", "parquet", "t.parquet")
-    kinds = "int64 float64 float64 float64 timestamp timestamp timestamp string string bool float64".split()
+    kinds = [
+        "int64",
+        "float64",
+        "float64",
+        "float64",
+        "timestamp",
+        "timestamp",
+        "timestamp",
+        "string",
+        "string",
+        "bool",
+        "float64",
+    ]
     assert [kind for _, kind in column_types(frame)] == kinds
     assert frame["naive"].iloc[0] == pd.Timestamp("2013-01-01T10:00:00Z")
 
