@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cd4ml.controller.project import CONF, Project
-from cd4ml.errors import IntegrityError, RemoteError, UsageError
+from cd4ml.errors import ConfigError, IntegrityError, RemoteError, UsageError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, write_atomically
 from cd4ml.gateways.hydra import compose
@@ -46,9 +46,14 @@ def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
     folder = project.private / "raw"
     for pin in pins:
         target = folder / pin.raw_sha256
-        if not target.is_file():
+        if not _holds(target, pin):
             _bring(storage, pin, target)
     return folder
+
+
+def _holds(path: Path, pin: Pin) -> bool:
+    """Are these the bytes that the pin names? Looked at each time: what lies on a disk can rot."""
+    return path.is_file() and path.stat().st_size == pin.raw_bytes and digest_file(path).sha256 == pin.raw_sha256
 
 
 def _bring(storage: Storage, pin: Pin, target: Path) -> None:
@@ -78,7 +83,7 @@ def work_tree_spec(project: Project) -> Spec:
 def read_folder(root: Path, folder: str) -> dict[str, bytes]:
     """Every regular file under ``root/folder`` by its path from ``root``. Raises UsageError for a link."""
     files = {}
-    for path in sorted((root / folder).rglob("*")):
+    for path in (root / folder, *sorted((root / folder).rglob("*"))):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
             raise UsageError(f"{name}: a symbolic link is not allowed here")
@@ -127,7 +132,7 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
     from cd4ml.stages.table import column_types, read_table, table_digest
 
     path = project.work_tree() / pin_path(source.name)
-    before = parse_pin(path.read_text("utf-8"), pin_path(source.name)) if path.is_file() else None
+    before = _pinned(path, source.name)
     name = file_name(source.location)
     with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as folder:
         raw = Path(folder) / "raw"
@@ -153,6 +158,14 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
             archive(storage, raw, digest)
             copy_verified(raw, project.private / "raw" / digest.sha256, digest.sha256)
     return PinChange(source.name, before, after)
+
+
+def _pinned(path: Path, source: str) -> Pin | None:
+    """The pin as it stands; nothing for one that is missing or cannot be read, which is to be written anew."""
+    try:
+        return parse_pin(path.read_bytes().decode("utf-8", "replace"), pin_path(source)) if path.is_file() else None
+    except ConfigError:
+        return None
 
 
 def archive(storage: Storage, path: Path, digest: FileDigest) -> None:

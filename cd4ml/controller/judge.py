@@ -1,7 +1,7 @@
 """The judge: trusted code in a clean folder.
 
-It makes the table and the split again from the pins, sees that the run used the same, and scores the
-predictions against them. Nothing else that the run wrote is believed; everything it wrote is digested.
+It makes the table, the split and the features again from the pins, sees that the run used the same, and
+scores the predictions against them. Nothing else that the run wrote is believed; everything it wrote is digested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from cd4ml.controller.run import JUDGE_REQUEST, JUDGE_VERDICT
 from cd4ml.errors import Cd4mlError, IntegrityError, StageFailed
 from cd4ml.gateways.files import FileDigest, digest_file, write_atomically
 from cd4ml.spec.pipeline import (
-    EXPECTATION_RESULTS,
     LAST_EXECUTED_STAGE,
     METRICS,
     MODEL,
@@ -27,13 +26,14 @@ from cd4ml.spec.pipeline import (
     PREDICTIONS,
     PROVENANCE,
     SIDES,
-    SPLIT,
     SPLIT_PROOF,
-    TABLE,
     stages,
 )
 
-_TRUTH = (TABLE, PROVENANCE, SPLIT, SPLIT_PROOF)
+_OURS = tuple(stage for stage in stages(()) if stage.name in ("ingest", "validate", "split", "featurize"))
+"""The stages that run no code of an experiment: what they give follows from pins and configuration alone."""
+
+_TRUTH = tuple(path for stage in _OURS for path in stage.outs)
 _LARGEST_SMALL_FILE = 1 << 20
 
 
@@ -57,11 +57,10 @@ def _judge(folder: Path, clone: Path, truth: Path, raw: Path) -> dict[str, Any]:
 
     _bring_truth(folder, truth, raw)
     files = _digest_outputs(folder, clone)
-    for path in (TABLE, SPLIT):
+    for path in _TRUTH:
         if digest_file(folder / path) != files[path]:
             raise IntegrityError(f"{path}: is not what the pins and the configuration give")
     _copy(clone, folder, PREDICTIONS)
-    _copy(clone, folder, EXPECTATION_RESULTS)
     run_stage("evaluate", folder, raw)
     evaluate = stages(())[-1]
     for path in (*evaluate.metrics, *(plot.path for plot in evaluate.plots)):
@@ -78,15 +77,15 @@ def _judge(folder: Path, clone: Path, truth: Path, raw: Path) -> dict[str, Any]:
 
 
 def _bring_truth(folder: Path, truth: Path, raw: Path) -> None:
-    """The trusted table and split: as made for an earlier run of the same pins, or made now and kept."""
+    """The trusted outputs of our own stages: as made for an earlier run of the same pins, or made now and kept."""
     from cd4ml.stages.runner import run_stage
 
     if truth.is_dir():
         for path in _TRUTH:
             _copy(truth, folder, path)
         return
-    run_stage("ingest", folder, raw)
-    run_stage("split", folder, raw)
+    for stage in _OURS:
+        run_stage(stage.name, folder, raw)
     part = truth.with_name(f"{truth.name}.{uuid.uuid4().hex[:8]}")
     for path in _TRUTH:
         _copy(folder, part, path)

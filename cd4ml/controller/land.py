@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries
+from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_text
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
@@ -21,9 +21,8 @@ from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import copy_verified, digest_file
 from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, RemoteState
 from cd4ml.gateways.process import crash_point
-from cd4ml.index.fold import FoldPlan
+from cd4ml.index.fold import FoldPlan, check_landed
 from cd4ml.index.record import RECORD_PATH, encode, seal
-from cd4ml.index.validate import validate_record
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.render.lock import render_lock
 from cd4ml.spec.canonical import digest
@@ -187,7 +186,6 @@ def _store_outputs(storage: Storage, execution: Execution, verdict: Verdict) -> 
 def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mapping[str, bytes]) -> str:
     record = seal(body)
     data = encode(record)
-    validate_record(data)  # what would be refused by the next fold must not leave here
     files = {
         RECORD_PATH: data,
         PARAMS_FILE: params_text(project, job).encode(),
@@ -198,6 +196,7 @@ def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mappin
     outcome = "result" if record["outcome"] == "succeeded" else "failed run"
     message = f"cd4ml: {outcome} {record['id']}\n\nFingerprint: {record['fingerprint']}\n"
     commit = project.repository.commit_tree(tree, (job.commit,), message)
+    _check(project, str(record["id"]), commit)
     crash_point("land.committed")
     _push_landing(project, str(record["id"]), commit, data)
     crash_point("land.pushed")
@@ -211,12 +210,17 @@ def land_experiment(project: Project, body: Mapping[str, Any]) -> str:
     """Land an experiment record on a commit whose parent is the branch's; gives its id."""
     record = seal(body)
     data = encode(record)
-    validate_record(data)
     tree = project.repository.write_tree(str(record["commit"]), {RECORD_PATH: data})
     message = f"cd4ml: experiment {record['id']}\n"
     commit = project.repository.commit_tree(tree, (str(record["commit"]),), message)
+    _check(project, str(record["id"]), commit)
     _push_landing(project, str(record["id"]), commit, data)
     return str(record["id"])
+
+
+def _check(project: Project, record_id: str, commit: str) -> None:
+    """Raise IntegrityError, in the words of the fold, for what the fold would refuse: it must not leave here."""
+    check_landed(read_landed(project, LANDING + record_id, commit))
 
 
 def _push_landing(project: Project, record_id: str, commit: str, data: bytes) -> None:

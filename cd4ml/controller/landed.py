@@ -40,12 +40,12 @@ def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...
 def plan_fold(project: Project, state: RemoteState, entries: tuple[Entry, ...]) -> FoldPlan:
     """What folding all landed refs into the index would do."""
     number = max((entry.fold for entry in entries), default=0) + 1
-    landed = [_landed(project, ref, commit) for ref, commit in sorted(state.landing.items())]
+    landed = [read_landed(project, ref, commit) for ref, commit in sorted(state.landing.items())]
     return fold(frozenset(entry.record.id for entry in entries), landed, number)
 
 
-def _landed(project: Project, ref: str, commit: str) -> Landed:
-    """What one landing ref holds, as hostile input for the fold to judge."""
+def read_landed(project: Project, ref: str, commit: str) -> Landed:
+    """What one landing ref holds (or would hold), as hostile input for the fold to judge."""
     repository = project.repository
     info = repository.commit_info(commit)
     changes = repository.changed_paths(info.parents[0], commit) if info.parents else ()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cd4ml.errors import RepositoryError, UsageError
+from cd4ml.errors import RemoteError, RepositoryError, UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.dvc import CONFIG_PATH, Storage, open_storage
 
@@ -53,8 +54,9 @@ def open_project(path: Path, remote: str = "") -> Project:
     """The project that ``path`` lies in.
 
     The remote is the one named, else ``git config cd4ml.remote``, else ``origin``, else the only one there
-    is, else the repository itself. The base branch is ``git config cd4ml.base``, else the remote's HEAD.
-    Raises RepositoryError, UsageError for a remote that is not there.
+    is, else the repository itself. The base branch is ``git config cd4ml.base``, else the remote's HEAD, else
+    (when the remote cannot be asked) one of the usual names. Raises RepositoryError, UsageError for a remote
+    that is not there.
     """
     repository = git.open_repository(path)
     names = repository.remotes()
@@ -78,10 +80,11 @@ def _base_branch(repository: git.Repository, remote: str) -> str:
         named = repository.git("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD", allowed=(0, 1)).text.strip()
         if named:
             return named.removeprefix(f"refs/remotes/{remote}/")
-        branch = repository.default_branch(remote)
-        if branch:
-            return branch
-    heads = repository.local_heads()
+        with contextlib.suppress(RemoteError):  # whoever needs the remote will say so; a search does not
+            branch = repository.default_branch(remote)
+            if branch:
+                return branch
+    heads = {**repository.last_seen().heads, **repository.local_heads()}
     usual = [name for name in ("main", "master", "trunk") if name in heads]
     branch = usual[0] if usual else repository.current_branch()
     if branch is None:

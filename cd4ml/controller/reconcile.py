@@ -14,10 +14,10 @@ from cd4ml.controller.environment import check_environment
 from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success
 from cd4ml.controller.observe import Observation, observe
 from cd4ml.controller.project import Project
-from cd4ml.controller.run import Event, Failure, Job, Watch, discard, execute, forget_folders, judge
+from cd4ml.controller.run import Event, Failure, Job, Watch, attempt, discard, forget_folders
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.warm import warm_process
-from cd4ml.errors import Cd4mlError, StageFailed
+from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive
 from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
@@ -176,21 +176,16 @@ def _run(shop: _Workshop, action: Run) -> str:
     job = Job(action.branch, target.side, target.commit, target.tree, asked, shop.observation.policy, shop.templates)
     with shop.landing:
         raw = ensure_raw(project, shop.storage, asked.pins.values())
-    execution = execute(project, job, cache=shop.storage.cache, raw=raw, warm=shop.warm, watch=shop.watch)
-    failure = execution.failure
+    tried = attempt(project, job, storage=shop.storage, raw=raw, warm=shop.warm, watch=shop.watch)
     try:
-        if failure is None:
-            try:
-                verdict = judge(project, job, execution, raw=raw, warm=shop.warm)
-            except StageFailed as error:
-                failure = Failure(error.stage, error.message, error.kind)
         shop.watch(Event(job.branch, job.side, "land", "started"))
         with shop.landing:
-            if failure is None:
-                run_id = land_success(project, shop.storage, job, execution, verdict)
+            if tried.verdict is not None and tried.failure is None:
+                run_id = land_success(project, shop.storage, job, tried.execution, tried.verdict)
             else:
-                run_id = land_failure(project, job, execution, failure)
+                failure = tried.failure or Failure("judge", "no verdict", "transient")
+                run_id = land_failure(project, job, tried.execution, failure)
     finally:
-        discard(execution)
-    shop.watch(Event(job.branch, job.side, "run", "failed" if failure else "landed"))
+        discard(tried.execution)
+    shop.watch(Event(job.branch, job.side, "run", "failed" if tried.failure else "landed"))
     return run_id

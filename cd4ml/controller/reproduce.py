@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cd4ml.controller.data import ensure_raw
 from cd4ml.controller.environment import check_environment
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
-from cd4ml.controller.run import Failure, Job, Verdict, Watch, discard, execute, judge
+from cd4ml.controller.run import Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.specs import asked_of, spec_of
 from cd4ml.controller.warm import warm_process
-from cd4ml.errors import IntegrityError, RepositoryError, StageFailed
+from cd4ml.errors import IntegrityError, RepositoryError
 from cd4ml.gateways.files import remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -70,17 +70,13 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
     cache = project.private / "reproduce" / uuid.uuid4().hex[:12]
     try:
         with warm_process(project.private, policy.executor.threads) as warm:
-            execution = execute(project, job, cache=cache, raw=raw, warm=warm, watch=watch)
-            failure, verdict = execution.failure, None
-            if failure is None:
-                try:
-                    verdict = judge(project, job, execution, raw=raw, warm=warm)
-                except StageFailed as error:
-                    failure = Failure(error.stage, error.message, error.kind)
-            discard(execution)
+            own = replace(storage, cache=cache)
+            tried = attempt(project, job, storage=own, raw=raw, warm=warm, watch=watch)
+            discard(tried.execution)
     finally:
         remove_tree(cache)
-    return Reproduction(entry, moved, differences(entry, failure, verdict), failure, verdict)
+    found = differences(entry, tried.failure, tried.verdict)
+    return Reproduction(entry, moved, found, tried.failure, tried.verdict)
 
 
 def differences(entry: RunEntry, failure: Failure | None, verdict: Verdict | None) -> tuple[Difference, ...]:

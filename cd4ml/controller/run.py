@@ -22,7 +22,7 @@ from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.specs import Asked
 from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER
 from cd4ml.errors import FailureKind, IntegrityError, StageFailed, UsageError
-from cd4ml.gateways.dvc import isolate
+from cd4ml.gateways.dvc import Storage, isolate
 from cd4ml.gateways.files import FileDigest, remove_tree, write_atomically
 from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
 from cd4ml.gateways.warm import SOCKET_VARIABLE, WarmTask
@@ -30,11 +30,12 @@ from cd4ml.plan.state import Side
 from cd4ml.render.artifacts import render_params, render_pipeline
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, PARAMS_FILE, PIPELINE_FILE, pin_path
+from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, pin_path
 from cd4ml.spec.sources import conf_digest
 
 JUDGE_REQUEST = "request.json"
 JUDGE_VERDICT = "verdict.json"
+ARTIFACTS = "artifacts"
 _POLL_SECONDS = 0.1
 
 
@@ -114,6 +115,34 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A run as far as it came: a verdict when it has a result, else a failure."""
+
+    execution: Execution
+    verdict: Verdict | None
+    failure: Failure | None
+
+
+def attempt(project: Project, job: Job, *, storage: Storage, raw: Path, warm: str, watch: Watch) -> Attempt:
+    """Execute, and judge what came of it.
+
+    ``storage.cache`` is used and mended: a failure that damaged entries of it may have caused is transient.
+    """
+    execution = execute(project, job, cache=storage.cache, raw=raw, warm=warm, watch=watch)
+    failure, verdict = execution.failure, None
+    if failure is None:
+        try:
+            verdict = judge(project, job, execution, raw=raw, warm=warm)
+        except StageFailed as error:
+            failure = Failure(error.stage, error.message, error.kind)
+    damaged = storage.remove_damaged(execution.clone / LOCK_FILE) if failure else ()
+    if damaged:
+        message = f"{len(damaged)} entries of the DVC cache were damaged and have been removed ({damaged[0]})"
+        failure = Failure("execute", message, "transient")
+    return Attempt(execution, verdict, failure)
+
+
 # ── execute ──
 
 
@@ -126,6 +155,8 @@ def execute(project: Project, job: Job, *, cache: Path, raw: Path, warm: str, wa
     folder = project.private / "runs" / f"{job.asked.components.fingerprint[:12]}-{uuid.uuid4().hex[:8]}"
     clone = folder / "clone"
     project.repository.private_clone(job.commit, clone)
+    for name in (PARAMS_FILE, PIPELINE_FILE, LOCK_FILE, ARTIFACTS):
+        remove_tree(clone / name)  # outputs or links that a branch brought would stand in for its run
     isolate(clone, cache)
     write_atomically(clone / PARAMS_FILE, params_text(project, job).encode())
     write_atomically(clone / PIPELINE_FILE, render_pipeline(job.asked.spec, job.templates).encode())
@@ -248,7 +279,8 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
         write_atomically(folder / pin_path(source), pin.dump().encode())
     write_atomically(folder / PARAMS_FILE, params_text(project, job).encode())
     spec, components = job.asked.spec.resolved, job.asked.components
-    key = digest([spec["data"], spec["split"], components.data, components.pipeline, components.env])
+    asked = [spec[name] for name in ("data", "validation", "split", "features")]
+    key = digest([*asked, components.data, components.pipeline, components.env])
     request = {"clone": str(execution.clone), "truth": str(project.private / "truth" / key), "raw": str(raw)}
     write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
     home = folder / "home"
@@ -260,7 +292,7 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
 
 
 def _judge_task(folder: Path, env: Mapping[str, str], warm: str) -> int | None:
-    log = folder / "log.txt"
+    log = folder.parent / "log.txt"  # the run's own: a judge that broke down must leave its reason
     task: WarmTask | ProcessGroup
     if warm:
         with log.open("ab") as sink:

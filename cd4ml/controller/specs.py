@@ -16,6 +16,7 @@ import cd4ml
 from cd4ml.controller.project import CONF, Project
 from cd4ml.errors import ConfigError, Problem, RepositoryError, UsageError
 from cd4ml.gateways.files import write_atomically
+from cd4ml.index.fold import RESULT_FILES, RESULT_FOLDER
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.fingerprint import Components, code_digest, data_digest, env_digest, pipeline_digest, spec_digest
@@ -77,6 +78,7 @@ def asked_of(project: Project, tree: str) -> Asked:
     pins = _pins(project, tree, spec, problems)
     code = _code(project, tree, spec, problems)
     lock = _lock(project, tree, spec, problems)
+    problems += _in_the_way(project, tree)
     if problems:
         raise ConfigError(problems)
     components = Components(
@@ -127,6 +129,19 @@ def _lock(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> t
     except ConfigError as error:
         problems.extend(error.problems)
         return ()
+
+
+def _in_the_way(project: Project, tree: str) -> list[Problem]:
+    """Entries of another kind where a result commit puts its own: to replace them would change the source."""
+    wanted = {RESULT_FOLDER.split("/")[0]: "tree", RESULT_FOLDER.rstrip("/"): "tree"}
+    wanted |= dict.fromkeys(RESULT_FILES, "blob")
+    listed = project.repository.git("--literal-pathspecs", "ls-tree", "-z", tree, "--", *sorted(wanted)).text
+    found = [(line.split(" ")[:2], line.split("\t", 1)[1]) for line in listed.split("\0") if line]
+    return [
+        Problem(path, "", f"a {'link' if mode == '120000' else kind} is in the way of what cd4ml puts there", "move it")
+        for (mode, kind), path in found
+        if kind != wanted[path] or mode == "120000"
+    ]
 
 
 def configuration(project: Project, revision: str) -> tuple[dict[str, Any], dict[str, str]]:

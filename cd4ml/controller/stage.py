@@ -46,6 +46,14 @@ def stage_main(name: str) -> int:
         _event(name, "failed", time.monotonic() - began)
         _fail(name, f"{type(error).__name__}: {error.strerror}", "transient")
         raise
+    except MemoryError:
+        _event(name, "failed", time.monotonic() - began)
+        _fail(name, "ran out of memory", "transient")
+        raise
+    except SystemExit as error:  # code of the experiment asked to leave: that is no result, whatever its code
+        _event(name, "failed", time.monotonic() - began)
+        _fail(name, f"code of the experiment ended the stage with exit code {error.code}", "deterministic")
+        return 1
     except Exception as error:
         _event(name, "failed", time.monotonic() - began)
         frames = traceback.extract_tb(error.__traceback__)
@@ -73,7 +81,7 @@ def _raw_folder(name: str) -> Path:
     for source in work_tree_spec(project).data.sources:
         path = project.work_tree() / pin_path(source.name)
         if path.is_file():  # a pin that is missing is the stage's own to report
-            pins.append(parse_pin(path.read_text("utf-8"), pin_path(source.name)))
+            pins.append(parse_pin(path.read_bytes().decode("utf-8", "replace"), pin_path(source.name)))
     return ensure_raw(project, work_tree_storage(project), pins)
 
 

@@ -5,7 +5,7 @@ nothing and starts no thread: OpenMP that was used before a fork hangs the child
 its own belongs to Arrow's allocator, which makes itself anew after a fork.) Threads are pinned in
 its environment before the first import, since later it has no effect. Each task gets a session of its own,
 so that it can be ended with all that it started; every task ends when its client goes away, and everything
-ends when the controller does.
+ends when the controller does. No client, whatever it sends or fails to send, keeps another waiting.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cd4ml.gateways.files import remove_tree
 from cd4ml.gateways.process import ProcessGroup, execute_environment
@@ -51,7 +53,8 @@ _IMPORTS = (
     "great_expectations",
     "cd4ml.stages.runner",
 )
-_LARGEST_REQUEST = 1 << 20
+_LARGEST_REQUEST = 4 << 20
+_SECONDS_TO_END = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -61,7 +64,8 @@ def warm_process(folder: Path, threads: int) -> Iterator[str]:
 
     It serves from the start; a task that comes before its imports are done waits for them. The socket lies
     in a short temporary folder, since the length of its path is limited to about 100 bytes. Where one serves
-    already (``CD4ML_WARM`` names it), that one is used.
+    already (``CD4ML_WARM`` names it), that one is used. Gives ``""`` when none can be started (the log says
+    why): tasks then run cold.
     """
     serving = os.environ.get(SOCKET_VARIABLE, "")
     if serving and Path(serving).is_socket():
@@ -79,22 +83,19 @@ def warm_process(folder: Path, threads: int) -> Iterator[str]:
         log=folder / "warm.log",
     )
     try:
-        _await_socket(address, group)
-        yield address
+        yield address if _await_socket(address, group) else ""
     finally:
+        group.terminate()  # it ends its tasks, and what they started, before itself
+        group.wait(_SECONDS_TO_END)
         group.kill()
         remove_tree(place)
 
 
-def _await_socket(address: str, group: ProcessGroup) -> None:
-    while not Path(address).exists() and group.wait(0.01) is None:
-        pass
-
-
-@dataclass
-class _Child:
-    line: socket.socket
-    pid: int
+def _await_socket(address: str, group: ProcessGroup) -> bool:
+    while not Path(address).exists():
+        if group.wait(0.01) is not None:
+            return False
+    return True
 
 
 def serve(address: str) -> NoReturn:
@@ -105,124 +106,192 @@ def serve(address: str) -> NoReturn:
     Path(f"{address}.new").rename(address)  # whoever sees the name can connect
     for name in _IMPORTS:
         importlib.import_module(name)
-    woken, wake = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ, "new")
-    selector.register(woken, selectors.EVENT_READ, "ended")
-    children: dict[int, _Child] = {}
+    server = _Server(listener)
     while True:
-        for key, _ in selector.select():
-            if key.data == "new":
-                _begin(listener, selector, children)
-            elif key.data == "ended":
-                with contextlib.suppress(BlockingIOError):
-                    os.read(woken, 4096)
-                _reap(selector, children)
-            else:
-                _abandon(key.data, selector, children)
+        server.step()
 
 
-def _begin(listener: socket.socket, selector: selectors.BaseSelector, children: dict[int, _Child]) -> None:
-    line, _ = listener.accept()
-    try:
-        request, descriptors = _receive(line)
-    except (OSError, ValueError):
+@dataclass
+class _Request:
+    """What a client has sent so far."""
+
+    line: socket.socket
+    data: bytes = b""
+    descriptors: list[int] = field(default_factory=list)
+
+
+class _Server:
+    """Who is connected, and which task runs for whom. One thread; nothing in it waits for a client."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._tasks: dict[int, socket.socket] = {}
+        self._requests: dict[int, _Request] = {}
+        self._woken, self._wake = os.pipe()
+        for end in (self._woken, self._wake):
+            os.set_blocking(end, False)
+        listener.setblocking(False)
+        signal.set_wakeup_fd(self._wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._reap)
+
+    def step(self) -> None:
+        """Wait for something to happen, and deal with it."""
+        for key, _ in self._selector.select():
+            key.data()
+
+    def _accept(self) -> None:
+        try:
+            line, _ = self._listener.accept()
+        except OSError:  # gone again, or no descriptor free: it is asked about again
+            time.sleep(0.01)
+            return
+        line.setblocking(False)
+        self._requests[line.fileno()] = _Request(line)
+        self._selector.register(line, selectors.EVENT_READ, partial(self._read, line.fileno()))
+
+    def _read(self, number: int) -> None:
+        """Take what a client sends; begin its task when the request is whole, drop it when it is none."""
+        request = self._requests[number]
+        try:
+            data, descriptors = _received(request.line)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        request.data += data
+        request.descriptors += descriptors
+        if data and not request.data.endswith(b"\n") and len(request.data) < _LARGEST_REQUEST:
+            return
+        del self._requests[number]
+        self._selector.unregister(request.line)
+        asked = _parsed(request.data)
+        if asked is None or not self._begin(request, asked):
+            request.line.close()
+        for descriptor in request.descriptors:
+            os.close(descriptor)
+
+    def _begin(self, request: _Request, asked: Mapping[str, Any]) -> bool:
+        sys.stdout.flush()
+        sys.stderr.flush()  # what an import left unwritten is not the task's to write
+        try:
+            pid = os.fork()
+        except OSError:
+            return False
+        if pid == 0:
+            self._forget(request.line)
+            _become(asked, request.descriptors)
+        self._tasks[pid] = request.line
+        self._selector.register(request.line, selectors.EVENT_READ, partial(self._abandon, pid))
+        return True
+
+    def _forget(self, own: socket.socket) -> None:
+        """In the fork: close everything that is the server's, or another task's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for line in (self._listener, own, *self._tasks.values()):
+            line.close()
+        for other in self._requests.values():
+            other.line.close()
+            for descriptor in other.descriptors:
+                os.close(descriptor)
+        os.close(self._woken)
+        os.close(self._wake)
+
+    def _reap(self) -> None:
+        """Answer for the tasks that have ended, after ending what they left running."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            _end_session(ended.si_pid)  # not reaped yet, so that the number is surely still this task's
+            _, status = os.waitpid(ended.si_pid, 0)
+            line = self._tasks.pop(ended.si_pid, None)
+            if line is not None:
+                self._answer(line, os.waitstatus_to_exitcode(status))
+
+    def _answer(self, line: socket.socket, code: int) -> None:
+        with contextlib.suppress(KeyError):  # one whose client went away is not listened to any more
+            self._selector.unregister(line)
+        with contextlib.suppress(OSError):
+            line.sendall(json.dumps({"exit": code if code >= 0 else KILLED}).encode())
         line.close()
-        return
-    pid = os.fork()
-    if pid == 0:
-        listener.close()
-        for child in children.values():
-            child.line.close()
-        line.close()
-        _become(request, descriptors)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    children[pid] = _Child(line, pid)
-    selector.register(line, selectors.EVENT_READ, pid)
+
+    def _abandon(self, pid: int) -> None:
+        """The client went away, or sent more than one request: its task ends, and is answered for when it has."""
+        self._selector.unregister(self._tasks[pid])
+        _end_session(pid)
+
+    def _end(self) -> NoReturn:
+        for pid in self._tasks:
+            _end_session(pid)
+        os._exit(0)
 
 
-def _receive(line: socket.socket) -> tuple[Mapping[str, object], list[int]]:
-    """One request and its descriptors; ValueError when it is not one."""
+def _received(line: socket.socket) -> tuple[bytes, list[int]]:
+    """What there is to read, and the descriptors that came with it. Raises OSError."""
     data, ancillary, _, _ = line.recvmsg(_LARGEST_REQUEST, socket.CMSG_SPACE(3 * array.array("i").itemsize))
-    received = array.array("i")
+    descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-    while not data.endswith(b"\n") and len(data) < _LARGEST_REQUEST:
-        more = line.recv(_LARGEST_REQUEST)
-        if not more:
-            raise ValueError
-        data += more
-    return json.loads(data), list(received)
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    return data, list(descriptors)
 
 
-def _reap(selector: selectors.BaseSelector, children: dict[int, _Child]) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        child = children.pop(pid, None)
-        if child is None:
-            continue
-        code = os.waitstatus_to_exitcode(status)
-        _end_session(pid)
-        selector.unregister(child.line)
-        with contextlib.suppress(OSError):
-            child.line.sendall(json.dumps({"exit": code if code >= 0 else KILLED}).encode())
-        child.line.close()
-
-
-def _abandon(pid: int, selector: selectors.BaseSelector, children: dict[int, _Child]) -> None:
-    """The client went away: its task ends too."""
-    child = children.get(pid)
-    if child is None:
-        return
-    selector.unregister(child.line)
-    child.line.close()
-    del children[pid]
-    _end_session(pid)
+def _parsed(data: bytes) -> Mapping[str, Any] | None:
+    """A request, or nothing for what is none."""
+    try:
+        asked = json.loads(data)
+        task, cwd, env = asked["task"], asked["cwd"], asked["env"]
+        texts = [*task, cwd, *env, *env.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return asked if isinstance(task, list) and all(isinstance(text, str) for text in texts) else None
 
 
 def _end_session(pid: int) -> None:
+    """End a task that is not reaped yet with all of its session, also when it has not made that session yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
     """Ask the kernel (Linux) to end this process when its parent ends, and end now if it already has."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
         os._exit(KILLED)
 
 
-def _become(request: Mapping[str, object], descriptors: list[int]) -> NoReturn:
+def _become(asked: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
     """In the fork: take on the task's session, descriptors, folder and environment, run it, and end."""
     code = KILLED
     try:
         os.setsid()
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for target, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, target)
         for descriptor in descriptors:
             if descriptor > 2:  # the standard descriptors stay
                 os.close(descriptor)
-        os.chdir(str(request["cwd"]))
+        os.chdir(asked["cwd"])
         os.environ.clear()
-        os.environ.update(dict(request["env"]))  # type: ignore[call-overload]  # JSON from our own client
+        os.environ.update(asked["env"])
+        time.tzset()
         tempfile.tempdir = None
-        code = _task([str(word) for word in request["task"]])  # type: ignore[attr-defined]  # as above
+        code = _task(asked["task"])
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # noqa: BLE001  # whatever it was, a fork must never return into the server's loop
@@ -252,5 +321,5 @@ def _task(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv[2]))
+    die_with_parent(int(sys.argv[2]), signal.SIGTERM)  # so that it can end its tasks first
     serve(sys.argv[1])

@@ -7,8 +7,9 @@ on the remote is DVC's: ``dvc pull`` finds what was put there.
 
 from __future__ import annotations
 
-import configparser
 import os
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from cd4ml.errors import ConfigError, IntegrityError, Problem, RemoteError
-from cd4ml.gateways.files import FileDigest, copy_verified, digest_stream, remove_tree, write_atomically
+from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, digest_stream, remove_tree, write_atomically
 
 CONFIG_PATH = ".dvc/config"
+_DVC_FILES = frozenset({"dvc.yaml", "dvc.lock", ".dvcignore"})
+_URL = re.compile(r"\w+://")
+_PLACES = (
+    "url",
+    "gdrive_user_credentials_file",
+    "gdrive_service_account_json_file_path",
+    "credentialpath",
+    "configpath",
+    "keyfile",
+    "cert_path",
+    "key_path",
+)
+"""Options of a remote that name files: DVC reads them from where its configuration lies."""
+_MD5 = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 @dataclass(frozen=True)
@@ -44,12 +59,31 @@ class Storage:
         try:
             repo = Repo(str(self.admin))
             odb = repo.cloud.get_remote_odb(self.remote)
-        except DvcException as error:
-            raise RemoteError(f"DVC remote {self.remote!r}: {error}") from error
+        except (DvcException, ImportError, OSError) as error:
+            raise RemoteError(f"DVC remote {self.remote!r}: {' '.join(str(error).split())}") from error
         try:
             yield RemoteObjects(self.remote, odb)
         finally:
             repo.close()
+
+    def remove_damaged(self, lock: Path) -> tuple[str, ...]:
+        """Drop the cache entries named in a ``dvc.lock`` whose bytes are not what their name says.
+
+        DVC puts such bytes into a work tree without a word. Gives the names dropped. The lock need not be
+        trusted: an entry that is sound stays, whoever names it.
+        """
+        try:
+            names = sorted(set(_MD5.findall(lock.read_text("utf-8", "replace"))))
+        except OSError:
+            return ()
+        damaged = [name for name in names if self._is_damaged(name)]
+        for name in damaged:
+            self.cached(name).unlink(missing_ok=True)
+        return tuple(damaged)
+
+    def _is_damaged(self, md5: str) -> bool:
+        path = self.cached(md5)
+        return path.is_file() and digest_file(path).md5 != md5
 
     def cached(self, md5: str) -> Path:
         """Where the cache holds (or would hold) an object."""
@@ -65,46 +99,59 @@ class RemoteObjects:
 
     def digest(self, md5: str) -> FileDigest | None:
         """What the remote holds under this name, read whole; nothing when it is not there."""
-        try:
-            with self.odb.fs.open(self.odb.oid_to_path(md5), "rb") as stream:
-                return digest_stream(stream)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise RemoteError(f"DVC remote {self.name!r}: {error}") from error
+        with self._failures():
+            try:
+                with self.odb.fs.open(self.odb.oid_to_path(md5), "rb") as stream:
+                    return digest_stream(stream)
+            except FileNotFoundError:
+                return None
 
     def store(self, path: Path, expected: FileDigest) -> None:
         """Put a file on the remote and read it back.
 
         An object that is there and wrong is replaced. Raises IntegrityError when the bytes that arrive are
-        not the ones that were promised, RemoteError when the remote fails.
+        not the ones that were promised (they do not stay there), RemoteError when the remote fails.
         """
         from dvc.fs import localfs
 
         if self.digest(expected.md5) == expected:
             return
-        try:
+        with self._failures():
             self.odb.add(str(path), localfs, expected.md5, check_exists=False)
-        except Exception as error:  # each kind of remote raises its own library's errors
-            raise RemoteError(f"DVC remote {self.name!r}: {type(error).__name__}: {error}") from error
         found = self.digest(expected.md5)
-        if found != expected:
-            what = "is missing" if found is None else f"holds {found.bytes} bytes with another digest"
-            raise IntegrityError(f"DVC remote {self.name!r}: {path.name} ({expected.md5}) {what} after it was stored")
+        if found == expected:
+            return
+        if found is not None:
+            with self._failures():
+                self.odb.fs.remove(self.odb.oid_to_path(expected.md5))
+        what = "is missing" if found is None else f"held {found.bytes} bytes with another digest"
+        raise IntegrityError(f"DVC remote {self.name!r}: {path.name} ({expected.md5}) {what} after it was stored")
 
     def retrieve(self, md5: str, sha256: str, target: Path) -> None:
         """Bring an object here, checked. Raises RemoteError when missing, IntegrityError when wrong."""
-        part = target.with_name(f".{target.name}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
+            part = Path(folder) / md5
+            with self._failures():
+                try:
+                    self.odb.fs.get_file(self.odb.oid_to_path(md5), str(part))
+                except FileNotFoundError as error:
+                    raise RemoteError(f"DVC remote {self.name!r}: object {md5} is not there") from error
+            try:
+                copy_verified(part, target, sha256)
+            except IntegrityError as error:
+                message = f"DVC remote {self.name!r}: object {md5} does not hold the bytes that were promised"
+                raise IntegrityError(message) from error
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Each kind of remote raises its own library's errors: here they all become RemoteError."""
         try:
-            self.odb.fs.get_file(self.odb.oid_to_path(md5), str(part))
-            copy_verified(part, target, sha256)
-        except FileNotFoundError as error:
-            raise RemoteError(f"DVC remote {self.name!r}: object {md5} is not there") from error
-        except OSError as error:
-            raise RemoteError(f"DVC remote {self.name!r}: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+            yield
+        except RemoteError:
+            raise
+        except Exception as error:
+            raise RemoteError(f"DVC remote {self.name!r}: {type(error).__name__}: {error}") from error
 
 
 def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -> Storage:
@@ -114,57 +161,91 @@ def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -
     be empty); ``owner`` the folder that holds ``.dvc`` (relative paths count from there). Side effect:
     writes the settings into ``admin``. Raises ConfigError for a file that is not DVC configuration.
     """
-    settings = _read(config, CONFIG_PATH)
-    for section, values in _read(local_config, f"{CONFIG_PATH}.local").items():
-        settings.setdefault(section, {}).update(values)
     dvc_folder = owner / ".dvc"
+    settings: dict[str, dict[str, Any]] = {}
+    for data, name in ((config, CONFIG_PATH), (local_config, f"{CONFIG_PATH}.local")):
+        for section, values in _read(data, name).items():
+            settings.setdefault(section, {}).update(values)
     for section, values in settings.items():
-        url = values.get("url", "")
-        if section.startswith("'remote") and url and "://" not in url:
-            values["url"] = os.path.normpath(dvc_folder / url)
-    cache = Path(os.path.normpath(dvc_folder / settings.get("cache", {}).get("dir", "cache")))
+        if section.startswith("remote "):
+            named = {key: values[key] for key in _PLACES if isinstance(values.get(key), str)}
+            values.update({key: _place(value, dvc_folder) for key, value in named.items()})
+    cache = Path(_place(str(settings.get("cache", {}).get("dir", "cache")), dvc_folder))
     remote = settings.get("core", {}).get("remote", "")
-    if remote and f"'remote \"{remote}\"'" not in settings:
+    if remote and f'remote "{remote}"' not in settings:
         problem = Problem(CONFIG_PATH, "core.remote", f"names {remote!r}, which no remote section describes")
         raise ConfigError([problem])
     settings["core"] = {"remote": remote, "no_scm": "true", "analytics": "false", "check_update": "false"}
     settings["cache"] = {"dir": str(cache)}
-    write_atomically(admin / CONFIG_PATH, _dump(settings))
+    write_atomically(admin / CONFIG_PATH, _dump(settings), mode=0o600)  # it may hold credentials
     return Storage(cache, remote, admin)
 
 
 def isolate(clone: Path, cache: Path) -> None:
-    """Make a private clone's DVC ours: our cache, no remote, and no other pipeline than the root's.
+    """Make a private clone's DVC ours: our cache, no remote, and no pipeline but the one that is written next.
 
-    Side effects: overwrites ``.dvc/`` and removes every nested ``dvc.yaml`` and ``*.dvc`` of the clone, so
-    that nothing which a branch brought is run or reached.
+    Side effects: overwrites ``.dvc/``; removes every ``dvc.yaml``, ``dvc.lock``, ``*.dvc``, ``.dvcignore`` and
+    nested ``.dvc/`` of the clone, so that nothing which a branch brought is run, reached or believed; and every
+    link that leads out of the clone or into its Git directory, so that no output is written there.
     """
+    home = os.path.realpath(clone)
     remove_tree(clone / ".dvc")
+    for path in list(_below(clone)):
+        if path.is_symlink():
+            if _leads_out(os.path.realpath(path), home):
+                path.unlink()
+        elif path.name in _DVC_FILES or path.suffix == ".dvc" or path.name == ".dvc":
+            remove_tree(path)
     settings = {
         "core": {"analytics": "false", "check_update": "false", "autostage": "false"},
         "cache": {"dir": str(cache), "type": "reflink,copy"},
     }
     write_atomically(clone / CONFIG_PATH, _dump(settings))
-    for path in [*clone.rglob("dvc.yaml"), *clone.rglob("*.dvc"), *clone.rglob("dvc.lock")]:
-        if path.parent != clone and ".git" not in path.relative_to(clone).parts and not path.is_dir():
-            path.unlink()
-    (clone / ".dvcignore").unlink(missing_ok=True)
 
 
-def _read(data: bytes, name: str) -> dict[str, dict[str, str]]:
-    parser = configparser.RawConfigParser(strict=False)
-    parser.optionxform = str  # type: ignore[method-assign,assignment]  # option names keep their case
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything in a clone but its Git directory; links are named and not followed."""
+    for path in folder.iterdir():
+        if path.name == ".git":
+            continue
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+
+
+def _leads_out(place: str, home: str) -> bool:
+    inside = place == home or place.startswith(home + os.sep)
+    return not inside or Path(place).relative_to(home).parts[:1] == (".git",)
+
+
+def _place(value: str, dvc_folder: Path) -> str:
+    """A path of a ``.dvc/config`` as DVC reads it: a URL, absolute, from the home folder, or from ``.dvc``."""
+    if _URL.match(value):
+        return value
+    return os.path.normpath(dvc_folder / Path(value).expanduser())
+
+
+def _read(data: bytes, name: str) -> dict[str, dict[str, Any]]:
+    """The sections of DVC's configuration, read by the library that DVC reads it with."""
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]  # ships no types
+
     try:
-        text = "\n".join(line.strip() for line in data.decode("utf-8").splitlines())
-        parser.read_string(text, name)
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(name, "", str(error).splitlines()[0])]) from error
-    return {section: dict(parser.items(section)) for section in parser.sections()}
+        sections = ConfigObj(data.decode("utf-8").splitlines(), interpolation=False).dict()
+    except (ConfigObjError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(name, "", f"is not DVC configuration: {str(error).splitlines()[0]}")]) from error
+    odd = [key for key, values in sections.items() if not isinstance(values, dict)]
+    if odd:
+        raise ConfigError([Problem(name, key, "stands outside of a section") for key in odd])
+    found: dict[str, dict[str, Any]] = {}
+    for section, values in sections.items():
+        title = " ".join(section.split())
+        found.setdefault(title, {}).update({key.lower(): value for key, value in values.items()})
+    return found
 
 
-def _dump(settings: Mapping[str, Mapping[str, str]]) -> bytes:
-    lines: list[str] = []
-    for section, values in settings.items():
-        lines.append(f"[{section}]")
-        lines.extend(f"    {key} = {value}" for key, value in values.items())
-    return ("\n".join(lines) + "\n").encode()
+def _dump(settings: Mapping[str, Mapping[str, Any]]) -> bytes:
+    from configobj import ConfigObj
+
+    writer = ConfigObj(interpolation=False, encoding="utf-8")
+    writer.update({section: dict(values) for section, values in settings.items()})
+    return b"".join(line + b"\n" for line in writer.write())

@@ -64,9 +64,9 @@ def replacing(path: Path, mode: int) -> Iterator[Path]:
         raise
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file whole or not at all. Raises OSError with nothing left behind."""
-    with replacing(path, 0o644) as temporary:
+    with replacing(path, mode) as temporary:
         temporary.write_bytes(data)
 
 
@@ -86,16 +86,33 @@ def _check(path: Path, found: str, promised: str) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all below it, read-only files included; harmless when it is not there."""
+    """Remove a folder and all below it, read-only ones included; harmless when it is not there.
 
-    def retry(_: object, name: str, __: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(name).parent.chmod(0o700)
-            Path(name).chmod(0o700)
-            os.unlink(name)  # noqa: PTH108  # the failed call was on this very name, a file or link
+    A link is removed and never followed. Raises OSError when something cannot be removed.
+    """
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        try:
+            shutil.rmtree(path)
+        except OSError:  # a folder without permission, or one that something still writes to: once more
+            for folder in _folders(path):
+                folder.chmod(0o700)
+            shutil.rmtree(path, onerror=_unless_gone)
 
-    if path.exists():
-        shutil.rmtree(path, onerror=retry)
+
+def _folders(path: Path) -> Iterator[Path]:
+    """The folder and those below it, each before what it holds; no links."""
+    yield path
+    with contextlib.suppress(FileNotFoundError):
+        for child in path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                yield from _folders(child)
+
+
+def _unless_gone(_: object, __: str, caught: tuple[type[BaseException], BaseException, object]) -> None:
+    if not isinstance(caught[1], FileNotFoundError):
+        raise caught[1]
 
 
 @contextlib.contextmanager

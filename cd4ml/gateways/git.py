@@ -2,21 +2,25 @@
 
 Objects are read through GitPython; everything that looks at or moves refs is a plain ``git`` command,
 with full ref names, so that no branch name is ever taken for an option. Hooks, fsmonitor and the ext
-transport are off in every command.
+transport are off in every command, and no ``GIT_*`` variable leads one to another place.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cd4ml.errors import RemoteError, RepositoryError, ToolError
-from cd4ml.gateways.process import Completed, run
+from cd4ml.gateways.files import write_atomically
+from cd4ml.gateways.process import Completed, run, without_git_variables
 
 if TYPE_CHECKING:
     import git as gitpython
@@ -43,9 +47,20 @@ _HARDENING = (
     "maintenance.auto=false",
     "-c",
     "advice.detachedHead=false",
+    "-c",
+    "core.useReplaceRefs=false",
+    "-c",
+    "core.splitIndex=false",
+    "-c",
+    "i18n.commitEncoding=UTF-8",
 )
-_FILE_MODES = frozenset({0o100644, 0o100755})
+_FILE_MODES = frozenset({"100644", "100755"})
+_KINDS = {"120000": "symbolic link", "160000": "submodule"}
+_LONGEST_NAME = 255
+_LARGEST_FOLDER = 32 << 20
+_RAW_BYTES = "* -text !eol -ident -filter !working-tree-encoding\n"
 _NETWORK_SECONDS = 600.0
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,7 @@ class RemoteState:
 
 def _environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {
-        **os.environ,
+        **without_git_variables(os.environ),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "LC_ALL": "C",
@@ -109,7 +124,10 @@ def clone(source: str, target: Path) -> None:
             timeout=_NETWORK_SECONDS,
         )
     except ToolError as error:
-        raise RemoteError(f"cannot clone {source}: {_last_line(error)}") from error
+        raise RemoteError(f"cannot clone {_without_password(source)}: {_last_line(error)}") from error
+
+
+_ASKED = ("--is-bare-repository", "--show-object-format")
 
 
 def open_repository(path: Path) -> Repository:
@@ -121,16 +139,20 @@ def open_repository(path: Path) -> Repository:
         raise RepositoryError(f"{path}: no such folder")
     try:
         answer = run(
-            ["git", "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--is-bare-repository"],
+            ["git", *_HARDENING, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", *_ASKED],
             cwd=path,
             env=_environment(),
-        ).text.splitlines()
+        ).stdout.splitlines()
     except ToolError as error:
-        raise RepositoryError(f"{path}: {_last_line(error)} (make a project with `cd4ml init`)") from error
-    git_dir, common_dir, bare = Path(answer[0]), Path(answer[1]), answer[2] == "true"
+        hint = " (make a project with `cd4ml init`)" if "not a git repository" in error.stderr else ""
+        raise RepositoryError(f"{path}: {_last_line(error)}{hint}") from error
+    git_dir, common_dir, bare = Path(os.fsdecode(answer[0])), Path(os.fsdecode(answer[1])), answer[2] == b"true"
+    if answer[3] != b"sha1":
+        raise RepositoryError(f"{path}: its objects are named by {answer[3].decode()}; cd4ml works with sha1")
     if bare:
         return Repository(git_dir, common_dir, None)
-    top = run(["git", "rev-parse", "--show-toplevel"], cwd=path, env=_environment(), allowed=(0, 128)).text.strip()
+    command = ["git", *_HARDENING, "rev-parse", "--show-toplevel"]
+    top = os.fsdecode(run(command, cwd=path, env=_environment(), allowed=(0, 128)).stdout).removesuffix("\n")
     return Repository(git_dir, common_dir, Path(top) if top else None)
 
 
@@ -141,6 +163,7 @@ class Repository:
     git_dir: Path
     common_dir: Path
     work_tree: Path | None
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def root(self) -> Path:
@@ -168,12 +191,35 @@ class Repository:
     def _objects(self) -> gitpython.Repo:
         import git as gitpython
 
-        return gitpython.Repo(self.root)
+        repository = gitpython.Repo(self.root)
+        places = {
+            "GIT_DIR": str(self.git_dir),
+            "GIT_COMMON_DIR": str(self.common_dir),
+            "GIT_OBJECT_DIRECTORY": str(self.common_dir / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": "",
+            "GIT_CONFIG_COUNT": "0",
+            "GIT_CONFIG_PARAMETERS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        repository.git.update_environment(**places)
+        return repository
+
+    def _read_object(self, object_id: str, limit: int) -> bytes | None:
+        """The first ``limit`` bytes of a blob; nothing when it has more. One reader at a time, as GitPython asks."""
+        with self._reading:
+            try:
+                odb, name = self._objects.odb, bytes.fromhex(object_id)
+                return None if odb.info(name).size > limit else bytes(odb.stream(name).read())
+            except ValueError as error:
+                raise RepositoryError(f"object {object_id} is not here: the clone is damaged or partial") from error
 
     # ── questions about commits and trees ──
 
     def resolve(self, revision: str) -> str | None:
         """The commit that a revision names, or nothing. Never taken for an option."""
+        if not revision or "\0" in revision or "\n" in revision:
+            return None
         done = self.git(
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", allowed=(0, 1, 128)
         )
@@ -181,77 +227,111 @@ class Repository:
         return lines[-1] if done.returncode == 0 and lines else None
 
     def commit_info(self, commit: str) -> CommitInfo:
-        """Facts of a commit."""
+        """Facts of a commit. Raises RepositoryError for what is none."""
         form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
-        fields = (
-            self.git("show", "--no-patch", "--no-show-signature", f"--format={form}", commit)
-            .text.rstrip("\n")
-            .split("\0")
-        )
+        options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", f"--format={form}")
+        try:
+            told = self.git("show", *options, "--end-of-options", f"{commit}^{{commit}}").text
+        except ToolError as error:
+            raise RepositoryError(f"{commit}: is not a commit here") from error
+        fields = told.rstrip("\n").split("\0")
         return CommitInfo(fields[0], fields[1], tuple(fields[2].split()), fields[3], fields[4], fields[5], fields[6])
 
     def tree_of(self, treeish: str) -> str:
-        """The tree of a commit or tree."""
-        return self.git("rev-parse", "--verify", f"{treeish}^{{tree}}").text.strip()
+        """The tree of a commit or tree. Raises RepositoryError when it is not here."""
+        done = self.git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{treeish}^{{tree}}", allowed=(0, 1, 128)
+        )
+        if done.returncode:
+            raise RepositoryError(f"{treeish}: no such commit or tree here")
+        return done.text.split()[-1]
+
+    def _listed(self, treeish: str, path: str = "", *options: str) -> Iterator[tuple[str, str, bytes]]:
+        """Mode, object id and path of the entry at ``path`` (of all, with ``-r`` and no path)."""
+        if path and (set(path.split("/")) & {"", ".", ".."} or "\0" in path):
+            return
+        paths = ("--", path) if path else ()
+        listed = self.git("--literal-pathspecs", "ls-tree", "-z", *options, "--end-of-options", treeish, *paths).stdout
+        for line in filter(None, listed.split(b"\0")):
+            meta, name = line.split(b"\t", 1)
+            mode, _, object_id = meta.decode().split(" ")
+            yield mode, object_id, name
 
     def entry(self, treeish: str, path: str) -> str | None:
-        """The object id at ``path`` in a tree, or nothing."""
-        listed = self.git("--literal-pathspecs", "ls-tree", "-z", treeish, "--", path.rstrip("/")).text
-        return listed.split("\t", 1)[0].split(" ")[2] if listed else None
+        """The object id at ``path`` in a tree, or nothing; nothing for a path that leads out of it, too."""
+        return next((object_id for _, object_id, _ in self._listed(treeish, path.rstrip("/") or ".")), None)
 
     def read_files(self, treeish: str, folder: str) -> dict[str, bytes]:
         """Every regular file under ``folder``, by its path from the root of the tree.
 
-        Raises RepositoryError for a symbolic link or submodule among them.
+        What comes back can be written to any folder: it stays inside, and every name fits. Raises RepositoryError
+        for a symbolic link or submodule among the files, a name that no file system takes, or more than
+        32 MiB in all.
         """
-        import git as gitpython
-
-        object_id = self.entry(treeish, folder)
-        if object_id is None:
-            return {}
-        tree = gitpython.Tree(self._objects, bytes.fromhex(object_id), 0o40000, folder.rstrip("/"))
         files: dict[str, bytes] = {}
-        for item in tree.traverse():
-            if isinstance(item, gitpython.Tree):
-                continue
-            if not isinstance(item, gitpython.Blob) or item.mode not in _FILE_MODES:
-                kind = "submodule" if not isinstance(item, gitpython.Blob) else "symbolic link"
-                raise RepositoryError(f"{getattr(item, 'path', folder)}: a {kind} is not allowed here")
-            files[str(item.path)] = item.data_stream.read()
+        left = _LARGEST_FOLDER
+        for mode, object_id, name in self._listed(treeish, folder.rstrip("/"), "-r"):
+            path = name.decode("utf-8", "backslashreplace")
+            if mode not in _FILE_MODES or path == folder.rstrip("/"):
+                raise RepositoryError(f"{path}: a {_KINDS.get(mode, 'file')} is not allowed here")
+            if not _is_writable(name):
+                raise RepositoryError(f"{path}: a file of that name cannot be written")
+            data = self._read_object(object_id, left)
+            if data is None:
+                raise RepositoryError(f"{path}: with it, {folder} holds more than {_LARGEST_FOLDER >> 20} MiB")
+            left -= len(data)
+            files[path] = data
+        twice = next((path for path in files for above in _above(path) if above in files), None)
+        if twice is not None:
+            raise RepositoryError(f"{twice}: lies below a file")
         return files
 
     def read_blob(self, treeish: str, path: str, limit: int) -> bytes | None:
-        """The bytes at ``path``, or nothing when there is no regular file; at most ``limit`` + 1 bytes."""
-        listed = self.git("--literal-pathspecs", "ls-tree", "-z", treeish, "--", path).text
-        if not listed.startswith(("100644 blob", "100755 blob")):
-            return None
-        stream = self._objects.odb.stream(bytes.fromhex(listed.split("\t", 1)[0].split(" ")[2]))
-        return bytes(stream.read(limit + 1))
+        """The bytes at ``path``, or nothing when there is no regular file; the first ``limit`` + 1 of them."""
+        for mode, object_id, _ in self._listed(treeish, path.rstrip("/") or "."):
+            if mode in _FILE_MODES:
+                whole = self._read_object(object_id, limit)
+                return self._first_bytes(object_id, limit + 1) if whole is None else whole
+        return None
+
+    def _first_bytes(self, object_id: str, count: int) -> bytes:
+        with self._reading:
+            stream = self._objects.odb.stream(bytes.fromhex(object_id))
+            start = bytes(stream.read(count))
+            while stream.read(1 << 20):  # the rest has to be taken before the next object can be asked for
+                pass
+        return start
 
     def read_tree(self, treeish: str) -> dict[str, bytes]:
-        """Every file of a tree by path, in two commands however many there are."""
-        listed = self.git("ls-tree", "-r", "-z", treeish).stdout
-        names: list[tuple[str, str]] = []
-        for line in filter(None, listed.split(b"\0")):
-            meta, path = line.split(b"\t", 1)
-            mode, _, object_id = meta.decode().split(" ")
-            if int(mode, 8) in _FILE_MODES:
-                names.append((path.decode("utf-8", "replace"), object_id))
+        """Every file of a tree by path, in two commands however many there are.
+
+        Links and submodules are left out; a path that is not UTF-8 is shown with escapes. Raises RepositoryError
+        when an object is missing.
+        """
+        names = [
+            (path.decode("utf-8", "backslashreplace"), object_id)
+            for mode, object_id, path in self._listed(treeish, "", "-r")
+            if mode in _FILE_MODES
+        ]
         packed = self.git(
             "cat-file", "--batch", stdin="".join(f"{object_id}\n" for _, object_id in names).encode()
         ).stdout
         files: dict[str, bytes] = {}
         position = 0
-        for name, _ in names:
+        for name, object_id in names:
             end = packed.index(b"\n", position)
-            size = int(packed[position:end].split(b" ")[2])
+            head = packed[position:end].split(b" ")
+            if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
+                raise RepositoryError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
+            size = int(head[2])
             files[name] = packed[end + 1 : end + 1 + size]
             position = end + 1 + size + 1
         return files
 
     def changed_paths(self, before: str, after: str) -> tuple[str, ...]:
         """Paths that differ between two trees, renames taken as two."""
-        listed = self.git("diff-tree", "-r", "-z", "--no-renames", "--name-only", before, after).text
+        options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--name-only")
+        listed = self.git("diff-tree", *options, "--end-of-options", before, after).text
         return tuple(filter(None, listed.split("\0")))
 
     def is_ancestor(self, ancestor: str, commit: str) -> bool:
@@ -260,21 +340,47 @@ class Repository:
 
     def first_parents(self, commit: str, most: int) -> tuple[str, ...]:
         """The commit and its first-parent history, newest first."""
-        return tuple(self.git("rev-list", "--first-parent", f"--max-count={most}", commit).text.split())
+        options = ("--first-parent", f"--max-count={most}", "--end-of-options")
+        return tuple(self.git("rev-list", *options, commit).text.split())
 
     def merge_tree(self, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
         """The tree that merging gives, without a work tree; nothing and the files when it conflicts.
 
+        A function of the two commits alone, so that everyone gets the same tree: neither settings (rename
+        detection, merge drivers) nor attributes, of the user or of whatever is checked out, count. (A partial
+        clone is the exception: only its own settings can bring missing objects.)
         Raises RepositoryError for histories that share nothing.
         """
+        options = ("--write-tree", "--name-only", "--no-messages", "-z", "--end-of-options")
         try:
-            done = self.git(
-                "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs, allowed=(0, 1)
-            )
+            with self._settingless() as env:
+                done = self.git(
+                    "-c", "core.attributesFile=/dev/null", "merge-tree", *options, ours, theirs, env=env, allowed=(0, 1)
+                )
         except ToolError as error:
             raise RepositoryError(f"{theirs[:12]} cannot be merged: {_last_line(error)}") from error
         parts = [part for part in done.text.split("\0") if part]
         return (parts[0].strip(), ()) if done.returncode == 0 else (None, tuple(dict.fromkeys(parts[1:])))
+
+    @contextmanager
+    def _settingless(self) -> Iterator[Mapping[str, str]]:
+        """Variables for a command that sees this repository's objects, and no settings, refs or files."""
+        if self._promisor:
+            yield {}
+            return
+        with tempfile.TemporaryDirectory(prefix="cd4ml-merge-") as folder:
+            bare = Path(folder)
+            (bare / "objects").mkdir()
+            (bare / "refs").mkdir()
+            (bare / "HEAD").write_text("ref: refs/heads/none\n", "utf-8")
+            (bare / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n", "utf-8")
+            shallow = self.common_dir / "shallow"
+            yield {
+                **_NO_SETTINGS,
+                "GIT_DIR": folder,
+                "GIT_OBJECT_DIRECTORY": str(self.common_dir / "objects"),
+                **({"GIT_SHALLOW_FILE": str(shallow)} if shallow.is_file() else {}),
+            }
 
     # ── questions about this clone ──
 
@@ -290,13 +396,13 @@ class Repository:
         """Where a remote lies, as a clone elsewhere on this machine could name it."""
         if remote == HERE:
             return str(self.common_dir)
-        url = self.git("remote", "get-url", remote).text.strip()
+        url = self.git("remote", "get-url", "--", remote).text.strip()
         local = "://" not in url and ":" not in url.split("/", 1)[0]
         return str((self.root / url).resolve()) if local else url
 
     def default_branch(self, remote: str) -> str | None:
         """The branch that the remote's HEAD names. Raises RemoteError."""
-        lines = self._remote_command("ls-remote", "--symref", remote, "HEAD").text.splitlines()
+        lines = self._remote_command("ls-remote", "--symref", "--end-of-options", remote, "HEAD").text.splitlines()
         for line in lines:
             if line.startswith("ref: " + HEADS):
                 return line.split("\t")[0].removeprefix("ref: " + HEADS)
@@ -313,20 +419,23 @@ class Repository:
 
     def is_dirty(self) -> bool:
         """Are there changes in the work tree or index that are not committed (untracked files aside)?"""
-        return bool(self.git("status", "--porcelain", "--untracked-files=no").text.strip())
+        return bool(self.git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty").text.strip())
 
     def _refs(self, prefix: str, keep_prefix: str = "") -> dict[str, str]:
-        listed = self.git("for-each-ref", "--format=%(objectname) %(refname)", prefix).text
-        pairs = (line.split(" ", 1) for line in listed.splitlines())
-        return {keep_prefix + name.removeprefix(prefix): commit for commit, name in pairs}
+        listed = self.git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", prefix).text
+        parts = (line.split(" ", 2) for line in listed.split("\n") if line)
+        return {keep_prefix + name.removeprefix(prefix): commit for kind, commit, name in parts if kind == "commit"}
 
     # ── the remote ──
 
-    def _remote_command(self, *arguments: str, allowed: tuple[int, ...] = (0,)) -> Completed:
+    def _remote_command(
+        self, verb: str, *arguments: str, settings: tuple[str, ...] = (), stdin: bytes = b""
+    ) -> Completed:
+        options = tuple(word for setting in settings for word in ("-c", setting))
         try:
-            return self.git(*arguments, allowed=allowed, timeout=_NETWORK_SECONDS)
+            return self.git(*options, verb, *arguments, stdin=stdin, timeout=_NETWORK_SECONDS)
         except ToolError as error:
-            raise RemoteError(f"git {arguments[0]}: {_last_line(error)}") from error
+            raise RemoteError(f"git {verb}: {_last_line(error)}") from error
 
     def fetch(self, remote: str) -> RemoteState:
         """Bring the remote's heads and landing refs in, under a namespace of cd4ml's own.
@@ -341,6 +450,7 @@ class Repository:
             "--no-write-fetch-head",
             "--no-recurse-submodules",
             "--refmap=",
+            "--end-of-options",
             remote,
             f"+{LANDING}*:{_SEEN}landing/*",
             f"+{HEADS}*:{_SEEN}heads/*",
@@ -348,12 +458,12 @@ class Repository:
         return self.last_seen()
 
     def last_seen(self) -> RemoteState:
-        """What the last fetch saw; no network."""
+        """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
         return RemoteState(self._refs(_SEEN + "heads/"), self._refs(_SEEN + "landing/", LANDING))
 
     def remote_ref(self, remote: str, ref: str) -> str | None:
         """Read one ref of the remote now. Raises RemoteError."""
-        lines = self._remote_command("ls-remote", remote, ref).text.splitlines()
+        lines = self._remote_command("ls-remote", "--end-of-options", remote, ref).text.splitlines()
         return next((line.split("\t")[0] for line in lines if line.endswith("\t" + ref)), None)
 
     def push(self, remote: str, updates: Sequence[RefUpdate]) -> None:
@@ -363,7 +473,12 @@ class Repository:
         """
         leases = [f"--force-with-lease={update.ref}:{update.old}" for update in updates]
         specs = [f"{update.new}:{update.ref}" for update in updates]
-        self._remote_command("push", "--quiet", "--atomic", "--no-verify", *leases, remote, *specs)
+        # what the user's settings would push beside these, or refuse for, is none of this push
+        options = ("--no-follow-tags", "--recurse-submodules=no", "--no-signed", "--no-verify")
+        settings = ("push.pushOption=", *(() if remote == HERE else (f"remote.{remote}.mirror=false",)))
+        self._remote_command(
+            "push", "--quiet", "--atomic", *options, *leases, "--end-of-options", remote, *specs, settings=settings
+        )
 
     # ── writing objects; no ref moves ──
 
@@ -372,12 +487,16 @@ class Repository:
         with tempfile.TemporaryDirectory(prefix="cd4ml-index-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if base is not None:
-                self.git("read-tree", base, env=env)
-            lines = []
-            for path, data in sorted(files.items()):
-                object_id = self.git("hash-object", "-w", "--stdin", "--no-filters", stdin=data).text.strip()
-                lines.append(f"100644 {object_id}\t{path}\0")
-            self.git("update-index", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
+                self.git("read-tree", "--end-of-options", base, env=env)
+            ordered = sorted(files.items())
+            sources = [Path(folder) / str(number) for number in range(len(ordered))]
+            for source, (_, data) in zip(sources, ordered, strict=True):
+                source.write_bytes(data)
+            listed = "".join(f"{source}\n" for source in sources).encode()
+            made = self.git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).text.split()
+            lines = [f"100644 {object_id}\t{path}\0" for object_id, (path, _) in zip(made, ordered, strict=True)]
+            # a file of the base where a folder has to be, or the other way round, gives way
+            self.git("update-index", "--replace", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
             return self.git("write-tree", env=env).text.strip()
 
     def commit_tree(
@@ -405,38 +524,61 @@ class Repository:
         return {**own, **given}
 
     def me(self) -> str:
-        """``Name <address>`` of whoever runs this."""
-        name = (
-            self._identity.get("GIT_COMMITTER_NAME") or os.environ.get("GIT_COMMITTER_NAME") or self.config("user.name")
-        )
-        mail = (
-            self._identity.get("GIT_COMMITTER_EMAIL")
-            or os.environ.get("GIT_COMMITTER_EMAIL")
-            or self.config("user.email")
-        )
-        return f"{name} <{mail}>"
+        """``Name <address>`` of whoever runs this, as a commit made now would say."""
+        told = self.git("var", "GIT_COMMITTER_IDENT", env=self._identity).text
+        return told[: told.rindex(">") + 1]
 
     # ── clones and branches ──
 
     def private_clone(self, commit: str, target: Path) -> Repository:
         """A clone of its own at ``commit`` that shares this one's objects and none of its settings.
 
-        Filters, hooks, submodules and templates of the branch or the user are not run.
+        Every file holds the very bytes of its blob: filters, line ends and encodings that the branch or the user
+        ask for are not applied, hooks, submodules and templates of theirs not run. Raises RemoteError when
+        objects that a partial clone lacks cannot be brought.
         """
-        bare = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_LFS_SKIP_SMUDGE": "1"}
+        self._bring_missing(commit)
+        bare = {**_NO_SETTINGS, "GIT_LFS_SKIP_SMUDGE": "1"}
         target.mkdir(parents=True)
+        git_dir = target / ".git"
         run(["git", "init", "--quiet", "--template=", str(target)], cwd=target, env=_environment(bare))
-        alternates = target / ".git" / "objects" / "info" / "alternates"
-        alternates.parent.mkdir(parents=True, exist_ok=True)
-        alternates.write_text(f"{self.common_dir / 'objects'}\n", "utf-8")
-        clone_of = Repository(target / ".git", target / ".git", target)
+        write_atomically(git_dir / "objects" / "info" / "alternates", os.fsencode(self.common_dir / "objects") + b"\n")
+        write_atomically(git_dir / "info" / "attributes", _RAW_BYTES.encode())
+        shallow = self.common_dir / "shallow"
+        if shallow.is_file():
+            write_atomically(git_dir / "shallow", shallow.read_bytes())
+        clone_of = Repository(git_dir, git_dir, target)
         clone_of.git("update-ref", "--no-deref", "HEAD", commit, env=bare)
         clone_of.git("read-tree", "--reset", "-u", "HEAD", env=bare)
         return clone_of
 
+    @cached_property
+    def _promisor(self) -> str:
+        """The remote that a partial clone takes missing objects from; ``""`` for a whole clone."""
+        return self.config("extensions.partialClone")
+
+    def _bring_missing(self, commit: str) -> None:
+        """In a partial clone, fetch what the tree of ``commit`` lacks; a clone of this one could not."""
+        if not self._promisor:
+            return
+        listed = self.git("rev-list", "--objects", "--no-walk", "--missing=print", "--end-of-options", commit).text
+        missing = [line[1:] for line in listed.splitlines() if line.startswith("?")]
+        if missing:
+            options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+            self._remote_command(
+                "fetch",
+                *options,
+                "--stdin",
+                "--end-of-options",
+                self._promisor,
+                settings=("fetch.negotiationAlgorithm=noop",),
+                stdin="".join(f"{object_id}\n" for object_id in missing).encode(),
+            )
+
     def create_branch(self, branch: str, commit: str) -> None:
         """A new local branch. Raises RepositoryError when the name is taken or not one that Git allows."""
-        if self.git("check-ref-format", HEADS + branch, allowed=(0, 1)).returncode:
+        allowed = not branch.startswith("-") and branch != "HEAD" and "\0" not in branch
+        if not allowed or self.git("check-ref-format", HEADS + branch, allowed=(0, 1)).returncode:
             raise RepositoryError(f"{branch!r} is not a name that Git allows for a branch")
         try:
             self.git("update-ref", HEADS + branch, commit, "0" * 40)
@@ -450,27 +592,21 @@ class Repository:
     def switch(self, branch: str) -> None:
         """Check a branch out. Raises RepositoryError when local changes are in the way."""
         try:
-            self.git("switch", "--quiet", "--no-guess", branch)
+            self.git("switch", "--quiet", "--no-guess", "--no-recurse-submodules", "--end-of-options", branch)
         except ToolError as error:
             raise RepositoryError(f"cannot switch to {branch}: {_last_line(error)}") from error
 
     def commit_paths(self, paths: Sequence[str], message: str) -> str:
-        """Commit exactly these paths of the work tree, whatever else is staged. Moves HEAD's branch."""
-        env = dict(self._identity)
-        self.git("--literal-pathspecs", "add", "--force", "--", *paths)
-        self.git(
-            "--literal-pathspecs",
-            "commit",
-            "--quiet",
-            "--no-verify",
-            "--no-gpg-sign",
-            "--message",
-            message,
-            "--only",
-            "--",
-            *paths,
-            env=env,
-        )
+        """Commit exactly these paths of the work tree, whatever else is staged. Moves HEAD's branch.
+
+        Raises RepositoryError when nothing in them has changed, or a merge is under way.
+        """
+        options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "--message", message, "--only")
+        try:
+            self.git("--literal-pathspecs", "add", "--force", "--", *paths)
+            self.git("--literal-pathspecs", "commit", *options, "--", *paths, env=self._identity)
+        except ToolError as error:
+            raise RepositoryError(f"cannot commit {', '.join(paths)}: {_last_line(error)}") from error
         return self.git("rev-parse", "HEAD").text.strip()
 
     def close(self) -> None:
@@ -479,7 +615,32 @@ class Repository:
             self._objects.close()
 
 
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path lies in."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts)))
+
+
+def _is_writable(name: bytes) -> bool:
+    """Does the path stay inside the folder that it is written to, and fit a file system?"""
+    try:
+        parts = name.decode("utf-8").split("/")
+    except UnicodeDecodeError:
+        return False
+    wrong = {"", ".", ".."}.intersection(parts) or ".git" in (part.lower() for part in parts)
+    return not wrong and all(len(part.encode()) <= _LONGEST_NAME for part in parts)
+
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def _without_password(text: str) -> str:
+    """The text with the user part of every URL left out: it may hold a token."""
+    return _PASSWORD.sub("", text)
+
+
 def _last_line(error: ToolError) -> str:
-    lines = [line.strip() for line in error.stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))]
-    return (telling or lines or [f"exit code {error.returncode}"])[0].removeprefix("fatal: ").removeprefix("error: ")
+    line = (telling or lines[-1:] or [f"exit code {error.returncode}"])[0]
+    return _without_password(line.removeprefix("fatal: ").removeprefix("error: "))

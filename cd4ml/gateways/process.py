@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def run(
         )
     except FileNotFoundError as error:
         raise ToolError(tuple(command), 127, "", f"{error.filename}: not found") from error
+    except (OSError, ValueError) as error:  # not executable, a list too long, a NUL in an argument
+        raise ToolError(tuple(command), 126, "", f"{command[0]}: cannot be started: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise ToolError(tuple(command), 124, "", f"no answer within {timeout:g} s") from error
     completed = Completed(done.returncode, done.stdout, done.stderr)
@@ -101,8 +104,15 @@ def scrub_git_variables() -> None:
 
     Side effect: changes this process's environment. Names, dates, and how to reach a remote are kept.
     """
-    for name in [name for name in os.environ if name.startswith("GIT_") and name not in _KEPT_GIT_VARIABLES]:
+    for name in set(os.environ) - set(without_git_variables(os.environ)):
         del os.environ[name]
+
+
+def without_git_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the ``GIT_*`` variables that point Git at other places. Pure."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith("GIT_") or name in _KEPT_GIT_VARIABLES
+    }
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -168,6 +178,10 @@ class ProcessGroup:
         except subprocess.TimeoutExpired:
             return None
 
+    def terminate(self) -> None:
+        """Ask it (it alone) to end, with SIGTERM."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """End the whole group; harmless when it has ended."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -175,10 +189,16 @@ class ProcessGroup:
         self._process.wait()
 
 
+_passed: Counter[str] = Counter()
+
+
 def crash_point(name: str) -> None:
-    """End this process with SIGKILL if ``CD4ML_CRASH_AT`` names this point.
+    """End this process with SIGKILL if ``CD4ML_CRASH_AT`` names this point: ``NAME``, or ``NAME:n`` for the nth time.
 
     Tests use it to stand at every instant between two writes.
     """
-    if os.environ.get("CD4ML_CRASH_AT") == name:
-        os.kill(os.getpid(), signal.SIGKILL)
+    wanted, _, count = os.environ.get("CD4ML_CRASH_AT", "").partition(":")
+    if wanted == name:
+        _passed[name] += 1
+        if _passed[name] >= int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,7 @@ Only ``cd4ml data update`` comes here. Runs read the archived bytes that a pin n
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path, PurePosixPath
 
@@ -25,8 +26,8 @@ def fetch(location: str, root: Path, target: Path) -> None:
     elif "://" in location:
         _download(location, target)
     else:
-        path = (root / location).resolve()
-        if not path.is_relative_to(root.resolve()):
+        path = Path(os.path.realpath(root / location))
+        if "\0" in location or not path.is_relative_to(os.path.realpath(root)):
             raise UsageError(f"{location}: lies outside the project")
         _copy(path, location, target)
 
@@ -45,12 +46,17 @@ def _copy(path: Path, location: str, target: Path) -> None:
 def _package_file(location: str) -> Path:
     """The file of an installed package, found without importing the package."""
     name, _, inner = location.removeprefix(_PACKAGE).partition("/")
-    if not name.isidentifier() or ".." in PurePosixPath(inner).parts:
+    parts = PurePosixPath(inner).parts
+    if not name.isidentifier() or not parts or ".." in parts or parts[0] == "/":
         raise UsageError(f"{location}: expected package://NAME/PATH")
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a module that was not imported from a file, like __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"{location}: the package {name} is not installed")
-    return Path(next(iter(spec.submodule_search_locations))) / inner
+    places = [Path(place, *parts) for place in spec.submodule_search_locations]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _download(location: str, target: Path) -> None:
@@ -63,5 +69,5 @@ def _download(location: str, target: Path) -> None:
         raise UsageError(f"{location}: no such file") from error
     except (ValueError, ImportError) as error:
         raise UsageError(f"{location}: {error}") from error
-    except OSError as error:
+    except Exception as error:  # each kind of store raises its own library's errors
         raise RemoteError(f"{location}: {type(error).__name__}: {error}") from error

@@ -36,9 +36,10 @@ _TABLES = (
     f"CREATE TABLE run (position INTEGER PRIMARY KEY, doc TEXT, {_COLUMNS})",
     "CREATE TABLE fragment (number INTEGER PRIMARY KEY, content TEXT)",
     "CREATE TABLE part (position INTEGER, name TEXT, fragment INTEGER, PRIMARY KEY (position, name)) WITHOUT ROWID",
-    "CREATE TABLE leaf (fragment INTEGER, path TEXT, kind TEXT, value, PRIMARY KEY (fragment, path)) WITHOUT ROWID",
+    "CREATE TABLE place (number INTEGER PRIMARY KEY, path TEXT UNIQUE)",
+    "CREATE TABLE leaf (fragment INTEGER, place INTEGER, kind TEXT, value, PRIMARY KEY (fragment, place)) WITHOUT ROWID",
 )
-_WIDTHS = {"about": 2, "run": 2 + len(COLUMNS), "fragment": 2, "part": 3, "leaf": 4}
+_WIDTHS = {"about": 2, "run": 2 + len(COLUMNS), "fragment": 2, "part": 3, "place": 2, "leaf": 4}
 
 
 class QueryCache:
@@ -104,7 +105,7 @@ class QueryCache:
             self._load()
         if self._database is None:
             return ()
-        return tuple(path for (path,) in self._database.execute("SELECT DISTINCT path FROM leaf ORDER BY path"))
+        return tuple(path for (path,) in self._database.execute("SELECT path FROM place ORDER BY path"))
 
     def _load(self) -> None:
         try:
@@ -135,6 +136,7 @@ def _build(key: str, rows: Iterable[Row]) -> sqlite3.Connection:
     tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _WIDTHS}
     tables["about"].append((LAYOUT, key))
     fragments: dict[tuple[str, str], int] = {}
+    places: dict[str, int] = {}
     for position, row in enumerate(rows):
         doc = row.as_json()
         for name, group, value in parts_of(doc):
@@ -143,12 +145,20 @@ def _build(key: str, rows: Iterable[Row]) -> sqlite3.Connection:
             if number is None:
                 number = fragments[content] = len(fragments)
                 tables["fragment"].append((number, f"{{{_encode(group)}:{content[1]}}}"))
-                tables["leaf"].extend((number, *leaf) for leaf in leaf_rows(name, value))
+                tables["leaf"].extend(
+                    (number, places.setdefault(path, len(places)), kind, leaf)
+                    for path, kind, leaf in leaf_rows(name, value)
+                )
             tables["part"].append((position, name, number))
         values = column_values(doc)
         for stored_once in ("params", "metrics"):
             del doc[stored_once]
         tables["run"].append((position, _encode(doc), *values))
+    tables["place"].extend((number, path) for path, number in places.items())
+    return _filled(tables)
+
+
+def _filled(tables: dict[str, list[tuple[Any, ...]]]) -> sqlite3.Connection:
     database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
     database.execute("BEGIN")
     for statement in _TABLES:

@@ -2,8 +2,8 @@
 
 The protocol, over a Unix stream socket whose folder only its owner may enter: the client sends one JSON
 line ``{"task": [...], "cwd": …, "env": {…}}`` together with its three standard descriptors; the server
-answers one JSON line ``{"exit": code}`` when the task has ended. If the client goes away first, the
-server ends the task and all that it started.
+answers one JSON line ``{"exit": code}`` when the task has ended. If the client goes away first, or says that
+it will send no more, the server ends the task and all that it started.
 
 This module imports nothing heavy: DVC starts one client for each stage.
 """
@@ -11,6 +11,7 @@ This module imports nothing heavy: DVC starts one client for each stage.
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -24,6 +25,9 @@ KILLED = 137
 """Exit code of a task that was ended by a signal, or whose server went away."""
 
 
+_SECONDS_TO_END = 10.0
+
+
 class WarmTask:
     """One task that runs in a fork of the warm process."""
 
@@ -33,26 +37,37 @@ class WarmTask:
         Raises OSError when no warm process answers.
         """
         request = json.dumps({"task": list(task), "cwd": str(cwd), "env": dict(env)}).encode() + b"\n"
+        self._exit: int | None = None
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._line.connect(address)
-        with open(os.devnull, "rb") as null:  # noqa: PTH123  # a bare descriptor is what is sent
-            descriptors = array.array("i", [null.fileno(), output, output])
-            sent = self._line.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-        self._line.sendall(request[sent:])
+        try:
+            self._line.connect(address)
+            with open(os.devnull, "rb") as null:  # noqa: PTH123  # a bare descriptor is what is sent
+                descriptors = array.array("i", [null.fileno(), output, output])
+                sent = self._line.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            self._line.sendall(request[sent:])
+        except OSError:
+            self._line.close()
+            raise
 
     def wait(self, seconds: float | None) -> int | None:
         """The exit code if the task ends within ``seconds``, else nothing."""
-        self._line.settimeout(seconds)
-        try:
-            answer = self._line.recv(4096)
-        except TimeoutError:
-            return None
-        except OSError:
-            return KILLED
-        return int(json.loads(answer)["exit"]) if answer else KILLED
+        if self._exit is None:
+            try:
+                self._line.settimeout(seconds)
+                answer = self._line.recv(4096)
+                self._exit = int(json.loads(answer)["exit"]) if answer else KILLED
+            except (TimeoutError, BlockingIOError):
+                return None
+            except OSError:
+                self._exit = KILLED
+        return self._exit
 
     def kill(self) -> None:
-        """End the task and all that it started; harmless when it has ended."""
+        """End the task and all that it started, and wait until they have; harmless when it has ended."""
+        if self._exit is None:
+            with contextlib.suppress(OSError):
+                self._line.shutdown(socket.SHUT_WR)
+                self.wait(_SECONDS_TO_END)
         self._line.close()
 
 

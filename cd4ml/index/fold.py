@@ -93,11 +93,12 @@ def check_landed(landed: Landed) -> Record:
 
 
 def _in_result(path: str) -> bool:
-    return path in RESULT_FILES or path.startswith(RESULT_FOLDER)
+    return _in_experiment(path) or path in RESULT_FILES or path.startswith(RESULT_FOLDER)
 
 
 def _in_experiment(path: str) -> bool:
-    return path == RECORD_PATH
+    """A file of the source in place of the record's folder gives way to it."""
+    return path in (RECORD_PATH, RECORD_PATH.split("/")[0])
 
 
 def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> FoldPlan:

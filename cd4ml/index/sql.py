@@ -7,7 +7,9 @@ Tables (``gateways/store`` makes them)::
 
     run   position, doc, one column for each field of COLUMNS     one row a Row; doc is its JSON
     part  position, name, fragment                                 which fragments a row is made of
-    leaf  fragment, path, kind, value                              every value inside a fragment, once
+    fragment  number, content                                      the JSON of each, once
+    leaf  fragment, place, kind, value                             every value inside a fragment
+    place  number, path                                            every written path, once
 
 A fragment is one group of a configuration (``params.model``) or all metrics. Experiments share most of
 their groups, so each distinct group is stored once, as Git stores trees.
@@ -60,15 +62,15 @@ _COLUMN_SQL: Mapping[str, str] = {
 
 _LEAF = (
     "(SELECT leaf.value FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.path = ? AND leaf.kind = ?)"
+    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?) AND leaf.kind = ?)"
 )
 _LEAF_OF_ANY_KIND = (
     "(SELECT leaf.value FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.path = ?)"
+    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?))"
 )
 _LEAF_EXISTS = (
     "EXISTS (SELECT 1 FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.path = ?)"
+    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?))"
 )
 
 _OPPOSITE: Mapping[Operator, Operator] = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}

@@ -138,6 +138,8 @@ def _cannot_express(one: Override, groups: Mapping[str, tuple[str, ...]]) -> Pro
         message = f"has no choice {one.value!r}; there are {', '.join(groups[one.key])}"
     elif one.key not in groups and "/" in one.key:
         message = "is not a group"
+    elif any(step.isdecimal() for step in one.path):
+        message = "is an item of a list, which a file cannot change alone; give the whole list"
     return Problem(OVERRIDE, one.key, message) if message else None
 
 
@@ -166,6 +168,10 @@ def _apply(body: dict[str, Any], one: Override, files: Mapping[str, bytes]) -> d
         changed = deepcopy(body)
         _drop(changed, one.path)
         return changed
+    for cut in range(1, len(one.path)):
+        if not isinstance(_get(body, one.path[:cut]), Mapping | _Absent):
+            whole = ".".join(one.path[:cut])
+            raise ConfigError([Problem(OVERRIDE, one.key, f"the experiment file sets {whole} as a whole; do so too")])
     nested = deepcopy(one.value)
     for step in reversed(one.path):
         nested = {step: nested}

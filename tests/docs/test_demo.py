@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.conftest import Shell
-from tests.docs.pages import ROOT
+from conftest import Shell
+from pages import ROOT
 
 
 def test_the_demo_leaves_an_index_a_discarded_branch_and_an_empty_plan(shell: Shell) -> None:
@@ -16,7 +16,12 @@ def test_the_demo_leaves_an_index_a_discarded_branch_and_an_empty_plan(shell: Sh
     done = shell.attempt(sys.executable, "-m", "demo", "--directory", str(folder), PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     heads = shell.at(folder / "remote.git").run("git", "for-each-ref", "--format=%(refname)")
-    assert heads.split() == ["refs/heads/cd4ml/index", "refs/heads/exp/gusts", "refs/heads/exp/xgboost", "refs/heads/main"]
+    assert heads.split() == [
+        "refs/heads/cd4ml/index",
+        "refs/heads/exp/gusts",
+        "refs/heads/exp/xgboost",
+        "refs/heads/main",
+    ]
     project = shell.at(folder / "project")
     project.run("cd4ml", "plan", "--exit-code")
     (gone,) = json.loads(project.run("cd4ml", "search", "lifecycle = 'discarded'", "--json"))["runs"]

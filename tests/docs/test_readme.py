@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.conftest import Shell
-from tests.docs.pages import ROOT, blocks, code, commands, expected_exit, pages, table
+from conftest import Shell
+from pages import ROOT, blocks, code, commands, expected_exit, pages, table
 
 README = ROOT / "README.md"
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
@@ -96,7 +95,9 @@ def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
 
 
 def test_every_make_target_that_the_pages_name_exists() -> None:
-    named = {target for page in pages() for target in re.findall(r"\bmake ([a-z]+)\b(?=`|$| DEMO)", page.read_text("utf-8"))}
+    named = {
+        target for page in pages() for target in re.findall(r"\bmake ([a-z]+)\b(?=`|$| DEMO)", page.read_text("utf-8"))
+    }
     assert {"demo", "test", "install"} <= named
     for target in sorted(named):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)

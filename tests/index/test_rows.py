@@ -80,8 +80,9 @@ def test_a_branch_is_listed_once_though_one_run_answers_both_its_sides() -> None
 def test_the_run_of_a_merge_result_is_listed_under_the_commit_of_the_branch() -> None:
     merge = run_body("m", side="merge")
     asked = answered(merge_commit=merge["commit"], answer={"head": RUN_ID, "merge": merge["id"]})
-    by_side = {row.side: row for row in listed([RUN, merge, asked])}
-    assert len(by_side) == 2
+    found = listed([RUN, merge, asked])
+    assert len(found) == 2
+    by_side = {row.side: row for row in found}
     assert by_side["merge"].commit == by_side["head"].commit == RUN["commit"]
     assert by_side["merge"].source_commit == merge["commit"]
     assert by_side["merge"].author == "Ada <ada@example.org>"
@@ -258,6 +259,18 @@ def test_a_late_replicate_or_note_of_an_older_commit_does_not_make_it_the_latest
     note = experiment_body(commit="old", conclusion="worse", answer={"head": old["id"], "merge": None})
     every = listed([old], [newer], [again, note])
     assert [row.id for row in find(every, "exp/a")] == [newer["id"]]
+
+
+def test_a_branch_means_its_head_though_the_merge_result_was_run_later() -> None:
+    merge = run_body("m", side="merge")
+    asked = answered(merge_commit=merge["commit"], answer={"head": RUN_ID, "merge": merge["id"]})
+    assert [row.side for row in find(listed([RUN, asked], [merge]), "a")] == ["head"]
+
+
+def test_a_branch_whose_latest_commit_an_older_run_answers_means_that_commit() -> None:
+    own = run_body("own", branch="exp/b")
+    every = listed([RUN], [own], [answered("exp/b", "reworded")])
+    assert [(row.id, row.commit) for row in find(every, "exp/b")] == [(RUN_ID, hexes("commit reworded", 40))]
 
 
 def test_a_branch_that_was_refused_last_means_its_refusal() -> None:

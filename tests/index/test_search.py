@@ -82,6 +82,13 @@ def test_filters_that_people_write_find_what_they_mean(cache: QueryCache) -> Non
     assert len(searched(cache, "metrics.test.rmse = 20 and conclusion is null and params.model is not null")) == 20
 
 
+@pytest.mark.parametrize("text", ["[a]", "a*", "?", "[", "]", "a[b", "^a"])
+def test_only_percent_and_underscore_are_wildcards(tmp_path: Path, text: str) -> None:
+    cache = QueryCache(tmp_path / "query.sqlite")
+    cache.replace("k", [row(0, name=text), row(1, name="a"), row(2, name="ab")])
+    assert searched(cache, f"name like '{text}'") == searched(cache, f"name ilike '{text}'") == ids(0)
+
+
 def test_what_is_missing_or_of_another_type_matches_neither_a_comparison_nor_its_negation(cache: QueryCache) -> None:
     for test in (
         "metrics.mae < 1",

@@ -112,12 +112,23 @@ def test_a_name_that_is_taken_is_refused() -> None:
         (override("model", operation="delete"), "one choice"),
         (override("model", "ridge", "add"), "one choice"),
         (override("no/group", "x"), "not a group"),
+        (override("features.numeric.0", "x"), "item of a list"),
     ],
 )
 def test_what_an_experiment_file_cannot_say_is_refused(bad: Override, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         new_experiment(PROJECT, "one", (bad,), "")
     assert (caught.value.problems[0].file, caught.value.problems[0].key) == ("override", bad.key)
+
+
+def test_a_part_of_what_was_set_as_a_whole_is_refused() -> None:
+    """Merged into the group's file it would bring back what the whole value replaced."""
+    whole, part = override("model.estimator", 0), override("model.estimator.new", 1, "add")
+    with pytest.raises(ConfigError, match="as a whole"):
+        new_experiment(PROJECT, "one", (whole, part), "")
+    one = {**PROJECT, **new_experiment(PROJECT, "one", (whole,), "")}
+    with pytest.raises(ConfigError, match="as a whole"):
+        new_experiment(one, "two", (part,), "")
 
 
 def test_a_hypothesis_that_hydra_would_interpolate_is_refused() -> None:

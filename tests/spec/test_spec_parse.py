@@ -288,7 +288,7 @@ def _paths(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(_paths(project())), _ANY)
 def test_any_value_at_any_place_gives_a_spec_or_one_line_problems_and_no_other_error(
     path: tuple[str, ...], value: Any
