@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cd4ml.controller.warm import warm_process
 from cd4ml.gateways.process import scrub_git_variables
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+
+settings.register_profile("cd4ml", deadline=None)  # how long an example takes says more of the machine
+settings.load_profile("cd4ml")
 
 EVERY = 60
 """The slice of the flights that tests use: every so manyth departure, so that all months occur."""
@@ -31,7 +35,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     config.write_text("[user]\n\tname = Test\n\temail = test@localhost\n[init]\n\tdefaultBranch = main\n", "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         scrub_git_variables()
-        for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "CD4ML_"))]:
+        for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "CD4ML_WARM", "CD4ML_CRASH"))]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         patch.setenv("GIT_CONFIG_GLOBAL", str(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def _ignore(folder: Path, made: list[str]) -> None:
 def frozen_environment() -> str:
     """A lock file of what is installed: cd4ml's runtime closure, one ``name==version`` a line, sorted.
 
-    Found by walking the requirements of the installed distributions; cd4ml itself is not part of it.
+    Found by walking the requirements of the installed distributions, from cd4ml itself on.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -100,8 +99,7 @@ def frozen_environment() -> str:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        if name != "cd4ml":
-            versions[name] = re.split(r"\+", distribution.version)[0]
+        versions[name] = distribution.version.partition("+")[0]
         for text in distribution.requires or ():
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):

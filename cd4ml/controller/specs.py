@@ -140,7 +140,7 @@ def _in_the_way(project: Project, tree: str) -> list[Problem]:
     return [
         Problem(path, "", f"a {'link' if mode == '120000' else kind} is in the way of what cd4ml puts there", "move it")
         for (mode, kind), path in found
-        if kind != wanted[path] or mode == "120000"
+        if path in wanted and (kind != wanted[path] or mode == "120000")
     ]
 
 

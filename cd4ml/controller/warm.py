@@ -208,14 +208,13 @@ class _Server:
             os.read(self._woken, 4096)
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
-            if ended is None:
+            if pid == 0:
                 return
-            _end_session(ended.si_pid)  # not reaped yet, so that the number is surely still this task's
-            _, status = os.waitpid(ended.si_pid, 0)
-            line = self._tasks.pop(ended.si_pid, None)
+            _end_group(pid)
+            line = self._tasks.pop(pid, None)
             if line is not None:
                 self._answer(line, os.waitstatus_to_exitcode(status))
 
@@ -262,6 +261,10 @@ def _end_session(pid: int) -> None:
     """End a task that is not reaped yet with all of its session, also when it has not made that session yet."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+    _end_group(pid)
+
+
+def _end_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -21,9 +21,6 @@ from typing import Any
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import COLUMNS, Order, Where, column_values, leaf_rows, parts_of
 
-LAYOUT = 1
-"""Raised when the tables change; a file of another layout is rebuilt."""
-
 _MAGIC = b"SQLite format 3\0"
 # Bytes 60 to 63 of a SQLite file hold its "user version", a number for the application: here a checksum
 # over the file with these four bytes zero.
@@ -37,8 +34,10 @@ _TABLES = (
     "CREATE TABLE fragment (number INTEGER PRIMARY KEY, content TEXT)",
     "CREATE TABLE part (position INTEGER, name TEXT, fragment INTEGER, PRIMARY KEY (position, name)) WITHOUT ROWID",
     "CREATE TABLE place (number INTEGER PRIMARY KEY, path TEXT UNIQUE)",
-    "CREATE TABLE leaf (fragment INTEGER, place INTEGER, kind TEXT, value, PRIMARY KEY (fragment, place)) WITHOUT ROWID",
+    "CREATE TABLE leaf (fragment INTEGER, place INTEGER, kind, value, PRIMARY KEY (fragment, place)) WITHOUT ROWID",
 )
+# A file of another layout is rebuilt.
+_LAYOUT = zlib.crc32("\n".join(_TABLES).encode())
 _WIDTHS = {"about": 2, "run": 2 + len(COLUMNS), "fragment": 2, "part": 3, "place": 2, "leaf": 4}
 
 
@@ -121,7 +120,7 @@ class QueryCache:
         except (sqlite3.Error, TypeError, ValueError):
             database.close()
             return
-        if layout != LAYOUT:
+        if layout != _LAYOUT:
             database.close()
             return
         self._database, self._key = database, key
@@ -134,7 +133,7 @@ class QueryCache:
 
 def _build(key: str, rows: Iterable[Row]) -> sqlite3.Connection:
     tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _WIDTHS}
-    tables["about"].append((LAYOUT, key))
+    tables["about"].append((_LAYOUT, key))
     fragments: dict[tuple[str, str], int] = {}
     places: dict[str, int] = {}
     for position, row in enumerate(rows):

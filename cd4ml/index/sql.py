@@ -5,11 +5,11 @@ bound parameter.
 
 Tables (``gateways/store`` makes them)::
 
-    run   position, doc, one column for each field of COLUMNS     one row a Row; doc is its JSON
-    part  position, name, fragment                                 which fragments a row is made of
-    fragment  number, content                                      the JSON of each, once
-    leaf  fragment, place, kind, value                             every value inside a fragment
-    place  number, path                                            every written path, once
+    run       position, doc, one column for each of COLUMNS   doc is a row's JSON without its fragments
+    part      position, name, fragment                        which fragments a row is made of
+    fragment  number, content                                 the JSON of each
+    leaf      fragment, place, kind, value                    every value inside a fragment
+    place     number, path                                    every written path
 
 A fragment is one group of a configuration (``params.model``) or all metrics. Experiments share most of
 their groups, so each distinct group is stored once, as Git stores trees.
@@ -60,18 +60,13 @@ _COLUMN_SQL: Mapping[str, str] = {
     "age": 'coalesce(run."finished", run."committed")',
 }
 
-_LEAF = (
-    "(SELECT leaf.value FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?) AND leaf.kind = ?)"
+_AT_PLACE = (
+    "FROM part JOIN leaf ON leaf.fragment = part.fragment JOIN place ON place.number = leaf.place"
+    " WHERE part.position = run.position AND part.name = ? AND place.path = ?"
 )
-_LEAF_OF_ANY_KIND = (
-    "(SELECT leaf.value FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?))"
-)
-_LEAF_EXISTS = (
-    "EXISTS (SELECT 1 FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " WHERE part.position = run.position AND part.name = ? AND leaf.place = (SELECT number FROM place WHERE path = ?))"
-)
+_LEAF = f"(SELECT leaf.value {_AT_PLACE} AND leaf.kind = ?)"
+_LEAF_OF_ANY_KIND = f"(SELECT leaf.value {_AT_PLACE})"
+_LEAF_EXISTS = f"EXISTS (SELECT 1 {_AT_PLACE})"
 
 _OPPOSITE: Mapping[Operator, Operator] = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 

@@ -16,7 +16,7 @@ from cd4ml.errors import Problem
 from cd4ml.render.templates import TEMPLATES, render_template
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import PIPELINE_FILE, stages
+from cd4ml.spec.pipeline import DERIVED, PIPELINE_FILE, derived_params, stages
 from cd4ml.spec.sources import dump_yaml
 
 PIPELINE_TEMPLATE = "dvc.yaml.j2"
@@ -74,7 +74,12 @@ def render_params(resolved: Mapping[str, Any], conf_digest: str, header: str = "
     The order is kept, not sorted: the first of ``data.sources`` is the main table. ``header`` may add comment lines.
     """
     lines = [_BY, *(f"# {line}".rstrip() for line in header.splitlines())]
-    return "\n".join(lines) + "\n" + dump_yaml({**resolved, RENDERED_FROM: conf_digest})
+    return "\n".join(lines) + "\n" + dump_yaml({**with_derived(resolved), RENDERED_FROM: conf_digest})
+
+
+def with_derived(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as ``params.yaml`` holds it: with what the pipeline adds to it."""
+    return {**resolved, DERIVED: derived_params(tuple(resolved["data"]["sources"]))}
 
 
 def check(expected: Mapping[str, str], found: Mapping[str, str | None]) -> tuple[Problem, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cd4ml.render.artifacts import with_derived
 from cd4ml.spec.pipeline import PARAMS_FILE, StageSpec
 from cd4ml.spec.sources import dump_yaml
 
@@ -21,6 +22,8 @@ def render_lock(
     that is missing: a lock with a hole would make DVC run the stage again.
     """
 
+    params = with_derived(resolved)
+
     def listed(paths: tuple[str, ...]) -> list[dict[str, Any]]:
         return [{"path": path, "hash": "md5", "md5": files[path][0], "size": files[path][1]} for path in sorted(paths)]
 
@@ -28,7 +31,14 @@ def render_lock(
     for stage in stages:
         entry: dict[str, Any] = {"cmd": stage.command, "deps": listed(stage.deps)}
         if stage.params:
-            entry["params"] = {PARAMS_FILE: {key: resolved[key] for key in sorted(stage.params)}}
+            entry["params"] = {PARAMS_FILE: {key: _at(params, key) for key in sorted(stage.params)}}
         entry["outs"] = listed((*stage.outs, *stage.metrics, *(plot.path for plot in stage.plots)))
         content[stage.name] = entry
     return dump_yaml({"schema": "2.0", "stages": content})
+
+
+def _at(value: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        value = value[part]
+    return value

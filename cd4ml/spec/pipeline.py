@@ -52,7 +52,7 @@ class PlotSpec:
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage of ``dvc.yaml``. ``params`` are top-level keys of ``params.yaml``."""
+    """One stage of ``dvc.yaml``. ``params`` are dotted keys of ``params.yaml``."""
 
     name: str
     meaning: int
@@ -68,6 +68,31 @@ class StageSpec:
         return f"cd4ml stage {self.name}"
 
 
+DERIVED = "pipeline"
+"""Key of ``params.yaml`` for what the pipeline adds to the configuration: see ``derived_params``."""
+
+
+def derived_params(sources: tuple[str, ...]) -> dict[str, object]:
+    """What DVC must see change though no configuration does: the meaning of each stage, the order of sources.
+
+    DVC compares mappings without their order, and knows nothing of ``meaning``; without these two, its run
+    cache would hand back outputs that mean something else.
+    """
+    return {"meaning": {stage.name: stage.meaning for stage in stages(sources)}, "sources": list(sources)}
+
+
+def _stage(
+    name: str,
+    meaning: int,
+    deps: tuple[str, ...],
+    params: tuple[str, ...],
+    outs: tuple[str, ...],
+    metrics: tuple[str, ...] = (),
+    plots: tuple[PlotSpec, ...] = (),
+) -> StageSpec:
+    return StageSpec(name, meaning, deps, (*params, f"{DERIVED}.meaning.{name}"), outs, metrics, plots)
+
+
 def stages(sources: tuple[str, ...]) -> tuple[StageSpec, ...]:
     """The stages in the order they run, for the data sources named.
 
@@ -75,37 +100,37 @@ def stages(sources: tuple[str, ...]) -> tuple[StageSpec, ...]:
     """
     pins = tuple(pin_path(source) for source in sources)
     return (
-        StageSpec("ingest", 1, pins, ("data",), (TABLE, PROVENANCE)),
-        StageSpec("validate", 1, (TABLE,), ("data", "validation"), (EXPECTATION_RESULTS,)),
-        StageSpec(
+        _stage("ingest", 1, pins, ("data", f"{DERIVED}.sources"), (TABLE, PROVENANCE)),
+        _stage("validate", 1, (TABLE,), ("data", "validation"), (EXPECTATION_RESULTS,)),
+        _stage(
             "split",
             1,
             (TABLE, EXPECTATION_RESULTS),
             ("split",),
             (SPLIT, SPLIT_PROOF),
         ),
-        StageSpec(
+        _stage(
             "featurize",
             1,
             (TABLE, SPLIT),
             ("data", "features"),
             (*FEATURES.values(), FEATURE_SCHEMA),
         ),
-        StageSpec(
+        _stage(
             "train",
             1,
             (FEATURES["train"], FEATURES["validation"], FEATURE_SCHEMA),
             ("model", "seed"),
             (MODEL, MODEL_CARD),
         ),
-        StageSpec(
+        _stage(
             "predict",
             1,
             (MODEL, MODEL_CARD, SPLIT, FEATURES["validation"], FEATURES["test"], FEATURE_SCHEMA),
             (),
             (PREDICTIONS,),
         ),
-        StageSpec(
+        _stage(
             "evaluate",
             1,
             (TABLE, SPLIT, PREDICTIONS),
@@ -121,7 +146,11 @@ def stages(sources: tuple[str, ...]) -> tuple[StageSpec, ...]:
                     "Predicted against observed (validation)",
                 ),
                 PlotSpec(
-                    RESIDUALS_OVER_TIME, "time", "mean_residual", "linear", "Mean residual over time (validation and test)"
+                    RESIDUALS_OVER_TIME,
+                    "day",
+                    "mean_residual",
+                    "linear",
+                    "Mean residual by day since validation begins",
                 ),
             ),
         ),

@@ -217,15 +217,20 @@ def _predicted_vs_observed(predictions: pd.DataFrame, truth: npt.NDArray[np.floa
 
 
 def _residuals_over_time(predictions: pd.DataFrame, truth: npt.NDArray[np.float64], times: pd.Series[Any]) -> str:
-    """Mean of observed minus predicted for each UTC day of each side."""
-    residual = predictions.assign(residual=truth - predictions["prediction"], time=times.dt.strftime("%Y-%m-%d"))
+    """Mean of observed minus predicted for each UTC day of each side.
+
+    ``day`` counts from the first day that was judged: DVC's line template draws numbers and no dates.
+    """
+    days = times.dt.floor("D")
+    residual = predictions.assign(residual=truth - predictions["prediction"], time=days)
     means = residual.groupby(["side", "time"], sort=True)["residual"].mean()
+    first = days.min()
     lines = [
-        f"{side},{day},{_short(means[(side, day)])}"
+        f"{side},{day:%Y-%m-%d},{(day - first).days},{_short(means[(side, day)])}"
         for side in JUDGED_SIDES
         for day in sorted(day for one, day in means.index if one == side)
     ]
-    return "\n".join(["side,time,mean_residual", *lines]) + "\n"
+    return "\n".join(["side,date,day,mean_residual", *lines]) + "\n"
 
 
 def _short(value: float) -> str:

@@ -18,7 +18,7 @@ from cd4ml.errors import ConfigError, Problem, StageFailed, UsageError
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pin import Pin, parse_pin
-from cd4ml.spec.pipeline import PARAMS_FILE, StageSpec, pin_path, stages
+from cd4ml.spec.pipeline import DERIVED, PARAMS_FILE, StageSpec, derived_params, pin_path, stages
 from cd4ml.spec.sources import CONF, conf_digest, load_yaml
 from cd4ml.stages.job import Job
 
@@ -66,7 +66,11 @@ def read_params(root: Path) -> Spec:
         raise _params_problem(RENDERED_FROM, "is missing: this file was not rendered")
     if content.pop(RENDERED_FROM) != conf_digest(_conf_files(root)):
         raise _params_problem(RENDERED_FROM, "conf/ has changed since this file was rendered")
-    return parse(content)
+    derived = content.pop(DERIVED, None)
+    spec = parse(content)
+    if derived != derived_params(tuple(source.name for source in spec.data.sources)):
+        raise _params_problem(DERIVED, "was rendered by another version of cd4ml")
+    return spec
 
 
 def read_pins(root: Path, spec: Spec) -> dict[str, Pin]:

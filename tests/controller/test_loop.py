@@ -68,7 +68,8 @@ def test_a_deleted_branch_is_found_and_reproduced_in_a_fresh_clone(team: Shell) 
     (found,) = runs(fresh, "lifecycle = 'discarded'")
     assert (found["id"], found["metrics"]) == (ran["id"], ran["metrics"])
     told = json.loads(fresh.run("cd4ml", "reproduce", "exp/trees", "--json"))["reproductions"][0]
-    assert told["equal"] and told["metrics"] == ran["metrics"]
+    assert told["equal"]
+    assert told["metrics"] == ran["metrics"]
     assert told["model_digest"] == ran["model_digest"]
 
 

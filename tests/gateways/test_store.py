@@ -19,42 +19,7 @@ from cd4ml.gateways.store import QueryCache
 from cd4ml.index.query import parse
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import compile_filter, compile_order
-
-
-def row(number: int = 0, **changed: Any) -> Row:
-    fields: dict[str, Any] = {
-        "id": f"r{number:020x}",
-        "fingerprint": f"{number:064x}",
-        "branch": f"exp/{number}",
-        "commit": f"{number:040x}",
-        "result_commit": f"{number:040x}",
-        "health": "Healthy",
-        "lifecycle": "open",
-        "params": {"seed": number, "model": {"name": "ridge", "alpha": number / 10}},
-        "metrics": {"validation": {"rmse": 10 + number / 7}, "test": {"rmse": 20.0}},
-        "reason": None,
-        "outcome": "succeeded",
-        "role": "result",
-        "side": "head",
-        "source_commit": f"{number:040x}",
-        "experiment": None,
-        "name": f"name {number}",
-        "author": "Ada",
-        "hypothesis": None,
-        "tags": ("t",),
-        "conclusion": None,
-        "noted_by": None,
-        "started": "2026-11-03T10:00:00Z",
-        "finished": "2026-11-03T10:00:00Z",
-        "committed": None,
-        "model_digest": None,
-        "components": {"spec": f"{number:064x}"},
-        "primary": {"metric": "rmse", "direction": "minimize"},
-        "cost": {"train": 1.0},
-        "landed_by": None,
-        "fold": 1 + number,
-    }
-    return Row(**{**fields, **changed})
+from tests.index.filter_world import row
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index_world import bodies, entry, experiment_body, hexes, landed, run_body
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.fold import (
@@ -24,6 +23,7 @@ from cd4ml.index.fold import (
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, Entry, encode, seal
 from cd4ml.index.validate import NewerSchemaError
+from tests.index.index_world import bodies, entry, experiment_body, hexes, landed, run_body
 
 BODIES = st.lists(bodies(), max_size=8)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index_world import bodies, experiment_body, hexes, refused_body, run_body
 from jsonschema import Draft202012Validator
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import ExperimentRecord, RunRecord, encode, record_id, seal
 from cd4ml.index.shape import compile_shape
 from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, schema_of, validate_record
+from tests.index.index_world import bodies, experiment_body, hexes, refused_body, run_body
 
 KINDS: dict[str, Callable[[], dict[str, Any]]] = {"run": run_body, "experiment": experiment_body}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from filter_world import filters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from cd4ml.index.filter import (
 )
 from cd4ml.index.paths import leaves, path_text, split_path
 from cd4ml.index.query import MAX_CHARACTERS, MAX_NESTING, parse
+from tests.index.filter_world import filters
 
 RMSE = Field(("metrics", "rmse"))
 MODEL = Field(("params", "model", "name"))

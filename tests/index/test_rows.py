@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from index_world import bodies, entry, experiment_body, fingerprint, hexes, refused_body, run_body
 from jsonschema import Draft202012Validator
 
 from cd4ml.errors import UsageError
@@ -18,6 +17,7 @@ from cd4ml.index.filter import CHOICES, FIELDS, Holds
 from cd4ml.index.history import History
 from cd4ml.index.rows import Row, find, rows
 from cd4ml.index.sql import column_values
+from tests.index.index_world import bodies, entry, experiment_body, fingerprint, hexes, refused_body, run_body
 
 DOCS = Path(__file__).parents[2] / "docs" / "schemas"
 OPEN = {"exp/a": "open", "exp/b": "merged", "main": "open"}

@@ -9,12 +9,12 @@ from importlib.resources import files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from plan_world import apply, asks, components, desired, plan_of
 
 from cd4ml.errors import Problem
 from cd4ml.index.record import seal
 from cd4ml.plan.action import RecordExperiment, experiment_body, is_recordable
 from cd4ml.plan.state import Experiment
+from tests.plan.plan_world import apply, asks, components, desired, plan_of
 
 SCHEMA = Draft202012Validator(json.loads((files("cd4ml.index") / "schemas/experiment.schema.json").read_text()))
 TEXT = st.text(st.characters(), max_size=8) | st.just("x\n\x1b" * 1700)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from plan_world import (
+
+from cd4ml.errors import Problem
+from cd4ml.index.history import History
+from cd4ml.index.record import Entry, ExperimentRecord, RunRecord
+from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
+from tests.plan.plan_world import (
     Outcome,
     apply,
     asks,
@@ -16,11 +21,6 @@ from plan_world import (
     settle,
     succeeds,
 )
-
-from cd4ml.errors import Problem
-from cd4ml.index.history import History
-from cd4ml.index.record import Entry, ExperimentRecord, RunRecord
-from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
 
 BASE = components()
 OTHER = components(spec="other")

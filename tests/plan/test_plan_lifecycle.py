@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from plan_world import asks, components, desired, plan_of, settle
 
 from cd4ml.errors import Problem
 from cd4ml.index.record import Entry
 from cd4ml.plan.state import DesiredState, Experiment
+from tests.plan.plan_world import asks, components, desired, plan_of, settle
 
 OLD = components()
 NEW = components(spec="new")

@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from plan_world import POLICY, Outcome, apply, asks, components, desired, entry, hexes, plan_of, settle
 
 from cd4ml.errors import Problem
 from cd4ml.index.history import History
@@ -18,6 +17,7 @@ from cd4ml.plan.action import Plan, Run
 from cd4ml.plan.diff import diff
 from cd4ml.plan.state import DesiredState, Experiment
 from cd4ml.spec.fingerprint import Components
+from tests.plan.plan_world import POLICY, Outcome, apply, asks, components, desired, entry, hexes, plan_of, settle
 
 PROBLEM = Problem("conf/config.yaml", "seed", "must be a whole number")
 WORDS = st.sampled_from(["1", "2"])

@@ -24,7 +24,7 @@ from cd4ml.render.artifacts import (
 )
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pipeline import stages
+from cd4ml.spec.pipeline import DERIVED, derived_params, stages
 from cd4ml.spec.sources import load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -172,14 +172,15 @@ def test_only_the_reconcile_job_may_write_and_never_for_a_pull_request() -> None
 def test_parameters_are_the_resolved_configuration_and_where_it_came_from() -> None:
     content = load_yaml(render_params(resolved(), "d" * 64))
     assert content.pop(RENDERED_FROM) == "d" * 64
+    assert content.pop(DERIVED) == derived_params(("flights", "weather", "planes"))
     assert content == resolved()
     assert list(content["data"]["sources"]) == ["flights", "weather", "planes"]
     assert parse(content) == SPEC
 
 
 def test_a_header_cannot_break_out_of_its_comment() -> None:
-    text = render_params({"a": 1}, "d", "one\ntwo: 2\r\n- three\u2028four: 4")
-    assert load_yaml(text) == {"a": 1, RENDERED_FROM: "d"}
+    text = render_params({"data": {"sources": {}}}, "d", "one\ntwo: 2\r\n- three\u2028four: 4")
+    assert list(load_yaml(text)) == ["data", DERIVED, RENDERED_FROM]
 
 
 # --- check ------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ for out in outs:
     elif path.name == "predicted_vs_observed.csv":
         path.write_text("predicted,observed\\n1.5,%r\\n" % alpha)
     elif path.name == "residuals_over_time.csv":
-        path.write_text("time,mean_residual,count\\n2013-09-01,%r,3\\n" % alpha)
+        path.write_text("date,day,mean_residual\\n2013-09-01,0,%r\\n" % alpha)
     else:
         path.write_text(out + (str(alpha) if sys.argv[2] in ("train", "predict") else ""))
 """
@@ -139,7 +139,7 @@ def test_dvc_reads_runs_and_shows_the_rendered_pipeline(tree: Tree) -> None:
     assert metrics[METRICS]["test.rmse"]["diff"] == 1.0
     plots = json.loads(tree.run("dvc", "plots", "diff", "--json", first, "workspace"))["data"]
     assert set(plots) == {PREDICTED_VS_OBSERVED, RESIDUALS_OVER_TIME}
-    for path, words in ((PREDICTED_VS_OBSERVED, "against observed"), (RESIDUALS_OVER_TIME, "over time")):
+    for path, words in ((PREDICTED_VS_OBSERVED, "against observed"), (RESIDUALS_OVER_TIME, "residual by day")):
         (plot,) = plots[path]
         assert set(plot["revisions"]) == {first, "workspace"}
         assert len(plot["content"]["data"]["values"]) == 2

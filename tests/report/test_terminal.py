@@ -145,7 +145,8 @@ def test_a_comparison_shows_the_verdict_every_metric_and_every_difference() -> N
 
 
 def test_a_class_that_was_changed_for_another_hides_the_parameters_of_both() -> None:
-    old = {"estimator": {"_target_": "a.Pipeline", "steps": [["x", {"_target_": "a.Scaler", "mean": True}]]}, "name": "a"}
+    steps = [["x", {"_target_": "a.Scaler", "mean": True}]]
+    old = {"estimator": {"_target_": "a.Pipeline", "steps": steps}, "name": "a"}
     new = {"estimator": {"_target_": "b.Trees", "depth": 6, "seed": 1}, "name": "b"}
     lines = shown(diff_view(compare(run(params={"model": old}), run(params={"model": new}))))
     assert [line for line in lines if line.startswith("  ")] == [

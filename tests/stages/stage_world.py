@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cd4ml.render.artifacts import render_params
 from cd4ml.spec.experiment import DataSpec, Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pin import Pin
@@ -145,7 +144,7 @@ def build(root: Path, raw: Path, value: Mapping[str, Any], files: Mapping[str, P
 
 def render(root: Path, value: Mapping[str, Any]) -> None:
     conf = {"conf/config.yaml": (root / "conf/config.yaml").read_bytes()}
-    (root / PARAMS_FILE).write_text(yaml.safe_dump({**value, "rendered_from": conf_digest(conf)}, sort_keys=False))
+    (root / PARAMS_FILE).write_text(render_params(value, conf_digest(conf)))
 
 
 def pin(root: Path, raw: Path, name: str, location: str, content: bytes) -> Pin:

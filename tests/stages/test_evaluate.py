@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_world import spec
 
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.spec.experiment import EvaluationSpec
@@ -23,6 +22,7 @@ from cd4ml.spec.pipeline import PREDICTED_VS_OBSERVED, RESIDUALS_OVER_TIME
 from cd4ml.stages.evaluate import SAMPLE, check_predictions, judge_predictions, score
 from cd4ml.stages.split import assign_sides
 from cd4ml.stages.table import digest_matrix, write_parquet
+from tests.stages.stage_world import spec
 
 ROWS = 4000
 SPEC = spec({"split.validation_from": "2013-02-01", "split.test_from": "2013-05-01"})
@@ -244,16 +244,16 @@ def test_plots_sample_the_validation_side_and_average_each_day(
     assert sample[0] == "predicted,observed"
     assert len(sample) == 1 + SAMPLE < 1 + int((predictions["side"] == "validation").sum())
     lines = [line.split(",") for line in evaluation.plots[RESIDUALS_OVER_TIME].splitlines()]
-    assert lines[0] == ["side", "time", "mean_residual"]
+    assert lines[0] == ["side", "date", "day", "mean_residual"]
     truth = pd.Series(table["delay"].to_numpy()[predictions["row"]] - predictions["prediction"])
     days = table["start"].iloc[predictions["row"]].dt.strftime("%Y-%m-%d").to_numpy()
     expected = truth.groupby(days).mean()
-    assert [(side, day) for side, day, _ in lines[1:]] == [
+    assert [(side, day) for side, day, _, _ in lines[1:]] == [
         (side, day)
         for side in ("validation", "test")
         for day in sorted(set(days[(predictions["side"] == side).to_numpy()]))
     ]
-    assert [float(value) for _, _, value in lines[1:]] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert [float(value) for _, _, _, value in lines[1:]] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
 def test_only_the_metrics_asked_for_are_given(

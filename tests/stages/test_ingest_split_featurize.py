@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_world import CSVS, DAYS, build, data, pin, resolved, spec
 
 from cd4ml.errors import ConfigError, IntegrityError, StageFailed
 from cd4ml.spec.experiment import DataSpec, FeaturesSpec, JoinSpec, SourceSpec, SplitSpec
@@ -22,6 +21,7 @@ from cd4ml.stages.ingest import ingest_table, pinned_table
 from cd4ml.stages.runner import run_stage
 from cd4ml.stages.split import assign_sides, prove
 from cd4ml.stages.table import column_types, read_table, row_digests, table_digest, to_frame
+from tests.stages.stage_world import CSVS, DAYS, build, data, pin, resolved, spec
 
 SPLIT = spec().split
 

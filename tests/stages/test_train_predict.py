@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from stage_world import build, resolved
 
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.spec.pipeline import FEATURE_SCHEMA, MODEL, MODEL_CARD, PREDICTIONS, SPLIT
@@ -21,6 +20,7 @@ from cd4ml.stages.predict import predict
 from cd4ml.stages.runner import run_stage
 from cd4ml.stages.table import read_parquet
 from cd4ml.stages.train import fit, is_deterministic
+from tests.stages.stage_world import build, resolved
 
 X = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 7.0]})
 Y = np.array([1.0, 2.0, 4.0])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from stage_world import build, resolved
 
 from cd4ml.errors import ConfigError, StageFailed
 from cd4ml.spec.experiment import ExpectationSpec, Severity, ValidationSpec
@@ -17,6 +16,7 @@ from cd4ml.spec.pipeline import EXPECTATION_RESULTS
 from cd4ml.stages import validate
 from cd4ml.stages.runner import run_stage
 from cd4ml.stages.validate import check_expectations, describe, validate_table
+from tests.stages.stage_world import build, resolved
 
 TABLE = pd.DataFrame(
     {
