@@ -124,7 +124,7 @@ def update(
     if not moved or not commit:
         return
     if project.repository.resolve("HEAD") is None:
-        say("Nothing is committed here yet: commit the pins with the rest of the project.")
+        say("There is no commit here yet: the pins wait to be committed with the rest of the project.")
         return
     if project.repository.current_branch() is None:
         raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")

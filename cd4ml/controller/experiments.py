@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cd4ml.controller.land import fold_landed, land_experiment
 from cd4ml.controller.landed import read_history
+from cd4ml.controller.observe import known_branches
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.errors import ConfigError, RepositoryError, UsageError
@@ -17,6 +19,9 @@ from cd4ml.spec.experiment import Spec
 from cd4ml.spec.override import new_experiment, unchanged
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PIPELINE_FILE
+
+_LONGEST_NOTE = 10_000
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,16 @@ def _check_estimator(spec: Spec, origin: Mapping[str, str], policy: Spec) -> Non
 
 
 def add_note(project: Project, branch: str, text: str) -> str:
-    """Write a conclusion beside the newest experiment record of a branch; gives the new record's id."""
-    history = read_history(project, project.repository.fetch(project.remote))
-    records = history.of_branch(branch)
+    """Write a conclusion beside the newest experiment record of a branch; gives the new record's id.
+
+    Raises UsageError for a text that no record takes or a branch that nobody knows.
+    """
+    if not text.strip():
+        raise UsageError("the note is empty")
+    if len(text) > _LONGEST_NOTE or _CONTROLS.search(text):
+        raise UsageError(f"the note holds control characters, or more than {_LONGEST_NOTE} characters")
+    (branch,) = known_branches(project, [branch])
+    records = read_history(project, project.repository.last_seen()).of_branch(branch)
     if not records:
         raise RepositoryError(
             f"{branch}: the index has no experiment record of it to note something on: reconcile it first"

@@ -278,7 +278,9 @@ def _push_fold(project: Project, state: RemoteState, plan: FoldPlan) -> None:
         tree = repository.write_tree(state.index, plan.files)
         parents = (*([state.index] if state.index else []), *plan.parents)
         try:
-            commit = repository.commit_tree(tree, parents, f"cd4ml: fold {len(plan.entries)} records\n")
+            commit = repository.commit_tree(
+                tree, parents, f"cd4ml: fold {len(plan.entries)} record{'s' * (len(plan.entries) != 1)}\n"
+            )
         except ToolError as error:
             raise RemoteError(f"the fold commit could not be made: {error}") from error
         crash_point("fold.committed")

@@ -8,6 +8,7 @@ from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.index.fold import FoldPlan, Landed, fold, parse_envelope
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, Entry
+from cd4ml.index.validate import NewerSchemaError
 
 LARGEST_RECORD = 1 << 20
 
@@ -23,7 +24,7 @@ def read_history(project: Project, state: RemoteState) -> History:
 
 
 def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...]:
-    """Every entry of an index commit. Raises IntegrityError naming the file that is not what it says."""
+    """Every entry of an index commit that this version can read. Raises IntegrityError naming the file that is not what it says."""
     if index_commit is None:
         return ()
     entries = []
@@ -32,6 +33,8 @@ def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...
             continue
         try:
             entries.append(parse_envelope(data, path))
+        except NewerSchemaError:
+            continue  # a later version's record: kept as it is, and read by those who can
         except IntegrityError as error:
             raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
     return tuple(entries)

@@ -154,9 +154,12 @@ def execute(project: Project, job: Job, *, cache: Path, raw: Path, warm: str, wa
     """
     folder = project.private / "runs" / f"{job.asked.components.fingerprint[:12]}-{uuid.uuid4().hex[:8]}"
     clone = folder / "clone"
-    project.repository.private_clone(job.commit, clone)
-    for name in (PARAMS_FILE, PIPELINE_FILE, LOCK_FILE, ARTIFACTS):
-        remove_tree(clone / name)  # outputs or links that a branch brought would stand in for its run
+    own = project.repository.private_clone(job.commit, clone)
+    made = (PARAMS_FILE, PIPELINE_FILE, LOCK_FILE, ARTIFACTS)
+    # Outputs or links that a branch brought would stand in for its run; DVC refuses outputs that Git tracks.
+    own.git("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", *made)
+    for name in made:
+        remove_tree(clone / name)
     isolate(clone, cache)
     write_atomically(clone / PARAMS_FILE, params_text(project, job).encode())
     write_atomically(clone / PIPELINE_FILE, render_pipeline(job.asked.spec, job.templates).encode())

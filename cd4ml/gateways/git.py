@@ -224,7 +224,7 @@ class Repository:
             "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", allowed=(0, 1, 128)
         )
         lines = done.text.split()
-        return lines[-1] if done.returncode == 0 and lines else None
+        return lines[-1] if done.returncode == 0 and lines and not lines[-1].startswith("^") else None
 
     def commit_info(self, commit: str) -> CommitInfo:
         """Facts of a commit. Raises RepositoryError for what is none."""
@@ -360,6 +360,8 @@ class Repository:
         except ToolError as error:
             raise RepositoryError(f"{theirs[:12]} cannot be merged: {_last_line(error)}") from error
         parts = [part for part in done.text.split("\0") if part]
+        if not parts:
+            raise RepositoryError(f"{theirs[:12]} cannot be merged: {done.stderr.decode('utf-8', 'replace').strip()}")
         return (parts[0].strip(), ()) if done.returncode == 0 else (None, tuple(dict.fromkeys(parts[1:])))
 
     @contextmanager
@@ -483,7 +485,13 @@ class Repository:
     # ── writing objects; no ref moves ──
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes]) -> str:
-        """A tree like ``base`` (or an empty one) with these files put in. Writes objects only."""
+        """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
+
+        Raises RepositoryError for a path that leads out of the tree.
+        """
+        wrong = next((path for path in files if not _is_writable(path.encode("utf-8", "surrogateescape"))), None)
+        if wrong is not None:  # Git would leave such a path out and report success
+            raise RepositoryError(f"{wrong}: a file of that name cannot be written")
         with tempfile.TemporaryDirectory(prefix="cd4ml-index-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if base is not None:
@@ -555,7 +563,10 @@ class Repository:
     @cached_property
     def _promisor(self) -> str:
         """The remote that a partial clone takes missing objects from; ``""`` for a whole clone."""
-        return self.config("extensions.partialClone")
+        listed = self.git("config", "--type=bool", "--get-regexp", r"^remote\..*\.promisor$", allowed=(0, 1)).text
+        keys = [line.removesuffix(" true") for line in listed.splitlines() if line.endswith(" true")]
+        names = [key.removeprefix("remote.").removesuffix(".promisor") for key in keys]
+        return names[0] if names else self.config("extensions.partialClone")
 
     def _bring_missing(self, commit: str) -> None:
         """In a partial clone, fetch what the tree of ``commit`` lacks; a clone of this one could not."""
@@ -641,6 +652,7 @@ def _without_password(text: str) -> str:
 
 def _last_line(error: ToolError) -> str:
     lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))]
-    line = (telling or lines[-1:] or [f"exit code {error.returncode}"])[0]
+    refusals = [line for line in lines if line.startswith("!") and "atomic push failed" not in line]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
+    line = (refusals or telling or lines[-1:] or [f"exit code {error.returncode}"])[0]
     return _without_password(line.removeprefix("fatal: ").removeprefix("error: "))

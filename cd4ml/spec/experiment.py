@@ -97,10 +97,15 @@ class FeaturesSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """``estimator`` is a plain mapping with a ``_target_``; nested ``_target_`` mappings allowed."""
+    """``estimator`` is a plain mapping with a ``_target_``; nested ``_target_`` mappings allowed.
+
+    ``parameters`` are values that ``estimator`` refers to as ``${model.parameters.NAME}``: they give a name
+    that an override can use to what lies deep inside a pipeline's lists.
+    """
 
     name: str
     estimator: Mapping[str, Any]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,11 @@ def _model(section: _Section) -> ModelSpec:
     if isinstance(section.value.get("estimator"), Mapping) and TARGET not in estimator:
         section.problem(("estimator", TARGET), "is missing", "the class to train, such as sklearn.linear_model.Ridge")
     _check_targets(estimator, ("estimator",), section)
-    return ModelSpec(section.text("name", _label), estimator)
+    parameters = section.mapping("parameters", optional=True)
+    for key, value in parameters.items():
+        if isinstance(value, (Mapping, list)):
+            section.problem(("parameters", str(key)), f"must be one value, not {_shown(value)}")
+    return ModelSpec(section.text("name", _label), estimator, parameters)
 
 
 def _check_targets(value: Any, path: tuple[str, ...], section: _Section) -> None:
@@ -513,8 +517,8 @@ class _Section:
             self.problem((key,), f"must be at least {low:g}, not {_shown(value)}")
         return float(value)
 
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self._take(key, Mapping, "a mapping")
+    def mapping(self, key: str, *, optional: bool = False) -> dict[str, Any]:
+        value = self._take(key, Mapping, "a mapping", {} if optional else _MISSING)
         return {} if value is _MISSING else dict(value)
 
     def section(self, key: str, read: Callable[[_Section], _T]) -> _T:

@@ -31,7 +31,6 @@ def test_a_second_reconcile_moves_no_ref(team: Shell) -> None:
 
 
 def test_a_pushed_experiment_is_run_once_and_only_its_model_is_trained_anew(team: Shell) -> None:
-    team.run("cd4ml", "new", "strong", "model.estimator.steps.1.1.alpha=50", code=2)  # a list is one value
     team.run("cd4ml", "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
     team.run("cd4ml", "plan", "--exit-code", code=10)
     done = team.attempt("cd4ml", "reconcile")

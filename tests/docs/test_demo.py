@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from conftest import Shell
-from pages import ROOT
+from tests.conftest import Shell
+from tests.docs.pages import ROOT
 
 
 def test_the_demo_leaves_an_index_a_discarded_branch_and_an_empty_plan(shell: Shell) -> None:

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Shell
-from pages import ROOT, blocks, code, commands, expected_exit, pages, table
+
+from tests.conftest import Shell
+from tests.docs.pages import ROOT, blocks, code, commands, expected_exit, pages, table
 
 README = ROOT / "README.md"
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")

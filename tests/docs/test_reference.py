@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from pages import ROOT, code, table
 
 from cd4ml.spec.fingerprint import NOT_IN_SPEC
+from tests.docs.pages import ROOT, code, table
 
 CONFIGURATION = ROOT / "docs/configuration.md"
 RECORDS = ROOT / "docs/records.md"
 GROUPS = ("Root", "data", "validation", "split", "features", "model", "evaluation", "promotion", "ci", "executor")
-NAMED = {"data.sources": "NAME", "features.calendar": "COLUMN"}
+NAMED = {"data.sources": "NAME", "features.calendar": "COLUMN", "model.parameters": "NAME"}
 """Mappings whose keys are names that a project chooses."""
 
 WHOLE = ("model.estimator", "validation.expectations[].kwargs")

@@ -95,6 +95,7 @@ def test_a_run_with_a_bad_field_is_refused_by_its_name(field: str, value: object
     ("field", "value"),
     [
         ("committed", "2026-11-03"),
+        ("committed", "0001-01-01T00:00:00+10:00"),
         ("tags", "t"),
         ("problems", [{"file": "a"}]),
         ("answer", {"head": "e" + hexes(1, 20), "merge": None}),

@@ -89,6 +89,13 @@ def test_only_percent_and_underscore_are_wildcards(tmp_path: Path, text: str) ->
     assert searched(cache, f"name like '{text}'") == searched(cache, f"name ilike '{text}'") == ids(0)
 
 
+def test_integers_beyond_64_bits_are_compared_as_far_as_a_float_goes(tmp_path: Path) -> None:
+    cache = QueryCache(tmp_path / "query.sqlite")
+    cache.replace("k", [row(0, params={"x": 2**70}), row(1, params={"x": 10**400}), row(2, params={"x": 1})])
+    assert searched(cache, f"params.x >= {2**70}") == ids(0)
+    assert searched(cache, "params.x is not null") == ids(0, 1, 2)
+
+
 def test_what_is_missing_or_of_another_type_matches_neither_a_comparison_nor_its_negation(cache: QueryCache) -> None:
     for test in (
         "metrics.mae < 1",

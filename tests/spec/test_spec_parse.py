@@ -77,7 +77,7 @@ def test_the_project_s_configuration_becomes_frozen_values() -> None:
     )
     assert spec.lock == "requirements.lock"
     assert [one.severity for one in spec.validation.expectations].count("warning") == 1
-    assert spec.features.calendar == {"time_hour": ("month", "dayofweek", "hour")}
+    assert spec.features.calendar == {"time_hour": ("dayofweek", "hour")}
     assert spec.executor.timeout_minutes == 60.0
     assert spec.resolved is resolved
 
@@ -148,7 +148,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("split.test_from", "0001-01-01T00:00:00+14:00", "split.test_from", "ISO 8601"),
     ("features.numeric", ["arr_delay"], "features.numeric", "target"),
     ("features.categorical", ["dep_delay"], "features.categorical", "already, under numeric"),
-    ("features.categorical", ["time_hour_month"], "features.calendar", "already, under categorical"),
+    ("features.categorical", ["time_hour_hour"], "features.calendar", "already, under categorical"),
     ("features.numeric", ["dep_delay", "dep_delay"], "features.numeric.1", "twice"),
     ("features.calendar", {"time_hour": ["months"]}, "features.calendar.time_hour.0", "did you mean month?"),
     ("features.calendar", {"sched": ["month"]}, "features.calendar.sched", "not among data.time_columns"),

@@ -1,0 +1,116 @@
+"""A reconcile that is killed at any instant loses nothing, claims nothing false, and is finished by the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from cd4ml.gateways.process import CRASH_POINTS
+from tests.conftest import Shell
+from tests.controller.controller_world import (
+    RECORDS,
+    cd4ml,
+    commit,
+    experiment,
+    experiments,
+    git,
+    push,
+    refs,
+    rejected,
+    remote,
+    runs,
+)
+
+NEEDS_A_RESULT = ("judge.finished", "land.outputs-stored")
+"""Points that a rejected table, the cheapest run, never comes to."""
+
+
+def records_on_remote(shell: Shell) -> set[str]:
+    """Paths of the folded records, and names of the landed ones."""
+    found = refs(remote(shell))
+    index = found.get("refs/heads/cd4ml/index")
+    folded = git(remote(shell), "ls-tree", "-r", "--name-only", index).split() if index else []
+    return {path.rsplit("/", 1)[1].removesuffix(".json") for path in folded if path.endswith(".json")} | {
+        ref.removeprefix(RECORDS) for ref in found if ref.startswith(RECORDS)
+    }
+
+
+def assert_converged(shell: Shell, branch: str, source: str, before: set[str], *, health: str) -> None:
+    """One plain reconcile finished the work; everything that was recorded is still there."""
+    cd4ml(shell, "reconcile")
+    cd4ml(shell, "plan", "--exit-code")
+    item = experiments(shell)[branch]
+    assert (item["sync"], item["health"], item["commit"]) == ("Synced", health, source)
+    found = runs(shell, f"branch = '{branch}'")
+    assert len(found) == 1, found
+    assert found[0]["source_commit"] == source
+    assert git(shell, "rev-parse", f"{found[0]['result_commit']}^") == source
+    assert records_on_remote(shell) >= before
+    assert not [ref for ref in refs(remote(shell)) if ref.startswith(RECORDS)]
+    for repository in (shell, remote(shell)):
+        told = repository.attempt("git", "fsck", "--strict", "--no-dangling")
+        assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_reconcile_killed_at_a_named_point_is_finished_by_the_next(team: Shell, point: str) -> None:
+    succeeds = point in NEEDS_A_RESULT
+    source = experiment(team, "exp/x", seed=3) if succeeds else rejected(team, "exp/x")
+    before = records_on_remote(team)
+    done = team.attempt("cd4ml", "reconcile", CD4ML_CRASH_AT=point)
+    assert done.returncode == -signal.SIGKILL, f"{point} was not reached: {done.stderr}"
+    left = records_on_remote(team)
+    assert left >= before
+    assert_converged(team, "exp/x", source, left, health="Healthy" if succeeds else "Degraded")
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.6, 2.6])
+def test_a_reconcile_killed_at_any_time_is_finished_by_the_next(team: Shell, seconds: float) -> None:
+    source = rejected(team, "exp/x")
+    environment = {**os.environ, **team.environment}
+    killed = subprocess.Popen(
+        ["cd4ml", "reconcile"],
+        cwd=team.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert_converged(team, "exp/x", source, records_on_remote(team), health="Degraded")
+
+
+def test_a_run_that_ends_after_its_branch_moved_speaks_of_the_old_commit_only(team: Shell) -> None:
+    old = rejected(team, "exp/x", seed=1)
+    team.attempt("cd4ml", "reconcile", CD4ML_CRASH_AT="land.pushed")
+    new = commit(team, "main", {"other": "x"})
+    push(team, "refs/heads/exp/x", new, "--force")
+    cd4ml(team, "reconcile")
+    item = experiments(team)["exp/x"]
+    assert (item["commit"], item["health"]) == (new, "Healthy")
+    assert item["fingerprint"] == experiments(team)["main"]["fingerprint"]
+    (failed,) = runs(team, "health = 'Degraded'")
+    assert failed["source_commit"] == old
+
+
+def test_an_interrupt_ends_the_run_with_130_and_one_line(team: Shell) -> None:
+    rejected(team, "exp/x")
+    environment = {**os.environ, **team.environment}
+    running = subprocess.Popen(
+        ["cd4ml", "reconcile"], cwd=team.folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    first = running.stderr.readline()
+    assert "started" in first
+    running.send_signal(signal.SIGINT)
+    told = running.stderr.read()
+    assert running.wait(60) == 130
+    assert "cd4ml: interrupted" in told
+    assert "Traceback" not in told
+    assert not [ref for ref in refs(remote(team)) if ref.startswith(RECORDS)]
