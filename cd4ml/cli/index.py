@@ -57,18 +57,18 @@ def show_run(
 ) -> None:
     """Show what is known of a run."""
     from cd4ml.controller.run import log_of
-    from cd4ml.controller.search import named_rows
+    from cd4ml.controller.search import named_runs
     from cd4ml.report.run import run_view
 
     options: Context = context.obj
     project = options.project()
-    rows = named_rows(project, name)
+    found = named_runs(project, name)
     if log:
-        say_lines(log_of(project, rows[0].fingerprint or ""))
+        say_lines(log_of(project, found[0].row.fingerprint or ""))
     elif as_json:
-        print_json("runs", [row.as_json() for row in rows])
+        print_json("runs", [one.as_json() for one in found])
     else:
-        show(run_view(rows[0].as_json()))
+        show(run_view(found[0].row.as_json(), found[0].record))
 
 
 def say_lines(text: str) -> None:

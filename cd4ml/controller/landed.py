@@ -24,7 +24,10 @@ def read_history(project: Project, state: RemoteState) -> History:
 
 
 def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...]:
-    """Every entry of an index commit that this version can read. Raises IntegrityError naming the file that is not what it says."""
+    """Every entry of an index commit that this version can read.
+
+    Raises IntegrityError naming the file that is not what it says.
+    """
     if index_commit is None:
         return ()
     entries = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,13 +44,27 @@ def search(project: Project, text: str, *, order: str, limit: int | None) -> Fou
     return Found(cache.search(where, order_by, limit), stale)
 
 
-def named_rows(project: Project, name: str) -> tuple[Row, ...]:
-    """The rows that a run id, a fingerprint's unique prefix or a branch means, the best first.
+@dataclass(frozen=True)
+class Shown:
+    """A row and the run record behind it; none for an experiment that was refused, or one that cannot be read."""
+
+    row: Row
+    record: Mapping[str, Any] | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.row.as_json(), "record": self.record}
+
+
+def named_runs(project: Project, name: str) -> tuple[Shown, ...]:
+    """What a run id, a fingerprint's unique prefix or a branch means, the best first.
 
     Raises UsageError when nothing or more than one thing has that name.
     """
     state, _ = _state(project)
-    return find(_rows(project, state), name)
+    history = read_history(project, state)
+    found = find(rows(history, _lifecycles(project, state, history)), name)
+    entries = ((row, history.run_by_id(row.id)) for row in found)
+    return tuple(Shown(row, entry.run.body if entry else None) for row, entry in entries)
 
 
 def named_run(project: Project, name: str) -> RunEntry:

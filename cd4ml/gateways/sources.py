@@ -26,8 +26,8 @@ def fetch(location: str, root: Path, target: Path) -> None:
     elif "://" in location:
         _download(location, target)
     else:
-        path = Path(os.path.realpath(root / location))
-        if "\0" in location or not path.is_relative_to(os.path.realpath(root)):
+        path = root / location
+        if "\0" in location or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
             raise UsageError(f"{location}: lies outside the project")
         _copy(path, location, target)
 
@@ -66,6 +66,9 @@ def _download(location: str, target: Path) -> None:
         with fsspec.open(location, "rb") as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
     except FileNotFoundError as error:
+        why = error.__cause__
+        if isinstance(why, OSError) and not isinstance(why, FileNotFoundError):  # the host did not answer
+            raise RemoteError(f"{location}: {type(why).__name__}: {why}") from error
         raise UsageError(f"{location}: no such file") from error
     except (ValueError, ImportError) as error:
         raise UsageError(f"{location}: {error}") from error

@@ -1,8 +1,8 @@
-"""One run for people: everything that the index knows of it, a line each."""
+"""One run for people: what the index knows of it, a line each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import RenderableType
@@ -14,6 +14,7 @@ from cd4ml.report.visible import plain_number, visible
 _FIELDS = (
     "id",
     "branch",
+    "side",
     "lifecycle",
     "health",
     "role",
@@ -31,16 +32,36 @@ _FIELDS = (
 )
 
 
-def run_view(row: Mapping[str, Any]) -> RenderableType:
-    """A row of the index as ``field  value`` lines, then its metrics by side and its cost by stage."""
+def run_view(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> RenderableType:
+    """A row of the index and the run record behind it as ``name  value`` lines; what is empty is left out."""
     table = Table.grid(padding=(0, 2))
-    for name in _FIELDS:
-        if row.get(name):
-            table.add_row(Text(name, style="dim"), Text(visible(row[name])))
-    for side, values in row["metrics"].items():
-        shown = ", ".join(f"{metric} {plain_number(value)}" for metric, value in values.items())
-        table.add_row(Text(f"{side} metrics", style="dim"), Text(visible(shown)))
-    if row.get("cost"):
-        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in row["cost"].items())
-        table.add_row(Text("cost", style="dim"), Text(visible(spent)))
+    lines = [(name, str(row.get(name) or "")) for name in _FIELDS]
+    for name, value in (*lines, *_measured(row), *(_recorded(record) if record else ())):
+        if value:
+            table.add_row(Text(name, style="dim"), Text(visible(value)))
     return table
+
+
+def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for side, values in row["metrics"].items():
+        yield f"{side} metrics", ", ".join(f"{metric} {plain_number(value)}" for metric, value in values.items())
+    yield "cost", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in row["cost"].items())
+
+
+def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What only the record says: data, split, expectations, environment."""
+    for source, pin in record["data"].items():
+        yield f"data {source}", f"{plain_number(pin['rows'])} rows, {pin['digest'][:12]}"
+    yield "split", ", ".join(f"{side} {plain_number(part['rows'])} rows" for side, part in record["split"].items())
+    suite = record["validation"]
+    if suite:
+        failed = ", ".join(f"{one['type']} on {one['column']} ({one['severity']})" for one in suite["failed"])
+        met = suite["asked"] - len(suite["failed"])
+        yield "expectations", f"{met} of {suite['asked']} met" + (f"; failed: {failed}" if failed else "")
+    packages = record["environment"]["packages"]
+    yield (
+        "environment",
+        ", ".join(
+            [f"python {record['environment']['python']}", *(f"{name} {version}" for name, version in packages.items())]
+        ),
+    )

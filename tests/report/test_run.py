@@ -1,0 +1,47 @@
+"""What ``cd4ml show`` prints of a run."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from cd4ml.report.run import run_view
+
+ROW: dict[str, Any] = {
+    "id": "r1",
+    "branch": "exp/\x1b[31mred",
+    "reason": None,
+    "metrics": {"test": {"rmse": 16.403}},
+    "cost": {"train": 1.25},
+}
+RECORD: dict[str, Any] = {
+    "data": {"flights": {"rows": 336776, "digest": "ab" * 32}},
+    "split": {"train": {"rows": 10, "digest": "c" * 64}},
+    "validation": {"asked": 3, "failed": [{"type": "expect_x", "column": "y", "severity": "warning"}]},
+    "environment": {"python": "3.11.7", "packages": {"numpy": "2.4.6"}},
+}
+
+
+def shown(record: dict[str, Any] | None) -> list[list[str]]:
+    out = io.StringIO()
+    Console(file=out, width=100).print(run_view(ROW, record))
+    return [line.split(maxsplit=1) for line in out.getvalue().splitlines()]
+
+
+def test_a_run_shows_what_its_row_and_its_record_say() -> None:
+    assert [" ".join(line).split() for line in shown(RECORD)] == [
+        ["id", "r1"],
+        ["branch", "exp/\\x1b[31mred"],
+        ["test", "metrics", "rmse", "16.40"],
+        ["cost", "train", "1.2", "s"],
+        ["data", "flights", "336,776", "rows,", "abababababab"],
+        ["split", "train", "10", "rows"],
+        ["expectations", "2", "of", "3", "met;", "failed:", "expect_x", "on", "y", "(warning)"],
+        ["environment", "python", "3.11.7,", "numpy", "2.4.6"],
+    ]
+
+
+def test_an_experiment_without_a_run_shows_its_row_alone() -> None:
+    assert len(shown(None)) == 4
