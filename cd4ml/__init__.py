@@ -7,7 +7,7 @@ index that lives in Git. The map of this house (a module imports only from lower
     ├── errors.py        the error tree, drawn at the top
     │                    ── functional core: values in, values out ──
     ├── spec/          1 WHAT A COMMIT ASKS FOR   experiment (frozen values, one per conf/ group) · sources (raw
-    │                    YAML, checked) · parse · override · pin · pipeline (the stages) · metrics · environment ·
+    │                    YAML, checked) · parse · override · secrets · pin · pipeline (the stages) · metrics · environment ·
     │                    canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path) · lock (dvc.lock from what was verified)

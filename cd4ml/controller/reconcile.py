@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from cd4ml.controller.data import ensure_raw
@@ -117,6 +117,7 @@ class _Workshop:
     warm: str
     watch: Watch
     landing: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 def _apply(
@@ -136,12 +137,22 @@ def _apply(
         shop = _Workshop(project, observation, storage, templates, warm, watch)
         jobs = request.jobs or observation.policy.executor.jobs
         for group in _groups(plan):
-            with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+            with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool, _stopping(shop.stop):
                 for branch, ids, why in pool.map(lambda item: _apply_item(shop, item), group):
                     ran += ids
                     if why:
                         failed[branch] = why
     return ran, failed
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """End what runs when the block ends in an error, such as an interrupt: a training may take hours."""
+    try:
+        yield
+    except BaseException:
+        stop.set()
+        raise
 
 
 def _groups(plan: Plan) -> tuple[tuple[PlanItem, ...], ...]:
@@ -176,7 +187,7 @@ def _run(shop: _Workshop, action: Run) -> str:
     job = Job(action.branch, target.side, target.commit, target.tree, asked, shop.observation.policy, shop.templates)
     with shop.landing:
         raw = ensure_raw(project, shop.storage, asked.pins.values())
-    tried = attempt(project, job, storage=shop.storage, raw=raw, warm=shop.warm, watch=shop.watch)
+    tried = attempt(project, job, storage=shop.storage, raw=raw, warm=shop.warm, watch=shop.watch, stop=shop.stop)
     try:
         shop.watch(Event(job.branch, job.side, "land", "started"))
         with shop.landing:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import Any
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.specs import Asked
 from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER
-from cd4ml.errors import FailureKind, IntegrityError, StageFailed, UsageError
+from cd4ml.errors import Cd4mlError, FailureKind, IntegrityError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage, isolate
 from cd4ml.gateways.files import FileDigest, remove_tree, write_atomically
 from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
@@ -124,18 +125,32 @@ class Attempt:
     failure: Failure | None
 
 
-def attempt(project: Project, job: Job, *, storage: Storage, raw: Path, warm: str, watch: Watch) -> Attempt:
+def attempt(
+    project: Project,
+    job: Job,
+    *,
+    storage: Storage,
+    raw: Path,
+    warm: str,
+    watch: Watch,
+    stop: threading.Event | None = None,
+) -> Attempt:
     """Execute, and judge what came of it.
 
     ``storage.cache`` is used and mended: a failure that damaged entries of it may have caused is transient.
+    Whoever sets ``stop`` ends it: Cd4mlError is raised then.
     """
-    execution = execute(project, job, cache=storage.cache, raw=raw, warm=warm, watch=watch)
+    stop = stop or threading.Event()
+    execution = execute(project, job, cache=storage.cache, raw=raw, warm=warm, watch=watch, stop=stop)
     failure, verdict = execution.failure, None
     if failure is None:
         try:
-            verdict = judge(project, job, execution, raw=raw, warm=warm)
+            verdict = judge(project, job, execution, raw=raw, warm=warm, stop=stop)
         except StageFailed as error:
             failure = Failure(error.stage, error.message, error.kind)
+        except BaseException:
+            discard(execution)
+            raise
     damaged = storage.remove_damaged(execution.clone / LOCK_FILE) if failure else ()
     if damaged:
         message = f"{len(damaged)} entries of the DVC cache were damaged and have been removed ({damaged[0]})"
@@ -146,7 +161,9 @@ def attempt(project: Project, job: Job, *, storage: Storage, raw: Path, warm: st
 # ── execute ──
 
 
-def execute(project: Project, job: Job, *, cache: Path, raw: Path, warm: str, watch: Watch) -> Execution:
+def execute(
+    project: Project, job: Job, *, cache: Path, raw: Path, warm: str, watch: Watch, stop: threading.Event
+) -> Execution:
     """Run the stages up to prediction in a private clone.
 
     ``cache`` is the DVC cache to use, ``raw`` the folder of raw bytes, ``warm`` the warm process's socket
@@ -170,9 +187,12 @@ def execute(project: Project, job: Job, *, cache: Path, raw: Path, warm: str, wa
         extra[SOCKET_VARIABLE] = warm
     started = now()
     crash_point("execute.started")
-    limit = job.policy.executor.timeout_minutes * 60
     env = execute_environment(home, job.policy.executor.threads, extra)
-    code = _repro(folder, env, warm, limit, lambda event: watch(_told(job, event)))
+    try:
+        code = _repro(folder, env, warm, _limit(job), stop, lambda event: watch(_told(job, event)))
+    except BaseException:
+        remove_tree(folder)
+        raise
     crash_point("execute.finished")
     return Execution(folder, _failure(folder, code), _seconds(folder), started, now())
 
@@ -186,8 +206,18 @@ def _told(job: Job, event: Mapping[str, Any]) -> Event:
     return Event(job.branch, job.side, str(event["stage"]), str(event["event"]), float(event["seconds"]))
 
 
+def _limit(job: Job) -> float:
+    """Seconds that each part of a run may take."""
+    return job.policy.executor.timeout_minutes * 60
+
+
 def _repro(
-    folder: Path, env: Mapping[str, str], warm: str, limit: float, tell: Callable[[Mapping[str, Any]], None]
+    folder: Path,
+    env: Mapping[str, str],
+    warm: str,
+    limit: float,
+    stop: threading.Event,
+    tell: Callable[[Mapping[str, Any]], None],
 ) -> int | None:
     """Exit code of ``dvc repro``, or nothing when the time was up and it was ended."""
     arguments = ["dvc", "repro", LAST_EXECUTED_STAGE]
@@ -199,16 +229,27 @@ def _repro(
     else:
         task = ProcessGroup(arguments, cwd=folder / "clone", env=env, log=log)
     events = _events(folder)
+
+    def look() -> None:
+        for event in events:
+            if event is None:
+                break
+            tell(event)
+
+    return _ended(task, limit, stop, look)
+
+
+def _ended(task: WarmTask | ProcessGroup, limit: float, stop: threading.Event, look: Callable[[], None]) -> int | None:
+    """The exit code of a task, or nothing when the time was up and it was ended; it is ended in any case."""
     deadline = time.monotonic() + limit
     try:
         while True:
             code = task.wait(_POLL_SECONDS)
-            for event in events:
-                if event is None:
-                    break
-                tell(event)
+            look()
             if code is not None or time.monotonic() > deadline:
                 return code
+            if stop.is_set():
+                raise Cd4mlError("interrupted")
     finally:
         task.kill()
 
@@ -270,7 +311,7 @@ def _failure(folder: Path, code: int | None) -> Failure | None:
 # ── judge ──
 
 
-def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: str) -> Verdict:
+def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: str, stop: threading.Event) -> Verdict:
     """Work out what a finished execution achieved, in a clean folder, from pins and predictions.
 
     Raises StageFailed when the outputs are missing, malformed or not what the pins give.
@@ -289,12 +330,12 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
     env = execute_environment(home, job.policy.executor.threads, {})
-    code = _judge_task(folder, env, warm)
+    code = _judge_task(folder, env, warm, _limit(job), stop)
     crash_point("judge.finished")
     return _read_verdict(folder, code)
 
 
-def _judge_task(folder: Path, env: Mapping[str, str], warm: str) -> int | None:
+def _judge_task(folder: Path, env: Mapping[str, str], warm: str, limit: float, stop: threading.Event) -> int | None:
     log = folder.parent / "log.txt"  # the run's own: a judge that broke down must leave its reason
     task: WarmTask | ProcessGroup
     if warm:
@@ -304,16 +345,12 @@ def _judge_task(folder: Path, env: Mapping[str, str], warm: str) -> int | None:
         import sys
 
         task = ProcessGroup([sys.executable, "-m", "cd4ml.controller.judge"], cwd=folder, env=env, log=log)
-    try:
-        code = None
-        while code is None:
-            code = task.wait(1.0)
-        return code
-    finally:
-        task.kill()
+    return _ended(task, limit, stop, lambda: None)
 
 
 def _read_verdict(folder: Path, code: int | None) -> Verdict:
+    if code is None:
+        raise StageFailed("judge", "the time limit of executor.timeout_minutes was reached", "transient")
     try:
         told = json.loads((folder / JUDGE_VERDICT).read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -199,6 +199,7 @@ class _Server:
             other.line.close()
             for descriptor in other.descriptors:
                 os.close(descriptor)
+        self._selector.close()
         os.close(self._woken)
         os.close(self._wake)
 

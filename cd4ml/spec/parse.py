@@ -33,6 +33,7 @@ from cd4ml.spec.experiment import (
     ValidationSpec,
 )
 from cd4ml.spec.metrics import DIRECTIONS
+from cd4ml.spec.secrets import secret_kind
 from cd4ml.spec.sources import CONF, MAX_DEPTH, visible
 
 COMPONENTS = ("spec", "code", "data", "pipeline", "env")
@@ -323,8 +324,9 @@ def _location(text: str) -> str | None:
         host = urlsplit(text).netloc
     except ValueError:
         host = ""
-    if "@" in host:
-        return "must not carry a user name or password: locations are recorded for good"
+    user, at, _ = host.rpartition("@")
+    if at and ":" not in user:  # with a password it has been reported as a credential
+        return "must not carry a user name: locations are recorded for good"
     if scheme in _LOCAL_SCHEMES or "::" in text or not host:
         return f"must be a URL of a remote file, a path inside the repository, or package://…, not {_shown(text)}"
     return None
@@ -375,7 +377,7 @@ class _Report:
         self.problems.append(Problem(file_of(self.origin, key), visible(key), visible(message), visible(hint)))
 
     def check_plain(self, value: Any, path: tuple[str, ...]) -> None:
-        """JSON values only, with text keys, finite numbers and text that UTF-8 can hold."""
+        """JSON values only, with text keys, finite numbers, text that UTF-8 can hold, and no credentials."""
         if len(path) > 2 * MAX_DEPTH:
             self.add(path, "is nested too deep")
         elif isinstance(value, Mapping):
@@ -398,6 +400,8 @@ def _not_plain(value: Any) -> str | None:
         return f"must be a finite number, not {value}"
     if isinstance(value, str) and not _encodable(value):
         return "is not valid Unicode text"
+    if isinstance(value, str) and (kind := secret_kind(value)):
+        return f"seems to hold {kind}: what is committed and recorded may hold no credential"
     if not isinstance(value, str | int | float | bool | None):
         return f"must be plain data, not {type(value).__name__}"
     return None

@@ -25,6 +25,12 @@ from tests.controller.controller_world import (
     runs,
 )
 
+SLOW = {
+    "name": "slow",
+    "estimator": {"_target_": "sklearn.ensemble.RandomForestRegressor", "n_estimators": 100_000, "steps": None},
+}
+"""A model whose training takes hours."""
+
 NEEDS_A_RESULT = ("judge.finished", "land.outputs-stored")
 """Points that a rejected table, the cheapest run, never comes to."""
 
@@ -99,18 +105,20 @@ def test_a_run_that_ends_after_its_branch_moved_speaks_of_the_old_commit_only(te
     assert failed["source_commit"] == old
 
 
-def test_an_interrupt_ends_the_run_with_130_and_one_line(team: Shell) -> None:
-    rejected(team, "exp/x")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_ends_what_runs_and_records_nothing(team: Shell, jobs: str) -> None:
+    for seed in (1, 2, 3):
+        experiment(team, f"exp/slow{seed}", seed=seed, model=SLOW)
+    before = refs(remote(team))
     environment = {**os.environ, **team.environment}
-    running = subprocess.Popen(
-        ["cd4ml", "reconcile"], cwd=team.folder, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    command = ["cd4ml", "reconcile", "--jobs", jobs]
+    running = subprocess.Popen(command, cwd=team.folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
-    first = running.stderr.readline()
-    assert "started" in first
+    while "train started" not in running.stderr.readline():
+        pass
     running.send_signal(signal.SIGINT)
     told = running.stderr.read()
-    assert running.wait(60) == 130
-    assert "cd4ml: interrupted" in told
+    assert running.wait(20) == 130
+    assert told.splitlines()[-1] == "cd4ml: interrupted"
     assert "Traceback" not in told
-    assert not [ref for ref in refs(remote(team)) if ref.startswith(RECORDS)]
+    assert refs(remote(team)) == before
