@@ -7,8 +7,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     ├── errors.py        the error tree, drawn at the top
     │                    ── functional core: values in, values out ──
     ├── spec/          1 WHAT A COMMIT ASKS FOR   experiment (frozen values, one per conf/ group) · sources (raw
-    │                    YAML, checked) · parse · override · secrets · pin · pipeline (the stages) · metrics · environment ·
-    │                    canonical · fingerprint
+    │                    YAML, checked) · parse · override · secrets · text · pin · pipeline (the stages) · metrics ·
+    │                    environment · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path) · lock (dvc.lock from what was verified)
     ├── index/         2 WHAT HAS HAPPENED        record · validate · fold · history · rows · filter, query (filter
@@ -21,7 +21,7 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    functions, write files; table, estimators, models (canonical skops), runner
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git · hydra · dvc · store (SQLite) ·
-    │                    sources (raw data) · files · warm
+    │                    sources (raw data) · files · untrusted · warm
     ├── controller/    5 THE VERBS  project · specs · observe · landed · run (execute, judge, land) · judge · land ·
     │                    reconcile · reproduce · experiments · data · stage · render · init · warm
     └── cli/           6 arguments, exit codes, tables; one short function per verb

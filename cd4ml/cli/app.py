@@ -64,12 +64,11 @@ def run(arguments: list[str]) -> int:
         os.environ.setdefault(name, value)  # before anything imports a library that reads them
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
     try:
-        app(arguments, standalone_mode=True)
+        code = app(arguments, prog_name="cd4ml", standalone_mode=False)
     except Cd4mlError as error:
         return _expected(error, debug)
     except KeyboardInterrupt:
-        sys.stderr.write("cd4ml: interrupted\n")
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -81,9 +80,30 @@ def run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"cd4ml: {place}{error.strerror or error}\n")
         return 1
-    except Exception:  # noqa: BLE001  # the last place where a defect of ours can be told from a user's mistake
-        return _defect(debug)
-    return 0
+    except Exception as error:  # noqa: BLE001  # the last place where a defect of ours can be told from a user's mistake
+        return _misused(error) or _defect(debug)
+    if code == INTERRUPTED:  # typer answers an interrupt by itself, with no word
+        sys.stderr.write("cd4ml: interrupted\n")
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Exception) -> int:
+    """The exit code for arguments that make no sense, told in one line; 0 for any other error.
+
+    typer brings its parser along under a name of its own, so its errors are known by what they can say.
+    """
+    code, context = getattr(error, "exit_code", 0), getattr(error, "ctx", None)
+    if not (isinstance(code, int) and hasattr(error, "format_message")):
+        return 0
+    message = error.format_message()
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError":
+        sys.stdout.write(context.get_help())
+        return code
+    from cd4ml.report.visible import visible
+
+    place = context.command_path if context is not None else "cd4ml"
+    sys.stderr.write(f"cd4ml: {visible(' '.join(message.split()))} (see `{place} --help`)\n")
+    return code
 
 
 def _expected(error: Cd4mlError, debug: bool) -> int:

@@ -95,10 +95,11 @@ def reconcile(
 
 
 def _exit_code(items: list[PlanItem], not_applied: bool, named: bool) -> int:
+    """1 when something is left to do that was asked for, or a branch that was named is Degraded."""
     from cd4ml.plan.state import Health
 
     degraded = named and any(item.health is Health.DEGRADED for item in items)
-    return 1 if not_applied or degraded else 0
+    return 1 if not_applied or degraded or any(item.actions for item in items) else 0
 
 
 def _planned(context: typer.Context, request: Request) -> tuple[Plan, str]:

@@ -135,6 +135,7 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
         "fingerprint": outcome.entry.run.fingerprint,
         "equal": outcome.equal,
         "moved": list(outcome.moved),
+        "environment": list(outcome.environment),
         "differences": [asdict(difference) for difference in outcome.differences],
         "metrics": dict(outcome.verdict.metrics) if outcome.verdict else {},
         "model_digest": outcome.verdict.model["digest"] if outcome.verdict else None,
@@ -145,6 +146,8 @@ def _say_reproduction(outcome: Reproduction) -> None:
     run = outcome.entry.run
     for name in outcome.moved:
         say(f"{name} moved since: what runs today is not quite what ran then")
+    for line in outcome.environment if outcome.moved or outcome.differences else ():
+        say(f"environment: {line}")
     for difference in outcome.differences:
         say(f"{difference.what}: recorded {difference.recorded}, now {difference.found}")
     if not outcome.equal:

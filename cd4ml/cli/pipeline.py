@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -49,10 +50,12 @@ def render(
 
 
 def stage(
-    context: typer.Context,  # noqa: ARG001  # stages work in the current folder, as DVC starts them
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="ingest, validate, split, featurize, train, predict or evaluate.")],
 ) -> None:
     """Run one stage of the pipeline here, as `dvc repro` does."""
     from cd4ml.controller.stage import stage_main
 
+    options: Context = context.obj
+    os.chdir(options.directory)  # stages work in the current folder, as DVC starts them
     raise typer.Exit(stage_main(name))

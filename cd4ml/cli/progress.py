@@ -38,7 +38,8 @@ def _who(event: Event) -> str:
 
 def _tell_line(event: Event) -> None:
     took = f" after {event.seconds:.1f} s" if event.seconds else ""
-    sys.stderr.write(f"{visible(_who(event))}: {event.stage} {event.what}{took}\n")
+    who = f"{visible(_who(event))}: " if event.branch else ""
+    sys.stderr.write(f"{who}{event.stage} {event.what}{took}\n")
     sys.stderr.flush()
 
 

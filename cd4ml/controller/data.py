@@ -70,8 +70,11 @@ def _bring(storage: Storage, pin: Pin, target: Path) -> None:
             f"{pin_path(pin.source)}: its raw bytes are not in the DVC cache, and .dvc/config names no remote to "
             "fetch them from (`dvc remote add --default NAME URL`, or `cd4ml data update` where the source is)"
         )
-    with storage.open_remote() as remote:
-        remote.retrieve(pin.raw_md5, pin.raw_sha256, target)
+    try:
+        with storage.open_remote() as remote:
+            remote.retrieve(pin.raw_md5, pin.raw_sha256, target)
+    except (RemoteError, IntegrityError) as error:
+        raise type(error)(f"{pin_path(pin.source)}: {error}") from error
 
 
 def work_tree_spec(project: Project) -> Spec:

@@ -19,6 +19,7 @@ from cd4ml.spec.experiment import Spec
 from cd4ml.spec.override import new_experiment, unchanged
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PIPELINE_FILE
+from cd4ml.spec.secrets import secret_kind
 
 _LONGEST_NOTE = 10_000
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -108,8 +109,14 @@ def add_note(project: Project, branch: str, text: str) -> str:
         raise UsageError("the note is empty")
     if len(text) > _LONGEST_NOTE or _CONTROLS.search(text):
         raise UsageError(f"the note holds control characters, or more than {_LONGEST_NOTE} characters")
+    if kind := secret_kind(text):
+        raise UsageError(f"the note seems to hold {kind}: what is recorded stays for good")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("the note is not valid Unicode") from error
     (branch,) = known_branches(project, [branch])
-    records = read_history(project, project.repository.last_seen()).of_branch(branch)
+    records = read_history(project, project.repository.last_seen(), drafts=False).of_branch(branch)
     if not records:
         raise RepositoryError(
             f"{branch}: the index has no experiment record of it to note something on: reconcile it first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,17 @@ def init_project(folder: Path, *, storage: str = "") -> Initialised:
     _put(folder, _LOCK, frozen_environment().encode(), made, kept)
     _ignore(folder, made)
     if not (folder / ".dvc").is_dir():
-        run(["dvc", "init", "--quiet"], cwd=folder)
+        _dvc(folder, "init")
         made.append(".dvc/config")
     if storage:
-        run(["dvc", "remote", "add", "--quiet", "--force", "--default", "storage", storage], cwd=folder)
+        _dvc(folder, "remote", "add", "--force", "--default", "storage", storage)
     made += write_rendered(folder, read_folder(folder, CONF), base="main", keep=True)
     return Initialised(folder, tuple(made), tuple(kept))
+
+
+def _dvc(folder: Path, *arguments: str) -> None:
+    """Run the DVC that is installed beside cd4ml, whatever the path of programs says."""
+    run([sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=folder)
 
 
 def _put(folder: Path, name: str, data: bytes, made: list[str], kept: list[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from cd4ml.controller.run import JUDGE_REQUEST, JUDGE_VERDICT
 from cd4ml.errors import Cd4mlError, IntegrityError, StageFailed
 from cd4ml.gateways.files import FileDigest, digest_file, write_atomically
+from cd4ml.gateways.untrusted import read_json
 from cd4ml.spec.pipeline import (
     LAST_EXECUTED_STAGE,
     METRICS,
@@ -34,6 +35,7 @@ _OURS = tuple(stage for stage in stages(()) if stage.name in ("ingest", "validat
 """The stages that run no code of an experiment: what they give follows from pins and configuration alone."""
 
 _TRUTH = tuple(path for stage in _OURS for path in stage.outs)
+_TRUTH_DIGESTS = "digests.json"
 _LARGEST_SMALL_FILE = 1 << 20
 
 
@@ -61,6 +63,8 @@ def _judge(folder: Path, clone: Path, truth: Path, raw: Path) -> dict[str, Any]:
         if digest_file(folder / path) != files[path]:
             raise IntegrityError(f"{path}: is not what the pins and the configuration give")
     _copy(clone, folder, PREDICTIONS)
+    if digest_file(folder / PREDICTIONS) != files[PREDICTIONS]:
+        raise IntegrityError(f"{PREDICTIONS}: changed while it was judged")
     run_stage("evaluate", folder, raw)
     evaluate = stages(())[-1]
     for path in (*evaluate.metrics, *(plot.path for plot in evaluate.plots)):
@@ -80,19 +84,33 @@ def _bring_truth(folder: Path, truth: Path, raw: Path) -> None:
     """The trusted outputs of our own stages: as made for an earlier run of the same pins, or made now and kept."""
     from cd4ml.stages.runner import run_stage
 
-    if truth.is_dir():
-        for path in _TRUTH:
-            _copy(truth, folder, path)
+    if _copied_truth(truth, folder):
         return
     for stage in _OURS:
         run_stage(stage.name, folder, raw)
-    part = truth.with_name(f"{truth.name}.{uuid.uuid4().hex[:8]}")
+    part = truth.with_name(f"{truth.name}.{uuid.uuid4().hex[:8]}.part")
     for path in _TRUTH:
         _copy(folder, part, path)
+    digests = {path: asdict(digest_file(folder / path)) for path in _TRUTH}
+    write_atomically(part / _TRUTH_DIGESTS, json.dumps(digests).encode())
     try:
         part.rename(truth)
     except OSError:  # another judge was first
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _copied_truth(truth: Path, folder: Path) -> bool:
+    """Copy what is kept and sound; drop it, and say no, when any byte of it is not what was kept."""
+    digests = read_json(truth / _TRUTH_DIGESTS, _LARGEST_SMALL_FILE)
+    try:
+        for path in _TRUTH:
+            _copy(truth, folder, path)
+        sound = all(asdict(digest_file(folder / path)) == digests[path] for path in _TRUTH)
+    except (OSError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        shutil.rmtree(truth, ignore_errors=True)
+    return sound
 
 
 def _copy(source: Path, target: Path, path: str) -> None:
@@ -117,19 +135,11 @@ def _digest_outputs(folder: Path, clone: Path) -> dict[str, FileDigest]:
 
 
 def _model(clone: Path, found: FileDigest) -> dict[str, Any]:
-    """What the model's card says, after checking what can be checked without loading the model."""
-    path = clone / MODEL_CARD
-    if path.stat().st_size > _LARGEST_SMALL_FILE:
-        raise IntegrityError(f"{MODEL_CARD}: is larger than a card can be")
-    card = json.loads(path.read_text("utf-8"))
+    """What is known of the model without loading it: its bytes, and that the card was made for them."""
+    card = read_json(clone / MODEL_CARD, _LARGEST_SMALL_FILE)
     if not isinstance(card, dict) or card.get("digest") != found.sha256:
-        raise IntegrityError(f"{MODEL_CARD}: names another model than {MODEL} holds")
-    return {
-        "digest": found.sha256,
-        "format": "skops",
-        "bytes": found.bytes,
-        "deterministic": bool(card.get("deterministic", True)),
-    }
+        raise IntegrityError(f"{MODEL_CARD}: is no card of the model that {MODEL} holds")
+    return {"digest": found.sha256, "format": "skops", "bytes": found.bytes}
 
 
 if __name__ == "__main__":

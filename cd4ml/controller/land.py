@@ -6,23 +6,25 @@ push is followed by a look.
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import platform
-from collections.abc import Mapping
+import random
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_text
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import copy_verified, digest_file
+from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
 from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, RemoteState
 from cd4ml.gateways.process import crash_point
+from cd4ml.gateways.untrusted import read_json
 from cd4ml.index.fold import FoldPlan, check_landed
-from cd4ml.index.record import RECORD_PATH, encode, seal
+from cd4ml.index.record import RECORD_PATH, RunRecord, encode, seal
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.render.lock import render_lock
 from cd4ml.spec.canonical import digest
@@ -35,8 +37,11 @@ from cd4ml.spec.pipeline import (
     StageSpec,
     stages,
 )
+from cd4ml.spec.text import one_line
 
-_FOLD_TRIES = 5
+_FOLD_TRIES = 12
+_LONGEST_WAIT = 1.0
+_MOST_EXPECTATIONS = 1000
 _PACKAGES = (
     "numpy",
     "scipy",
@@ -59,7 +64,7 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
 
     Raises IntegrityError when bytes changed since the judge saw them, RemoteError when a remote fails.
     """
-    _store_outputs(storage, execution, verdict)
+    _store_outputs(storage, execution, verdict, remotely=job.published)
     crash_point("land.outputs-stored")
     body = {
         **_common(job, execution),
@@ -68,7 +73,7 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
         "metrics": verdict.metrics,
         "table": dict(verdict.table),
         "split": dict(verdict.split),
-        "validation": _validation(execution.clone),
+        "validation": _validation(verdict.folder),
         "model": verdict.model,
         "files": {path: vars(value) for path, value in sorted(verdict.files.items())},
     }
@@ -128,44 +133,31 @@ def _common(job: Job, execution: Execution) -> dict[str, Any]:
     }
 
 
-def installed_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """Versions of the distributions that are installed here, by name."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _validation(folder: Path) -> dict[str, Any] | None:
+    """The outcome of validation in short; nothing when there is none, or what is there is no outcome.
 
-
-def _validation(clone: Path) -> dict[str, Any] | None:
-    """The outcome of validation in short, from the run's results; nothing when it did not get so far."""
-    path = clone / EXPECTATION_RESULTS
+    In ``folder`` lie the judge's own results for a run that succeeded, and for one that failed the run's.
+    """
+    told = read_json(folder / EXPECTATION_RESULTS, LARGEST_RECORD)
     try:
-        told = json.loads(path.read_bytes()[:LARGEST_RECORD])
         failed = [
             {
-                "type": str(item["type"])[:100],
-                "column": str(item["kwargs"].get("column", ""))[:100],
-                "severity": str(item["severity"])[:20],
+                "type": one_line(item["type"], 100),
+                "column": one_line(item["kwargs"].get("column", ""), 100),
+                "severity": "warning" if item["severity"] == "warning" else "critical",
             }
-            for item in told["expectations"]
+            for item in told["expectations"][:_MOST_EXPECTATIONS]
             if not item["success"]
         ]
-        return {
-            "suite": str(told["suite"])[:100],
-            "success": bool(told["success"]),
-            "asked": int(told["asked"]),
-            "returned": int(told["returned"]),
-            "failed": failed,
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        asked, returned = (min(max(int(told[key]), 0), _MOST_EXPECTATIONS) for key in ("asked", "returned"))
+        suite, success = one_line(told["suite"], 100), bool(told["success"])
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+    return {"suite": suite, "success": success, "asked": asked, "returned": returned, "failed": failed}
 
 
-def _store_outputs(storage: Storage, execution: Execution, verdict: Verdict) -> None:
-    """Every output in DVC's cache and on its remote, each read back.
+def _store_outputs(storage: Storage, execution: Execution, verdict: Verdict, *, remotely: bool) -> None:
+    """Every output in DVC's cache, and on its remote unless the run is a draft, each read back.
 
     The cache entry that DVC made is checked as well: a damaged one is replaced.
     """
@@ -177,10 +169,15 @@ def _store_outputs(storage: Storage, execution: Execution, verdict: Verdict) -> 
         cached = storage.cached(expected.md5)
         if not cached.is_file() or digest_file(cached) != expected:
             copy_verified(place, cached, expected.sha256)
+    if remotely:
+        _store_remotely(storage, {place: verdict.files[path] for path, place in paths.items()})
+
+
+def _store_remotely(storage: Storage, files: Mapping[Path, FileDigest]) -> None:
     if storage.remote:
         with storage.open_remote() as remote:
-            for path, place in paths.items():
-                remote.store(place, verdict.files[path])
+            for place, expected in files.items():
+                remote.store(place, expected)
 
 
 def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mapping[str, bytes]) -> str:
@@ -198,9 +195,40 @@ def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mappin
     commit = project.repository.commit_tree(tree, (job.commit,), message)
     _check(project, str(record["id"]), commit)
     crash_point("land.committed")
-    _push_landing(project, str(record["id"]), commit, data)
+    if job.published:
+        _push_landing(project, str(record["id"]), commit, data)
+    else:
+        project.repository.keep_draft(str(record["id"]), commit)
     crash_point("land.pushed")
     return str(record["id"])
+
+
+def publish_drafts(project: Project, storage: Storage, state: RemoteState, branches: Collection[str]) -> bool:
+    """Land the drafts of branches that have been pushed since, and of those named; was there any?
+
+    A draft is a run of a branch that was not pushed. It has been pushed when the remote's head contains the
+    commit that was run (of a merge result: the head that was merged).
+    """
+    landed = False
+    for ref, commit in state.drafts.items():
+        found = read_landed(project, ref, commit)
+        try:
+            run = check_landed(found)
+        except IntegrityError:
+            continue  # not one of ours, or damaged: it stays where only this clone sees it
+        if not isinstance(run, RunRecord):
+            continue
+        source = project.repository.commit_info(run.commit).parents[-1] if run.body["side"] == "merge" else run.commit
+        head = state.heads.get(run.branch)
+        pushed = head is not None and project.repository.is_ancestor(source, head)
+        if pushed or run.branch in branches:
+            outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
+            ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
+            _store_remotely(storage, {storage.cached(known.md5): known for known in ours.values()})
+            _push_landing(project, run.id, commit, found.data)
+            project.repository.drop_draft(run.id)
+            landed = True
+    return landed
 
 
 # ── an experiment record ──
@@ -247,11 +275,11 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
     """Gather what has landed into the index; gives a line for each landed ref that was refused.
 
     One atomic push moves the index and drops the folded refs. Whoever loses that race looks again, and
-    then has less, or nothing, to do. A remote that refuses the push leaves the records where they landed,
-    which is reported only by RemoteError when nobody else folded them either.
+    then has less, or nothing, to do. Whoever may not push to the index leaves the records where they landed,
+    where readers see them too: that is one more line. Raises RemoteError when the remote cannot be reached.
     """
     refused: tuple[str, ...] = ()
-    for _ in range(_FOLD_TRIES):
+    for attempt in range(_FOLD_TRIES):
         if not state.landing:
             return ()
         plan = plan_fold(project, state, read_entries(project, state.index))
@@ -264,11 +292,12 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
             before = state
             state = project.repository.fetch(project.remote)
             if state == before:
-                raise RemoteError(f"landed records could not be folded: {error}") from error
+                return (*refused, f"{len(plan.folded_refs)} landed records count, and are not folded: {error}")
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
             continue
         crash_point("fold.pushed")
         return refused
-    raise RemoteError(f"landed records could not be folded in {_FOLD_TRIES} tries: the index keeps moving")
+    return (*refused, f"{len(state.landing)} landed records count, and wait to be folded: the index keeps moving")
 
 
 def _push_fold(project: Project, state: RemoteState, plan: FoldPlan) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cd4ml.controller.project import Project
-from cd4ml.errors import IntegrityError
+from cd4ml.errors import IntegrityError, RepositoryError, ToolError
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.index.fold import FoldPlan, Landed, fold, parse_envelope
 from cd4ml.index.history import History
@@ -13,13 +15,16 @@ from cd4ml.index.validate import NewerSchemaError
 LARGEST_RECORD = 1 << 20
 
 
-def read_history(project: Project, state: RemoteState) -> History:
+def read_history(project: Project, state: RemoteState, *, drafts: bool = True) -> History:
     """Everything known: the index's entries, and landed records as the next fold would take them.
 
-    A reader never writes, so it counts them in by itself. Raises IntegrityError for an index that was
+    ``drafts`` counts in the records of branches that are not pushed, which are kept here alone. A reader
+    never writes, so it counts in by itself what is to be folded. Raises IntegrityError for an index that was
     tampered with.
     """
     entries = read_entries(project, state.index)
+    if drafts:
+        state = replace(state, landing={**state.drafts, **state.landing})
     return History.of((*entries, *plan_fold(project, state, entries).entries))
 
 
@@ -53,7 +58,10 @@ def plan_fold(project: Project, state: RemoteState, entries: tuple[Entry, ...]) 
 def read_landed(project: Project, ref: str, commit: str) -> Landed:
     """What one landing ref holds (or would hold), as hostile input for the fold to judge."""
     repository = project.repository
-    info = repository.commit_info(commit)
-    changes = repository.changed_paths(info.parents[0], commit) if info.parents else ()
+    try:
+        info = repository.commit_info(commit)
+        changes = repository.changed_paths(info.parents[0], commit) if info.parents else ()
+    except (RepositoryError, ToolError):
+        return Landed(ref, commit, (), (), b"", "")  # which the fold refuses, and names
     data = repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD) or b""
     return Landed(ref, commit, info.parents, changes, data, info.committer)

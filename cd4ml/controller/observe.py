@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.specs import Asked, asked_of, spec_of
-from cd4ml.errors import ConfigError, RepositoryError, UsageError
+from cd4ml.errors import ConfigError, Problem, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.git import INDEX_BRANCH, CommitInfo, RemoteState
 from cd4ml.index.history import History
 from cd4ml.plan.state import DesiredState, Experiment, Target
@@ -55,7 +55,7 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
             f"{project.remote}: has no branch {project.base}: push it first (or set `git config cd4ml.base`)"
         )
     policy, _ = spec_of(project, base_commit)
-    history = read_history(project, remote)
+    history = read_history(project, remote, drafts=False)
     asked: dict[str, Asked] = {}
     experiments = [_experiment(project, project.base, base_commit, base_commit, asked, is_base=True)]
     for branch, commit in sorted(_heads(project, remote, policy).items()):
@@ -67,7 +67,31 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
         base_fingerprints=_base_fingerprints(project, base_commit, history),
         base_commits=_recorded_in_base(project, base_commit, history),
     )
-    return Observation(remote, base_commit, policy, desired, history, asked)
+    return Observation(remote, base_commit, policy, desired, _with_drafts(project, remote, history, desired), asked)
+
+
+def _with_drafts(project: Project, remote: RemoteState, history: History, desired: DesiredState) -> History:
+    """The history with the runs of branches that are not pushed.
+
+    Not those that a pushed branch asks for as well: its record would name a run that others cannot see.
+    """
+    if not remote.drafts:
+        return history
+    pushed = {
+        target.fingerprint
+        for one in desired.experiments
+        if one.published
+        for target in (one.head, one.merge)
+        if target is not None
+    }
+    known = {entry.run.id for entry in history.runs}
+    drafts = [
+        entry.entry
+        for entry in read_history(project, remote).runs
+        if entry.run.id not in known and entry.run.fingerprint not in pushed
+    ]
+    recorded = [*(entry.entry for entry in history.runs), *(entry.entry for entry in history.experiments)]
+    return History.of([*recorded, *drafts])
 
 
 def _heads(project: Project, remote: RemoteState, policy: Spec) -> dict[str, str]:
@@ -118,6 +142,9 @@ def _target(project: Project, side: str, commit: str, tree: str, asked: dict[str
         found = asked.get(commit) or asked_of(project, tree)
     except ConfigError as error:
         return Target("merge" if side == "merge" else "head", commit, tree, None, error.problems)
+    except Exception as error:  # noqa: BLE001  # whatever a branch brings, the others must still be seen
+        problem = Problem("conf/", "", f"cannot be read: {type(error).__name__}")
+        return Target("merge" if side == "merge" else "head", commit, tree, None, (problem,))
     asked[commit] = found
     return Target("merge" if side == "merge" else "head", commit, tree, found.components)
 
@@ -145,7 +172,10 @@ def _merge_target(
         "GIT_COMMITTER_EMAIL": "cd4ml@localhost",
         "GIT_COMMITTER_DATE": info.committed,
     }
-    commit = project.repository.commit_tree(tree, (base_commit, info.commit), _MERGE_MESSAGE, identity)
+    try:
+        commit = project.repository.commit_tree(tree, (base_commit, info.commit), _MERGE_MESSAGE, identity)
+    except ToolError as error:
+        return None, (f"{info.commit[:12]} cannot be merged: {error}",)
     return _target(project, "merge", commit, tree, asked), ()
 
 

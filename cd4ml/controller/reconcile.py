@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from cd4ml.controller.data import ensure_raw
 from cd4ml.controller.environment import check_environment
-from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success
+from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success, publish_drafts
 from cd4ml.controller.observe import Observation, observe
 from cd4ml.controller.project import Project
-from cd4ml.controller.run import Event, Failure, Job, Watch, attempt, discard, forget_folders
+from cd4ml.controller.run import WAITING, WORK_LOCK, Event, Failure, Job, Watch, attempt, clear_leftovers, discard
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.warm import warm_process
 from cd4ml.errors import Cd4mlError
@@ -24,7 +24,6 @@ from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_
 from cd4ml.plan.diff import PlanPolicy, diff
 
 _PASSES = 6
-_KEPT_FOLDERS = 50
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,19 @@ def reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     Every pass reads everything anew and the plan alone says what to do, so a reconcile that was killed
     needs nothing but the next one. One reconcile at a time works on this clone; others wait.
     """
-    with exclusive(project.private / "reconcile.lock"):
+    with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
+        clear_leftovers(project)
         return _reconcile(project, request, watch)
 
 
 def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     ran: list[str] = []
     failed: dict[str, str] = {}
+    _publish(project, request)
     refused = fold_landed(project, project.repository.fetch(project.remote))
     observation = observe(project)
     plan = make_plan(observation, request)
-    for _ in range(_PASSES):
+    for _ in range(_PASSES + observation.policy.experiments.retries):
         pending = _without(plan, frozenset(failed))
         if pending.is_empty:
             break
@@ -97,8 +98,17 @@ def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
         refused = fold_landed(project, project.repository.fetch(project.remote))
         observation = observe(project)
         plan = make_plan(observation, request)
-    forget_folders(project, _KEPT_FOLDERS)
     return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(failed.values()), refused)
+
+
+def _publish(project: Project, request: Request) -> None:
+    """Land the drafts of branches that have been pushed since they were run, or that ``--publish`` is for."""
+    state = project.repository.fetch(project.remote)
+    base_commit = state.heads.get(project.base)
+    if state.drafts and base_commit is not None:
+        everyone = project.repository.local_heads() if request.publish else {}
+        named = request.named if request.publish and request.named is not None else frozenset(everyone)
+        publish_drafts(project, project.storage(base_commit), state, named)
 
 
 def _without(plan: Plan, branches: frozenset[str]) -> Plan:
@@ -116,6 +126,7 @@ class _Workshop:
     templates: Mapping[str, str]
     warm: str
     watch: Watch
+    publish: bool
     landing: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -134,7 +145,7 @@ def _apply(
     ran: list[str] = []
     failed: dict[str, str] = {}
     with warm_process(project.private, threads) if runs else nullcontext("") as warm:
-        shop = _Workshop(project, observation, storage, templates, warm, watch)
+        shop = _Workshop(project, observation, storage, templates, warm, watch, request.publish)
         jobs = request.jobs or observation.policy.executor.jobs
         for group in _groups(plan):
             with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool, _stopping(shop.stop):
@@ -167,7 +178,7 @@ def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
     try:
         for action in item.actions:
             if isinstance(action, Run):
-                ids.append(_run(shop, action))
+                ids.append(_run(shop, action, published=item.published or shop.publish))
             elif isinstance(action, RecordExperiment):
                 with shop.landing:
                     land_experiment(shop.project, experiment_body(item, action))
@@ -179,12 +190,13 @@ def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
     return item.branch, ids, ""
 
 
-def _run(shop: _Workshop, action: Run) -> str:
+def _run(shop: _Workshop, action: Run, *, published: bool) -> str:
     """Execute, judge and land one target; gives the run id, of a failed run too."""
     project, target = shop.project, action.target
     asked = shop.observation.asked[target.commit]
     check_environment(asked)
-    job = Job(action.branch, target.side, target.commit, target.tree, asked, shop.observation.policy, shop.templates)
+    policy = shop.observation.policy
+    job = Job(action.branch, target.side, target.commit, target.tree, asked, policy, shop.templates, published)
     with shop.landing:
         raw = ensure_raw(project, shop.storage, asked.pins.values())
     tried = attempt(project, job, storage=shop.storage, raw=raw, warm=shop.warm, watch=shop.watch, stop=shop.stop)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cd4ml.controller.data import ensure_raw
-from cd4ml.controller.environment import check_environment
+from cd4ml.controller.environment import environment_differences
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
-from cd4ml.controller.run import Failure, Job, Verdict, Watch, attempt, discard
+from cd4ml.controller.run import WAITING, WORK_LOCK, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.specs import asked_of, spec_of
 from cd4ml.controller.warm import warm_process
 from cd4ml.errors import IntegrityError, RepositoryError
-from cd4ml.gateways.files import remove_tree
+from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.spec.pipeline import PREDICTIONS
 
@@ -30,10 +33,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What running it again gave. ``moved`` names the fingerprint components that are not the recorded ones."""
+    """What running it again gave.
+
+    ``moved`` names the fingerprint components that are not the recorded ones, ``environment`` the packages
+    that are not as the commit's lock says: either may be why something differs.
+    """
 
     entry: RunEntry
     moved: tuple[str, ...]
+    environment: tuple[str, ...]
     differences: tuple[Difference, ...]
     failure: Failure | None
     verdict: Verdict | None
@@ -61,22 +69,30 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
         raise IntegrityError(f"{run.id}: its commit {run.commit[:12]} has another tree than the record says")
     asked = asked_of(project, tree)
     moved = asked.components.moved_from(run.components)
-    if moved != ("env",):  # another environment is named in the comparison; a run is worth trying all the same
-        check_environment(asked)
+    environment = environment_differences(asked.lock)
     policy, _ = spec_of(project, base_commit)
     storage = project.storage(base_commit)
     job = Job(run.branch, run.body["side"], run.commit, tree, asked, policy, load_templates(project, base_commit))
     raw = ensure_raw(project, storage, asked.pins.values())
+    with (
+        exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
+        _empty_cache(project) as cache,
+        warm_process(project.private, policy.executor.threads) as warm,
+    ):
+        tried = attempt(project, job, storage=replace(storage, cache=cache), raw=raw, warm=warm, watch=watch)
+        discard(tried.execution)
+    found = differences(entry, tried.failure, tried.verdict)
+    return Reproduction(entry, moved, environment, found, tried.failure, tried.verdict)
+
+
+@contextmanager
+def _empty_cache(project: Project) -> Iterator[Path]:
+    """A DVC cache that holds nothing, so that everything is made again; removed afterwards."""
     cache = project.private / "reproduce" / uuid.uuid4().hex[:12]
     try:
-        with warm_process(project.private, policy.executor.threads) as warm:
-            own = replace(storage, cache=cache)
-            tried = attempt(project, job, storage=own, raw=raw, warm=warm, watch=watch)
-            discard(tried.execution)
+        yield cache
     finally:
         remove_tree(cache)
-    found = differences(entry, tried.failure, tried.verdict)
-    return Reproduction(entry, moved, found, tried.failure, tried.verdict)
 
 
 def differences(entry: RunEntry, failure: Failure | None, verdict: Verdict | None) -> tuple[Difference, ...]:

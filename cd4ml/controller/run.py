@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -19,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.specs import Asked
 from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER
@@ -26,18 +29,28 @@ from cd4ml.errors import Cd4mlError, FailureKind, IntegrityError, StageFailed, U
 from cd4ml.gateways.dvc import Storage, isolate
 from cd4ml.gateways.files import FileDigest, remove_tree, write_atomically
 from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
+from cd4ml.gateways.untrusted import parse_json, read_json
 from cd4ml.gateways.warm import SOCKET_VARIABLE, WarmTask
 from cd4ml.plan.state import Side
 from cd4ml.render.artifacts import render_params, render_pipeline
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, pin_path
+from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, pin_path, stages
 from cd4ml.spec.sources import conf_digest
+from cd4ml.spec.text import one_line
 
 JUDGE_REQUEST = "request.json"
 JUDGE_VERDICT = "verdict.json"
 ARTIFACTS = "artifacts"
 _POLL_SECONDS = 0.1
+_STAGES = frozenset(stage.name for stage in stages(()))
+_EVENTS = frozenset({"started", "finished", "failed"})
+_MOST_SECONDS = 1e7
+_LARGEST_READ = 1 << 20
+_KEPT_LOGS = 50
+_LARGEST_PIN = 4 << 20
+_OURS_RUN_ON = ("numpy", "pandas", "pyarrow", "great-expectations")
+"""What the bytes of our own stages' outputs depend on where no lock names it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +66,18 @@ class Event:
 
 Watch = Callable[[Event], None]
 
+WORK_LOCK = "work.lock"
+"""In cd4ml's private folder: whoever executes anything in this clone holds it."""
+
+WAITING = Event("", "head", "another cd4ml", "works in this clone: waiting for it")
+
 
 @dataclass(frozen=True)
 class Job:
     """One target to run, and everything that running it needs to know.
 
     ``policy`` is the base branch's spec and ``templates`` the base branch's: a branch has no say in either.
+    The record of a job that is not ``published`` is a draft, which stays in this clone.
     """
 
     branch: str
@@ -68,6 +87,7 @@ class Job:
     asked: Asked
     policy: Spec
     templates: Mapping[str, str]
+    published: bool = True
 
     @property
     def params(self) -> dict[str, Any]:
@@ -220,14 +240,9 @@ def _repro(
     tell: Callable[[Mapping[str, Any]], None],
 ) -> int | None:
     """Exit code of ``dvc repro``, or nothing when the time was up and it was ended."""
-    arguments = ["dvc", "repro", LAST_EXECUTED_STAGE]
-    log = folder / "log.txt"
-    task: WarmTask | ProcessGroup
-    if warm:
-        with log.open("ab") as sink:
-            task = WarmTask(warm, arguments, cwd=folder / "clone", env=env, output=sink.fileno())
-    else:
-        task = ProcessGroup(arguments, cwd=folder / "clone", env=env, log=log)
+    words = ["dvc", "repro", LAST_EXECUTED_STAGE]
+    cold = [sys.executable, "-m", *words]
+    task = _task(warm, words, cold, cwd=folder / "clone", env=env, log=folder / "log.txt")
     events = _events(folder)
 
     def look() -> None:
@@ -237,6 +252,16 @@ def _repro(
             tell(event)
 
     return _ended(task, limit, stop, look)
+
+
+def _task(
+    warm: str, words: list[str], cold: list[str], *, cwd: Path, env: Mapping[str, str], log: Path
+) -> WarmTask | ProcessGroup:
+    """Start a task in the warm process; by itself where there is none, or none answers any more."""
+    if warm:
+        with contextlib.suppress(OSError), log.open("ab") as sink:
+            return WarmTask(warm, words, cwd=cwd, env=env, output=sink.fileno())
+    return ProcessGroup(cold, cwd=cwd, env=env, log=log)
 
 
 def _ended(task: WarmTask | ProcessGroup, limit: float, stop: threading.Event, look: Callable[[], None]) -> int | None:
@@ -261,7 +286,7 @@ def _events(folder: Path) -> Iterator[Mapping[str, Any] | None]:
         if path.is_file():
             with path.open(encoding="utf-8", errors="replace") as stream:
                 stream.seek(position)
-                pending += stream.read()
+                pending = (pending + stream.read(_LARGEST_READ))[-_LARGEST_READ:]
                 position = stream.tell()
         *lines, pending = pending.split("\n")
         for line in lines:
@@ -273,14 +298,12 @@ def _events(folder: Path) -> Iterator[Mapping[str, Any] | None]:
 
 def _as_event(line: str) -> Mapping[str, Any] | None:
     """An event, or nothing for a line that is not one: code of the experiment can write there too."""
+    event = parse_json(line)
     try:
-        event = json.loads(line)
-        return {
-            "stage": str(event["stage"])[:40],
-            "event": str(event["event"])[:40],
-            "seconds": float(event["seconds"]),
-        }
-    except (ValueError, KeyError, TypeError):
+        seconds = float(event["seconds"])
+        known = event["stage"] in _STAGES and event["event"] in _EVENTS and 0 <= seconds < _MOST_SECONDS
+        return {"stage": event["stage"], "event": event["event"], "seconds": seconds} if known else None
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -300,12 +323,11 @@ def _failure(folder: Path, code: int | None) -> Failure | None:
         return None
     if code is None:
         return Failure("execute", "the time limit of executor.timeout_minutes was reached", "transient")
-    try:
-        told = json.loads((folder / FAILURE).read_text("utf-8"))
-        kind: FailureKind = "transient" if told["kind"] == "transient" else "deterministic"
-        return Failure(str(told["stage"])[:40], str(told["message"])[:500], kind)
-    except (OSError, ValueError, KeyError, TypeError):
-        return Failure("execute", f"dvc ended with {code} and no stage said why; see the log", "transient")
+    told = read_json(folder / FAILURE, _LARGEST_READ)
+    if isinstance(told, dict) and told.get("stage") in _STAGES and one_line(told.get("message"), 500):
+        kind: FailureKind = "transient" if told.get("kind") == "transient" else "deterministic"
+        return Failure(told["stage"], one_line(told["message"], 500), kind)
+    return Failure("execute", f"dvc ended with {code} and no stage said why; see the log", "transient")
 
 
 # ── judge ──
@@ -317,14 +339,16 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
     Raises StageFailed when the outputs are missing, malformed or not what the pins give.
     """
     folder = execution.folder / "judge"
+    remove_tree(folder)
     for path, data in project.repository.read_files(job.tree, CONF).items():
         write_atomically(folder / path, data)
-    for source, pin in job.asked.pins.items():
-        write_atomically(folder / pin_path(source), pin.dump().encode())
+    for source in job.asked.pins:
+        path = pin_path(source)
+        write_atomically(folder / path, project.repository.read_blob(job.tree, path, _LARGEST_PIN) or b"")
     write_atomically(folder / PARAMS_FILE, params_text(project, job).encode())
     spec, components = job.asked.spec.resolved, job.asked.components
     asked = [spec[name] for name in ("data", "validation", "split", "features")]
-    key = digest([*asked, components.data, components.pipeline, components.env])
+    key = digest([*asked, components.data, components.pipeline, components.env, installed_versions(_OURS_RUN_ON)])
     request = {"clone": str(execution.clone), "truth": str(project.private / "truth" / key), "raw": str(raw)}
     write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
     home = folder / "home"
@@ -336,15 +360,9 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
 
 
 def _judge_task(folder: Path, env: Mapping[str, str], warm: str, limit: float, stop: threading.Event) -> int | None:
+    cold = [sys.executable, "-P", "-m", "cd4ml.controller.judge"]
     log = folder.parent / "log.txt"  # the run's own: a judge that broke down must leave its reason
-    task: WarmTask | ProcessGroup
-    if warm:
-        with log.open("ab") as sink:
-            task = WarmTask(warm, ["judge"], cwd=folder, env=env, output=sink.fileno())
-    else:
-        import sys
-
-        task = ProcessGroup([sys.executable, "-m", "cd4ml.controller.judge"], cwd=folder, env=env, log=log)
+    task = _task(warm, ["judge"], cold, cwd=folder, env=env, log=log)
     return _ended(task, limit, stop, lambda: None)
 
 
@@ -357,7 +375,7 @@ def _read_verdict(folder: Path, code: int | None) -> Verdict:
         raise StageFailed("judge", f"ended with {code} and no verdict", "transient") from error
     if "failure" in told:
         failure = told["failure"]
-        raise StageFailed(failure["stage"], failure["message"], failure["kind"])
+        raise StageFailed(failure["stage"], one_line(failure["message"], 500), failure["kind"])
     files = {path: FileDigest(**value) for path, value in told["files"].items()}
     return Verdict(folder, told["metrics"], told["table"], told["split"], told["model"], files)
 
@@ -377,17 +395,29 @@ def output_path(execution: Execution, verdict: Verdict, path: str) -> Path:
 
 
 def discard(execution: Execution) -> None:
-    """Free the clone and all that it holds; the log and the events stay, for ``cd4ml show --log``."""
+    """Free the clone and all that it holds; the log and the events stay, for ``cd4ml show --log``.
+
+    What cannot be removed now is left to the next ``clear_leftovers``: it must not hide how the run ended.
+    """
+    with contextlib.suppress(OSError):
+        _free(execution.folder)
+
+
+def _free(folder: Path) -> None:
     for name in ("clone", "judge", "home", "site"):
-        remove_tree(execution.folder / name)
+        remove_tree(folder / name)
 
 
-def forget_folders(project: Project, keep: int) -> None:
-    """Remove all but the newest ``keep`` run folders."""
-    folder = project.private / "runs"
-    if folder.is_dir():
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+def clear_leftovers(project: Project) -> None:
+    """Remove what killed runs left behind, and all logs but the newest. Only while nothing runs in this clone."""
+    runs = project.private / "runs"
+    folders = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime) if runs.is_dir() else []
+    leftovers = [*(project.private / "reproduce").glob("*"), *(project.private / "truth").glob("*.part")]
+    for folder in (*folders[:-_KEPT_LOGS], *leftovers):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in folders[-_KEPT_LOGS:]:
+        with contextlib.suppress(OSError):
+            _free(folder)
 
 
 def log_of(project: Project, fingerprint: str) -> str:

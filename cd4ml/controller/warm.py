@@ -53,7 +53,7 @@ _IMPORTS = (
     "great_expectations",
     "cd4ml.stages.runner",
 )
-_LARGEST_REQUEST = 4 << 20
+_LARGEST_REQUEST = 16 << 20
 _SECONDS_TO_END = 10.0
 _PR_SET_PDEATHSIG = 1
 
@@ -77,7 +77,7 @@ def warm_process(folder: Path, threads: int) -> Iterator[str]:
     address = str(place / "warm")
     folder.mkdir(parents=True, exist_ok=True)
     group = ProcessGroup(
-        [sys.executable, "-m", "cd4ml.controller.warm", address, str(os.getpid())],
+        [sys.executable, "-P", "-m", "cd4ml.controller.warm", address, str(os.getpid())],
         cwd=place,
         env=execute_environment(home, threads, {}),
         log=folder / "warm.log",
@@ -105,7 +105,10 @@ def serve(address: str) -> NoReturn:
     listener.listen(64)
     Path(f"{address}.new").rename(address)  # whoever sees the name can connect
     for name in _IMPORTS:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception:  # noqa: BLE001  # what cannot be imported is the task's to meet, with its own error
+            traceback.print_exc()
     server = _Server(listener)
     while True:
         server.step()
@@ -299,8 +302,8 @@ def _become(asked: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:  # noqa: BLE001  # whatever it was, a fork must never return into the server's loop
-        traceback.print_exc()
         code = 3
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -7,6 +7,7 @@ on the remote is DVC's: ``dvc pull`` finds what was put there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -177,8 +178,11 @@ def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -
         raise ConfigError([problem])
     settings["core"] = {"remote": remote, "no_scm": "true", "analytics": "false", "check_update": "false"}
     settings["cache"] = {"dir": str(cache)}
-    write_atomically(admin / CONFIG_PATH, _dump(settings), mode=0o600)  # it may hold credentials
-    return Storage(cache, remote, admin)
+    content = _dump(settings)
+    # a folder for each settings: whoever has other ones open must not find these in their place
+    own = admin / hashlib.sha256(content).hexdigest()[:16]
+    write_atomically(own / CONFIG_PATH, content, mode=0o600)  # it may hold credentials
+    return Storage(cache, remote, own)
 
 
 def isolate(clone: Path, cache: Path) -> None:
@@ -190,11 +194,12 @@ def isolate(clone: Path, cache: Path) -> None:
     """
     home = os.path.realpath(clone)
     remove_tree(clone / ".dvc")
-    for path in list(_below(clone)):
-        if path.is_symlink():
-            if _leads_out(os.path.realpath(path), home):
-                path.unlink()
-        elif path.name in _DVC_FILES or path.suffix == ".dvc" or path.name == ".dvc":
+    found = list(_below(clone))
+    links = [path for path in found if path.is_symlink()]
+    for link in [link for link in links if _leads_out(os.path.realpath(link), home)]:
+        link.unlink()
+    for path in found:
+        if path.name in _DVC_FILES or path.suffix == ".dvc" or path.name == ".dvc":
             remove_tree(path)
     settings = {
         "core": {"analytics": "false", "check_update": "false", "autostage": "false"},

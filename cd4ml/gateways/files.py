@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -116,9 +116,16 @@ def _unless_gone(_: object, __: str, caught: tuple[type[BaseException], BaseExce
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` while the block runs; the kernel frees it if the process dies."""
+def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` while the block runs; the kernel frees it if the process dies.
+
+    ``waiting`` is called once when somebody else holds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield

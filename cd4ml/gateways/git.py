@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ LANDING = "refs/cd4ml/landing/"
 INDEX_BRANCH = "cd4ml/index"
 INDEX = HEADS + INDEX_BRANCH
 _SEEN = "refs/cd4ml/remote/"
+_DRAFT = "refs/cd4ml/draft/"
 
 _HARDENING = (
     "-c",
@@ -65,7 +67,7 @@ _NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GI
 
 @dataclass(frozen=True)
 class CommitInfo:
-    """Who made a commit and when; ``author`` is ``Name <address>``, times ISO 8601 with zone."""
+    """Who made a commit and when; ``author`` is ``Name <address>``, ``committed`` ISO 8601 in UTC."""
 
     commit: str
     tree: str
@@ -87,10 +89,13 @@ class RefUpdate:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """The remote's refs as one fetch saw them: heads by branch name, landing refs by full name."""
+    """The remote's refs as one fetch saw them: heads by branch name, landing refs by full name.
+
+    ``drafts`` are records that are kept here alone, by the name of the ref that they would land under."""
 
     heads: Mapping[str, str]
     landing: Mapping[str, str]
+    drafts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def index(self) -> str | None:
@@ -228,14 +233,15 @@ class Repository:
 
     def commit_info(self, commit: str) -> CommitInfo:
         """Facts of a commit. Raises RepositoryError for what is none."""
-        form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
+        form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%ct%x00%s"
         options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", f"--format={form}")
         try:
             told = self.git("show", *options, "--end-of-options", f"{commit}^{{commit}}").text
         except ToolError as error:
             raise RepositoryError(f"{commit}: is not a commit here") from error
-        fields = told.rstrip("\n").split("\0")
-        return CommitInfo(fields[0], fields[1], tuple(fields[2].split()), fields[3], fields[4], fields[5], fields[6])
+        fields = told.rstrip("\n").split("\0", 6)
+        _, tree, parents, author, committer, seconds, subject = fields
+        return CommitInfo(fields[0], tree, tuple(parents.split()), author, committer, _instant(seconds), subject)
 
     def tree_of(self, treeish: str) -> str:
         """The tree of a commit or tree. Raises RepositoryError when it is not here."""
@@ -461,7 +467,16 @@ class Repository:
 
     def last_seen(self) -> RemoteState:
         """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
-        return RemoteState(self._refs(_SEEN + "heads/"), self._refs(_SEEN + "landing/", LANDING))
+        seen = (self._refs(_SEEN + "heads/"), self._refs(_SEEN + "landing/", LANDING))
+        return RemoteState(*seen, self._refs(_DRAFT, LANDING))
+
+    def keep_draft(self, name: str, commit: str) -> None:
+        """Keep a record's commit here alone, under the name that it would land with."""
+        self.git("update-ref", _DRAFT + name, commit)
+
+    def drop_draft(self, name: str) -> None:
+        """Forget a draft; harmless when there is none."""
+        self.git("update-ref", "-d", _DRAFT + name)
 
     def remote_ref(self, remote: str, ref: str) -> str | None:
         """Read one ref of the remote now. Raises RemoteError."""
@@ -648,6 +663,13 @@ _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 def _without_password(text: str) -> str:
     """The text with the user part of every URL left out: it may hold a token."""
     return _PASSWORD.sub("", text)
+
+
+def _instant(seconds: str) -> str:
+    """ISO 8601 in UTC. A commit may carry any date: what lies before 1970 or after 9998 becomes the nearest."""
+    last = 253_370_764_800
+    known = int(seconds) if seconds.strip().isdigit() else 0
+    return datetime.fromtimestamp(min(known, last), UTC).isoformat().replace("+00:00", "Z")
 
 
 def _last_line(error: ToolError) -> str:

@@ -44,7 +44,8 @@ class WarmTask:
             with open(os.devnull, "rb") as null:  # noqa: PTH123  # a bare descriptor is what is sent
                 descriptors = array.array("i", [null.fileno(), output, output])
                 sent = self._line.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-            self._line.sendall(request[sent:])
+            if sent < len(request):  # else the task may have ended already, and nobody listens any more
+                self._line.sendall(request[sent:])
         except OSError:
             self._line.close()
             raise

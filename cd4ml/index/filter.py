@@ -311,14 +311,3 @@ def operands_of(filter_: Filter) -> tuple[Filter, ...]:
     if isinstance(filter_, And | Or):
         return filter_.operands
     return (filter_.operand,) if isinstance(filter_, Not) else ()
-
-
-def fields_of(filter_: Filter) -> tuple[Field, ...]:
-    """Every field that is asked about, in reading order, each once."""
-    match filter_:
-        case And(operands) | Or(operands):
-            return tuple(dict.fromkeys(field for inner in operands for field in fields_of(inner)))
-        case Not(inner):
-            return fields_of(inner)
-        case _:
-            return (filter_.field,)

@@ -13,7 +13,7 @@ from typing import Any
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RunRecord, encode
-from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, parse_object, validate_body
+from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_stored, parse_object, validate_body
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
 """One ref below this for every record that has landed and is not yet folded."""
@@ -58,11 +58,6 @@ class FoldPlan:
     folded_refs: tuple[str, ...]
     refused: tuple[tuple[str, str], ...] = ()
     untouched: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to push."""
-        return not self.folded_refs
 
 
 def landing_ref(record_id: str) -> str:
@@ -156,8 +151,8 @@ def encode_envelope(entry: Entry) -> bytes:
 def parse_envelope(data: bytes, path: str) -> Entry:
     """The entry that the index holds at ``path``.
 
-    Raises IntegrityError when bytes, digest, id or path do not agree or the record does not have the shape of
-    its schema, and NewerSchemaError for a later version's record; both begin with the path.
+    Raises IntegrityError when bytes, digest, id or path do not agree or the record lacks what readers rely on,
+    and NewerSchemaError for a later version's record; both begin with the path.
     """
     try:
         return _parse_envelope(data, path)
@@ -176,7 +171,7 @@ def _parse_envelope(data: bytes, path: str) -> Entry:
     number = _field(envelope, "fold", _is_positive, "a number from 1")
     if hashlib.sha256(encode(body)).hexdigest() != sha256:
         raise IntegrityError("record_sha256: is not the digest of the record")
-    record = validate_body(body, quick=True)
+    record = check_stored(body)
     if entry_path(record) != path:
         raise IntegrityError(f"record {record.id} belongs at {entry_path(record)}")
     return Entry(record, sha256, result_commit, landed_by, number)

@@ -67,20 +67,9 @@ class History:
         """The first succeeded run of the fingerprint in fold order."""
         return next((run for run in self._by_fingerprint.get(fingerprint, ()) if run.run.succeeded), None)
 
-    def replicates(self, fingerprint: str) -> tuple[RunEntry, ...]:
-        """The later successes."""
-        return tuple(run for run in self._by_fingerprint.get(fingerprint, ()) if run.run.succeeded)[1:]
-
     def attempts(self, fingerprint: str) -> tuple[RunEntry, ...]:
         """The failures, in fold order."""
         return tuple(run for run in self._by_fingerprint.get(fingerprint, ()) if not run.run.succeeded)
-
-    def equivalent(self, components: Mapping[str, str], rerun_on: tuple[str, ...]) -> RunEntry | None:
-        """The first success whose components named in ``rerun_on`` all agree, whatever the others are."""
-        for run in self.runs:
-            if run.run.succeeded and all(run.run.components.get(name) == components[name] for name in rerun_on):
-                return run
-        return None
 
     def of_branch(self, branch: str) -> tuple[ExperimentEntry, ...]:
         """The experiment records of a branch, in fold order."""

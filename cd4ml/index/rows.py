@@ -305,7 +305,8 @@ def find(all_rows: tuple[Row, ...], name: str) -> tuple[Row, ...]:
     if exact:
         return _best_first(exact)
     branches = sorted({row.branch for row in all_rows})
-    named = [name] if name in branches else [branch for branch in branches if branch.partition("/")[2] == name]
+    named = [branch for branch in branches if name and name in (branch, branch.partition("/")[2])]
+    named = [name] if name in named else named
     if len(named) > 1:
         raise UsageError(f"{name!r} may be any of {_listing(named)}")
     if named:

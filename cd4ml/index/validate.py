@@ -7,7 +7,8 @@ shape of the published schema, its own name, and a fingerprint that follows from
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from cd4ml.errors import IntegrityError
 from cd4ml.index.instant import parse_instant
 from cd4ml.index.paths import Path, path_text
 from cd4ml.index.record import SCHEMA_VERSION, Record, as_record, record_id
-from cd4ml.index.shape import Fits, compile_shape
 from cd4ml.spec.canonical import canonical_json, digest
+from cd4ml.spec.pipeline import PREDICTIONS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -29,6 +30,11 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 """Objects and lists inside each other, at most."""
 
+LARGEST = 1e308
+"""No number of a record is beyond it: what readers add and divide must stay a number."""
+
+_INTEGERS = range(-(1 << 63), 1 << 63)
+_COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 _KINDS = ("run", "experiment")
 _INSTANTS = ("started", "finished", "committed")
 _SHOWN = 160
@@ -51,32 +57,53 @@ def validate_record(data: bytes) -> Record:
     return validate_body(parse_object(data, "record"))
 
 
-def validate_body(body: Mapping[str, Any], *, quick: bool = False) -> Record:
-    """The record that a parsed JSON object is; raises as ``validate_record`` does.
+def validate_body(body: Mapping[str, Any]) -> Record:
+    """The record that a parsed JSON object is; raises as ``validate_record`` does."""
+    _check_schema(_kind_of(body), body)
+    _check_meaning(body)
+    return as_record(body)
 
-    ``quick`` asks the compiled form of the schema first, for records that passed here before they were stored.
+
+def check_stored(body: Mapping[str, Any]) -> Record:
+    """A record that the index holds; raises as ``validate_record`` does.
+
+    A fold has judged it by its schema, which takes milliseconds, and a plan reads every record. So this looks
+    only at what readers rely on: an index that was forged is an error, and never a reader's mishap.
     """
+    for path, check, expected in _relied_on(_kind_of(body), body):
+        if not all(check(value) for value in _values(body, path)):
+            raise IntegrityError(f"record: {_place(path)}: is not {expected}")
+    _check_meaning(body)
+    return as_record(body)
+
+
+def _kind_of(body: Mapping[str, Any]) -> str:
     schema = body.get("schema")
     if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA_VERSION:
         raise NewerSchemaError("record", schema)
     kind = body.get("kind")
     if kind not in _KINDS:
         raise IntegrityError(f"record: kind: {_shown(kind)} is neither 'run' nor 'experiment'")
-    if not (quick and _shape(kind)(body)):
-        _check_schema(kind, body)
-    _check_meaning(body)
-    return as_record(body)
+    return str(kind)
 
 
 def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """A JSON object: UTF-8, no NaN or infinity, no key twice, no NUL, nested at most ``MAX_DEPTH``.
+
+    No number is beyond ``LARGEST``, and no whole number beyond 64 bits with a sign.
 
     Raises IntegrityError; ``what`` begins the message.
     """
     if len(data) > max_bytes:
         raise IntegrityError(f"{what}: {len(data)} bytes are more than the {max_bytes} allowed")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_bounded_float,
+            parse_int=_bounded_int,
+        )
     except UnicodeDecodeError as error:
         raise IntegrityError(f"{what}: byte {error.start} is not UTF-8") from None
     except RecursionError:
@@ -101,8 +128,22 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _bounded_float(text: str) -> float:
+    value = float(text)
+    if not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _bounded_int(text: str) -> int:
+    value = int(text)
+    if value not in _INTEGERS:
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
 def _check_plain(value: Any, what: str) -> None:
-    """No infinity (from ``1e999``), no NUL or lone surrogate, not too deep."""
+    """No NUL or lone surrogate, not too deep."""
     _check_depth(value, what)
     try:
         plain = "\\u0000" not in canonical_json(value).decode()
@@ -114,8 +155,6 @@ def _check_plain(value: Any, what: str) -> None:
         for text in (inner, path[-1] if path else ""):
             if isinstance(text, str) and ("\0" in text or not _encodes(text)):
                 raise IntegrityError(f"{what}: {_place(path)}: text that cannot be stored")
-        if isinstance(inner, float) and inner in (float("inf"), float("-inf")):
-            raise IntegrityError(f"{what}: {_place(path)}: a number too large")
 
 
 def _check_depth(value: Any, what: str) -> None:
@@ -166,11 +205,6 @@ def schema_of(kind: str) -> dict[str, Any]:
     return value
 
 
-@cache
-def _shape(kind: str) -> Fits:
-    return compile_shape(schema_of(kind))
-
-
 def _check_schema(kind: str, body: Mapping[str, Any]) -> None:
     errors = list(_validator(kind).iter_errors(body))
     if errors:
@@ -216,8 +250,7 @@ def _is_instant(body: Mapping[str, Any], field: str) -> str:
 def _fingerprint_follows(body: Mapping[str, Any], field: str) -> str:
     if body["kind"] != "run":
         return ""
-    names = ("spec", "code", "data", "pipeline", "env")
-    follows = digest({name: body["components"][name] for name in names})
+    follows = digest({name: body["components"][name] for name in _COMPONENTS})
     return "" if body[field] == follows else f"does not follow from the components, which give {follows}"
 
 
@@ -233,3 +266,93 @@ def _line(text: str) -> str:
     """One line that a terminal takes as text: no control or direction characters, cut to size."""
     printable = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
     return printable if len(printable) <= _SHOWN else printable[: _SHOWN - 1] + "…"
+
+
+# ── what readers rely on ─────────────────────────────────────────────────────────────────────────────────────────
+
+_PROBLEM = ("file", "key", "message", "hint")
+_Rule = tuple[Path, Callable[[Any], bool], str]
+_ABSENT = object()
+
+
+def _values(value: Any, path: Path) -> Iterator[Any]:
+    """What lies at a path; ``*`` is every value of a mapping, ``[]`` of a list. ``_ABSENT`` where there is no such."""
+    if not path:
+        yield value
+        return
+    first, rest = path[0], path[1:]
+    inner: Iterable[Any]
+    if first == "[]":
+        inner = value if isinstance(value, list) else (_ABSENT,)
+    elif not isinstance(value, dict):
+        inner = (_ABSENT,)
+    else:
+        inner = value.values() if first == "*" else (value.get(first, _ABSENT),)
+    for one in inner:
+        yield from _values(one, rest)
+
+
+def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
+    if kind == "experiment":
+        return (*_SEALED, *_EXPERIMENT)
+    ended = _SUCCEEDED if body.get("outcome") == "succeeded" else _FAILED
+    return (*_SEALED, *_RUN, *ended, *(_VALIDATED if body.get("validation", _ABSENT) is not None else ()))
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types) and not isinstance(value, bool)
+
+
+def _one_of(*words: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in words
+
+
+def _hex(length: int) -> Callable[[Any], bool]:
+    whole = re.compile(f"[0-9a-f]{{{length}}}").fullmatch
+    return lambda value: isinstance(value, str) and whole(value) is not None
+
+
+def _or_null(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+def _rules(check: Callable[[Any], bool], expected: str, *paths: str) -> tuple[_Rule, ...]:
+    return tuple((tuple(path.split(".")), check, expected) for path in paths)
+
+
+_TEXT, _NUMBER, _OBJECT, _NULL = _is(str), _is(int, float), _is(dict), _is(type(None))
+_COMMIT, _DIGEST = _hex(40), _hex(64)
+
+_SEALED = (*_rules(_NUMBER, "a number", "schema"), *_rules(_TEXT, "text", "id"))
+_RUN = (
+    *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in _COMPONENTS)),
+    *_rules(_COMMIT, "a Git object's name", "commit", "tree"),
+    *_rules(_one_of("head", "merge"), "head or merge", "side"),
+    *_rules(_one_of("succeeded", "failed"), "succeeded or failed", "outcome"),
+    *_rules(_TEXT, "text", "branch", "name", "started", "finished", "primary.metric", "environment.python"),
+    *_rules(_OBJECT, "an object", "params", "environment.packages"),
+    *_rules(_NUMBER, "a number", "metrics.*.*", "cost.seconds.*", "data.*.rows", "split.*.rows"),
+    *_rules(_DIGEST, "a SHA-256 digest", "data.*.digest", "split.*.digest"),
+)
+_SUCCEEDED: tuple[_Rule, ...] = (
+    *_rules(_NULL, "null", "reason"),
+    *_rules(_DIGEST, "a SHA-256 digest", "model.digest", "table.digest"),
+    (("files", PREDICTIONS, "sha256"), _DIGEST, "a SHA-256 digest"),
+)
+_FAILED = (
+    *_rules(_NULL, "null", "model"),
+    *_rules(_TEXT, "text", "reason.kind", "reason.stage", "reason.message"),
+)
+_VALIDATED = (
+    *_rules(_NUMBER, "a number", "validation.asked"),
+    *_rules(_TEXT, "text", "validation.failed.[].type", "validation.failed.[].severity"),
+    *_rules(_or_null(_TEXT), "text or null", "validation.failed.[].column"),
+)
+_EXPERIMENT = (
+    *_rules(_COMMIT, "a commit", "commit"),
+    *_rules(_or_null(_COMMIT), "a commit or null", "merge_commit"),
+    *_rules(_or_null(_DIGEST), "a SHA-256 digest or null", "fingerprint", "merge_fingerprint"),
+    *_rules(_or_null(_TEXT), "text or null", "answer.head", "answer.merge"),
+    *_rules(_TEXT, "text", "branch", "committed", "author", "name", "hypothesis", "conclusion", "noted_by"),
+    *_rules(_TEXT, "text", "tags.[]", "conflicts.[]", *(f"problems.[].{name}" for name in _PROBLEM)),
+)

@@ -77,6 +77,7 @@ class PlanItem:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     is_base: bool = False
     published: bool = True
+    unpushed: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The item as ``plan --json`` and ``status --json`` print it."""
@@ -85,6 +86,7 @@ class PlanItem:
             "commit": self.commit,
             "is_base": self.is_base,
             "published": self.published,
+            "unpushed": self.unpushed,
             "sync": str(self.sync),
             "health": str(self.health),
             "lifecycle": str(self.lifecycle),

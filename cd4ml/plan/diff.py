@@ -27,7 +27,7 @@ from cd4ml.plan.action import (
     is_recordable,
     merge_fingerprint_of,
 )
-from cd4ml.plan.lifecycle import BaseRecord, is_merged, last_record_if_merged
+from cd4ml.plan.lifecycle import BaseRecord, came_by_merge, is_merged, last_record_if_merged
 from cd4ml.plan.standing import WANTS_RUN, Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import DesiredState, Experiment, Health, Lifecycle, SyncStatus
 from cd4ml.spec.canonical import canonical_json
@@ -45,7 +45,7 @@ def diff(desired: DesiredState, history: History, policy: PlanPolicy) -> Plan:
     base = BaseRecord.of(history, desired.base)
     claimed: dict[str, str] = {}
     items = [
-        _planned(asked, desired, evidence, base, policy, claimed)
+        _beside_local(_planned(asked, desired, evidence, base, policy, claimed), asked.unpushed)
         for asked in sorted(desired.experiments, key=lambda asked: (not asked.is_base, asked.branch, asked.commit))
     ]
     present = {asked.branch for asked in desired.experiments} | {desired.base}
@@ -91,15 +91,17 @@ def _planned(
     if not is_recordable(asked.branch):
         return _unrecordable(asked)
     sides = _sides(asked, evidence, policy)
-    acts = _may_act(asked, policy)
-    runs, waits = _runs(sides, policy, claimed) if acts else ((), ())
-    record = _record(sides, evidence.history) if acts and _may_land(asked, policy) else None
+    acts, failed = _may_act(asked, policy), asked.branch in policy.failed
+    runs, waits = _runs(sides, policy, claimed) if acts and not failed else ((), ())
+    due = _record(sides, evidence.history) if acts and _may_land(asked, policy) else None
+    record = None if failed else due
     item = PlanItem(
         branch=asked.branch,
         commit=asked.commit,
-        sync=_sync(sides, record),
+        sync=_sync(sides, due),
         health=_health(sides),
-        lifecycle=Lifecycle.OPEN,
+        # Merged, and to be recorded all the same: the record is what the index keeps of it.
+        lifecycle=Lifecycle.MERGED if _came_by_merge(asked, desired) else Lifecycle.OPEN,
         fingerprint=asked.head.fingerprint,
         merge_fingerprint=merge_fingerprint_of(asked),
         reason=reason.joined([*_reasons(sides, desired.base), *waits]),
@@ -113,6 +115,10 @@ def _planned(
         published=asked.published,
     )
     return item if asked.published else _unpublished(item, acts)
+
+
+def _came_by_merge(asked: Experiment, desired: DesiredState) -> bool:
+    return not asked.is_base and came_by_merge(asked.commit, asked.ancestor_of_base, desired)
 
 
 def _sides(asked: Experiment, evidence: Evidence, policy: PlanPolicy) -> _Sides:
@@ -236,6 +242,13 @@ def _merge_reasons(sides: _Sides, base: str) -> list[str]:
 
 def _of_side(side: Standing, text: str) -> str:
     return text if side.target.side == "head" else reason.of_merge_result(text)
+
+
+def _beside_local(item: PlanItem, unpushed: str | None) -> PlanItem:
+    """Everything else speaks of the remote's head: that is what everybody sees."""
+    if unpushed is None:
+        return item
+    return replace(item, unpushed=unpushed, reason=reason.joined([item.reason, reason.local_ahead(unpushed)]))
 
 
 def _unpublished(item: PlanItem, acts: bool) -> PlanItem:

@@ -4,11 +4,13 @@ Nothing depends on ancestry alone, so squash and rebase work: a branch is merged
 contains its recorded commit, or has a commit with a fingerprint that the branch's record claims (its own
 or that of its merge result).
 
+A commit that the base branch contains beside its first-parent chain came by a merge commit, and is merged.
+
 A branch that only repeats what the base branch had before it, as a fresh ``git branch exp/x main`` does,
-meets both tests and was never merged. The fold order tells the two apart: the claim must be the branch's
-own, that is, no record of the base branch with that commit or that fingerprint lies in the same fold or
-an earlier one. An experiment that changes no fingerprint therefore stays open until it is deleted, and
-reads "already run".
+meets both tests and was never merged; its commit is on that chain, as after a fast-forward. The fold order
+tells the two apart: the claim must be the branch's own, that is, no record of the base branch with that
+commit or that fingerprint lies in the same fold or an earlier one. An experiment that changes no fingerprint
+and was not merged by a merge commit therefore stays open until it is deleted, and reads "already run".
 """
 
 from __future__ import annotations
@@ -40,6 +42,12 @@ class BaseRecord:
         return name is not None and self.first_fold.get(name, fold + 1) <= fold
 
 
+def came_by_merge(commit: str, contained: bool, desired: DesiredState) -> bool:
+    """Does the base branch have the commit from the other side of a merge? False where nobody asked for its chain."""
+    chain = desired.base_first_parents
+    return contained and bool(chain) and commit not in chain
+
+
 def last_record_if_merged(
     asked: Experiment, history: History, desired: DesiredState, base: BaseRecord
 ) -> ExperimentEntry | None:
@@ -53,6 +61,8 @@ def last_record_if_merged(
 def is_merged(records: Sequence[ExperimentEntry], contained: bool, desired: DesiredState, base: BaseRecord) -> bool:
     """Is one commit merged, given all records of it in fold order? ``contained``: the base has the commit."""
     first = records[0]
+    if came_by_merge(first.experiment.commit, contained, desired):
+        return True
     if contained and not _repeats(first, first.experiment.commit, first.experiment.fingerprint, base):
         return True
     return any(

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from cd4ml.errors import Problem
 
 NEVER_RUN = "never run"
-RUNNING = "running now"
 NOT_PUSHED = "not pushed"
 UNRECORDABLE = "the branch's name cannot be recorded (over 255 characters, or control characters in it): rename it"
 GONE_DISCARDED = "branch gone: discarded"
@@ -76,6 +75,11 @@ def already_run_at(run_id: str, commit: str) -> str:
 def same_as(branch: str) -> str:
     """Another branch of this plan asks for the same fingerprint and is run first."""
     return f"runs as {branch}, which asks for the same"
+
+
+def local_ahead(commit: str) -> str:
+    """Somebody went on with the branch here, and the remote has not seen it."""
+    return f"local head {commit[:7]} is not pushed"
 
 
 def refused(problems: Sequence[Problem]) -> str:

@@ -23,8 +23,8 @@ class PlanPolicy:
     further tries after a transient failure. ``refresh_env`` runs again what an older environment answers.
     ``retry`` names branches whose failures are tried once more: a request of one plan, to be left out of
     the next. With ``named``, only those branches get actions, and local heads that are not pushed are run
-    only when named. ``publish`` lets the record of such a head be written. ``in_progress`` are
-    fingerprints that somebody is running now.
+    only when named. ``publish`` lets the record of such a head be written. ``failed`` names branches whose
+    actions could not be applied just now: they get none in this plan, and keep no fingerprint from others.
     """
 
     rerun_on: tuple[str, ...] = ("spec", "code", "data", "pipeline")
@@ -33,7 +33,7 @@ class PlanPolicy:
     retry: frozenset[str] = frozenset()
     named: frozenset[str] | None = None
     publish: bool = False
-    in_progress: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
 
     def key(self, components: Components | Mapping[str, str]) -> tuple[str | None, ...]:
         """Targets with equal keys are answered by one run."""
@@ -81,7 +81,6 @@ class Kind(StrEnum):
     OLDER = "older"  # a run succeeded that differs only in what rerun_on leaves out
     FAILED = "failed"  # failed for good, or as often as is allowed
     RETRY = "retry"  # failed, and is to be tried again
-    RUNNING = "running"  # somebody is at it
     MISSING = "missing"  # nothing answers
     REFUSED = "refused"  # the configuration cannot be run
 
@@ -96,7 +95,6 @@ _HEALTH = {
     Kind.OLDER: Health.HEALTHY,
     Kind.FAILED: Health.DEGRADED,
     Kind.RETRY: Health.PROGRESSING,
-    Kind.RUNNING: Health.PROGRESSING,
     Kind.MISSING: Health.MISSING,
     Kind.REFUSED: Health.DEGRADED,
 }
@@ -138,8 +136,6 @@ def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPol
     result = evidence.history.result(fingerprint)
     if result is not None:
         return Standing(target, Kind.RESULT, _result_reason(asked, target, result.run), result.run)
-    if fingerprint in policy.in_progress:
-        return Standing(target, Kind.RUNNING, reason.RUNNING)
     failures = [entry.run for entry in evidence.history.attempts(fingerprint)]
     lasting = [run for run in failures if not _is_transient(run)]
     if lasting:

@@ -65,7 +65,8 @@ class Experiment:
     ``merge`` is missing for the base branch and where the merge conflicts (``conflicts`` then names the
     files). ``published`` is false for a local head that the remote does not have. ``ancestor_of_base`` is
     true when the base branch contains the commit. ``committed`` is the commit's own time, ISO 8601 with its
-    zone: a fact of the commit, so that two machines write the same record.
+    zone: a fact of the commit, so that two machines write the same record. ``unpushed`` is a local commit of
+    the same branch that the remote does not have; nothing but the reason speaks of it.
     """
 
     branch: str
@@ -80,6 +81,7 @@ class Experiment:
     conflicts: tuple[str, ...] = ()
     published: bool = True
     ancestor_of_base: bool = False
+    unpushed: str | None = None
     committed: str = field(kw_only=True)
 
 
@@ -90,9 +92,13 @@ class DesiredState:
     ``base_fingerprints`` are those of the base branch's first-parent commits, as far as known.
     ``base_commits`` are commits that the base branch contains, as far as asked: those that experiment
     records name are enough, and tell a merged branch from a discarded one after it is deleted.
+    ``base_first_parents`` are those on the base branch's first-parent chain among the base's head, the heads
+    of ``experiments`` and ``base_commits``: what the base branch contains beside that chain came by a merge.
+    The base's own head is always on it, so an empty set says that the chain was not asked for.
     """
 
     base: str
     experiments: tuple[Experiment, ...]
     base_fingerprints: frozenset[str] = field(default_factory=frozenset)
     base_commits: frozenset[str] = field(default_factory=frozenset)
+    base_first_parents: frozenset[str] = frozenset()

@@ -8,9 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType, ModuleType
 
 import yaml
 
@@ -24,6 +28,8 @@ from cd4ml.stages.job import Job
 
 STAGE_MODULES: Mapping[str, str] = MappingProxyType({stage.name: f"cd4ml.stages.{stage.name}" for stage in stages(())})
 RENDERED_FROM = "rendered_from"
+OWN_CODE_STAGES = frozenset({"train", "predict"})
+"""The stages in which classes of the project's own package may be used."""
 
 
 def run_stage(name: str, root: Path, raw_dir: Path) -> None:
@@ -39,11 +45,11 @@ def run_stage(name: str, root: Path, raw_dir: Path) -> None:
         raise UsageError(f"there is no stage {name!r}; there are {', '.join(STAGE_MODULES)}")
     spec = read_params(root)
     pins = read_pins(root, spec) if name == "ingest" else {}
-    _offer_own_code(root, spec)
     _remove_outputs(root, stage)
     run: Callable[[Job], None] = importlib.import_module(STAGE_MODULES[name]).run
     try:
-        run(Job(root, raw_dir, spec, pins))
+        with _own_code(root, _own_packages(spec) if name in OWN_CODE_STAGES else ()):
+            run(Job(root, raw_dir, spec, pins))
     except FileNotFoundError as error:
         missing = _inside(root, error.filename)
         raise StageFailed(name, f"{missing} is not there; an earlier stage writes it") from error
@@ -110,11 +116,40 @@ def _conf_files(root: Path) -> dict[str, bytes]:
     }
 
 
-def _offer_own_code(root: Path, spec: Spec) -> None:
-    """Let the project's own package be imported; at the end of the path, so that it can hide nothing installed."""
-    place = os.fspath(root.resolve())
-    if spec.code and place not in sys.path:
-        sys.path.append(place)
+@dataclass(frozen=True)
+class _OwnPackages(MetaPathFinder):
+    """Finds the named packages in the project's root, and nothing else there.
+
+    It is asked last, so that it can hide nothing that is installed; and a library that tries whether some
+    package exists does not run a file of that name that a branch has put there.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or fullname not in self.names:
+            return None
+        return PathFinder.find_spec(fullname, [os.fspath(self.root)], target)
+
+
+def _own_packages(spec: Spec) -> tuple[str, ...]:
+    """Top-level packages that ``code:`` declares, so that the fingerprint counts them, and that are allowed."""
+    declared = {PurePosixPath(path).parts[0].removesuffix(".py") for path in spec.code}
+    return tuple(sorted(declared.intersection(name.partition(".")[0] for name in spec.allowed_packages)))
+
+
+@contextmanager
+def _own_code(root: Path, names: tuple[str, ...]) -> Iterator[None]:
+    """Let the project's own packages be imported for as long as the block runs."""
+    finder = _OwnPackages(root.resolve(), names)
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _remove_outputs(root: Path, stage: StageSpec) -> None:

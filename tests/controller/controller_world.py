@@ -78,12 +78,12 @@ def refs(shell: Shell) -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
 
-def git(shell: Shell, *arguments: str, stdin: bytes = b"", **environment: str) -> str:
+def git(shell: Shell, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> str:
     """``git`` with bytes on stdin."""
     done = subprocess.run(
         ["git", *arguments],
         cwd=shell.folder,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         input=stdin,
         capture_output=True,
         check=True,
@@ -107,7 +107,7 @@ def commit(
     """A commit on ``base`` with these files put in (nothing removes one), without touching index or work tree."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        git(shell, "read-tree", base, **index)
+        git(shell, "read-tree", base, environment=index)
         lines = []
         for path, content in files.items():
             if content is None:
@@ -124,9 +124,9 @@ def commit(
                 stdin=data.encode() if isinstance(data, str) else data,
             )
             lines.append(f"{mode} {blob}\t{path}\0")
-        git(shell, "update-index", "-z", "--index-info", stdin="".join(lines).encode(), **index)
-        tree = git(shell, "write-tree", **index)
-    return git(shell, "commit-tree", tree, "-p", base, stdin=message.encode(), **environment)
+        git(shell, "update-index", "-z", "--index-info", stdin="".join(lines).encode(), environment=index)
+        tree = git(shell, "write-tree", environment=index)
+    return git(shell, "commit-tree", tree, "-p", base, stdin=message.encode(), environment=environment)
 
 
 def push(shell: Shell, ref: str, revision: str, *options: str) -> None:
@@ -149,7 +149,12 @@ def experiment(shell: Shell, name: str, **values: object) -> str:
     return branch(shell, name, {BASELINE: text})
 
 
+def gusty(shell: Shell) -> dict[str, Content]:
+    """A root that asks for expectations which the data does not meet."""
+    config = git(shell, "show", "main:conf/config.yaml").replace("validation: flights", "validation: gusts")
+    return {"conf/config.yaml": config + "\n"}
+
+
 def rejected(shell: Shell, name: str, seed: int = 1) -> str:
     """A branch whose data its expectations reject: the cheapest run there is."""
-    config = git(shell, "show", "main:conf/config.yaml").replace("validation: flights", "validation: gusts")
-    return branch(shell, name, {"conf/config.yaml": config + "\n", BASELINE: OTHER_SEED.format(seed=seed)})
+    return branch(shell, name, {**gusty(shell), BASELINE: OTHER_SEED.format(seed=seed)})

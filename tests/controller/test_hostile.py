@@ -23,6 +23,7 @@ from tests.controller.controller_world import (
     experiment,
     experiments,
     git,
+    gusty,
     push,
     refs,
     rejected,
@@ -87,12 +88,11 @@ BAD: dict[str, tuple[Callable[[Shell, str], dict[str, Content]], str]] = {
     "exp/lock-outside": (lambda *_: {BASELINE: SEED.format("1\nenvironment: {lock: /etc/passwd}")}, "inside"),
     "exp/outputs-link": (lambda *_: {BASELINE: SEED.format(1), "artifacts": Link("/tmp")}, "is in the way"),  # noqa: S108  # is never followed
     "exp/params-folder": (lambda *_: {BASELINE: SEED.format(1), "params.yaml/x": "x"}, "is in the way"),
-    "exp/record-file": (lambda *_: {**{".cd4ml": "a file"}, BASELINE: "a: b: c\n"}, BASELINE),
+    "exp/record-file": (lambda *_: {".cd4ml": "a file", BASELINE: "a: b: c\n"}, BASELINE),
     "exp/os-system": (
         lambda _, canary: {
-            BASELINE: SEED.format(
-                f"1\nallowed_packages: [os, posix]\nmodel: {{estimator: {{_target_: os.system, command: touch {canary}}}}}"
-            )
+            BASELINE: SEED.format("1\nallowed_packages: [os, posix]")
+            + f"model: {{estimator: {{_target_: os.system, command: touch {canary}}}}}\n"
         },
         "'os.system' is not in an allowed package",
     ),
@@ -163,11 +163,10 @@ def test_files_that_a_branch_brings_for_dvc_git_and_jinja_are_not_used(team: She
 
 
 def test_the_policy_that_counts_is_the_base_branchs(team: Shell) -> None:
-    keys = 'experiments: {branches: ["*"], rerun_on: [spec], retries: 99}\nexecutor: {threads: 7, timeout_minutes: 1}'
-    branch(team, "exp/policy", {BASELINE: SEED.format(f"12\n{keys}")})
+    keys = 'experiments: {branches: ["*"], rerun_on: [spec], retries: 99}\nexecutor: {threads: 7, timeout_minutes: 1}\n'
+    branch(team, "exp/policy", {**gusty(team), BASELINE: "# @package _global_\n" + keys})
     cd4ml(team, "reconcile")
     (ran,) = runs(team, "branch = 'exp/policy'")
-    assert ran["health"] == "Healthy", ran["reason"]
     body = json.loads(git(team, "show", f"{ran['result_commit']}:{RECORD_PATH}"))
     assert body["threads"] == 1
     branch(team, "other/x", {BASELINE: SEED.format(13)})
@@ -177,8 +176,8 @@ def test_the_policy_that_counts_is_the_base_branchs(team: Shell) -> None:
 def test_names_and_messages_of_commits_reach_a_terminal_as_text_only(team: Shell) -> None:
     evil = "\x1b[31mEve\x07\x1b]0;owned"
     environment = {"GIT_AUTHOR_NAME": evil, "GIT_COMMITTER_NAME": evil, "GIT_AUTHOR_EMAIL": "$(id)@`id`"}
-    text = "# @package _global_\nvalidation: {suite: x}\n"
-    branch(team, "exp/ansi", {BASELINE: text + 'hypothesis: "\\e[2J[red]wiped\\u202e"\n'}, f"{evil}\n", **environment)
+    text = '# @package _global_\nhypothesis: "\\e[2J[red]wiped\\u202e"\n'
+    branch(team, "exp/ansi", {**gusty(team), BASELINE: text}, f"{evil}\n", **environment)
     cd4ml(team, "reconcile")
     for verb in (["status"], ["show", "exp/ansi"], ["search"], ["plan"], ["show", "exp/ansi", "--json"]):
         done = cd4ml(team, *verb)

@@ -11,12 +11,17 @@ from cd4ml.index.fold import Landed, landing_ref
 from cd4ml.index.record import RECORD_PATH, Entry, as_record, encode, seal
 from cd4ml.spec.canonical import digest
 
+SIDES = ("train", "validation", "test")
+OUTPUTS = ("artifacts/train/model.skops", "artifacts/predict/predictions.parquet")
 COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 
 
 def hexes(label: object, length: int = 64) -> str:
     """A digest for a word."""
     return hashlib.sha256(str(label).encode()).hexdigest()[:length]
+
+
+FILE = {"sha256": hexes("file"), "md5": hexes("md5", 32) + ".dir", "bytes": 4}
 
 
 def components(label: object = "x") -> dict[str, str]:
@@ -46,7 +51,7 @@ def run_body(label: object = "x", *, failed: bool = False, **changed: Any) -> di
         "primary": {"metric": "rmse", "direction": "minimize"},
         "data": {"flights": {"digest": hexes("rows"), "rows": 3}},
         "table": None if failed else {"digest": hexes("table"), "rows": 3},
-        "split": {} if failed else {"train": {"rows": 1, "digest": hexes("train")}},
+        "split": {} if failed else {side: {"rows": 1, "digest": hexes(side)} for side in SIDES},
         "validation": {
             "suite": "flights",
             "success": not failed,
@@ -55,7 +60,7 @@ def run_body(label: object = "x", *, failed: bool = False, **changed: Any) -> di
             "failed": [{"type": "expect_x", "column": None, "severity": "warning"}],
         },
         "model": None if failed else {"digest": hexes("model"), "format": "skops", "bytes": 4},
-        "files": {"data/flights.csv": {"sha256": hexes("file"), "md5": hexes("md5", 32) + ".dir", "bytes": 4}},
+        "files": dict.fromkeys(("data/flights.csv", *(() if failed else OUTPUTS)), FILE),
         "environment": {"python": "3.11.7", "platform": "linux", "packages": {"numpy": "2.4.6"}, "lock": ""},
         "threads": 1,
         "cost": {"seconds": {"train": 1.5}},

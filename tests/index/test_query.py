@@ -22,7 +22,6 @@ from cd4ml.index.filter import (
     OneOf,
     Or,
     depth,
-    fields_of,
     write,
 )
 from cd4ml.index.paths import leaves, path_text, split_path
@@ -167,12 +166,6 @@ def test_a_thousand_levels_are_refused_and_do_not_exhaust_the_stack() -> None:
 
 def test_brackets_around_brackets_are_not_nesting() -> None:
     assert parse("(" * 200 + "id = 'x'" + ")" * 200) == parse("id = 'x'")
-
-
-def test_the_fields_of_a_filter_are_listed_once_in_order() -> None:
-    found = parse("metrics.rmse < 1 or not (branch = 'a' and metrics.rmse > 0)")
-    assert found is not None
-    assert fields_of(found) == (RMSE, BRANCH)
 
 
 def test_a_metric_is_of_the_validation_side_unless_a_side_is_said() -> None:

@@ -312,14 +312,36 @@ def test_two_branches_that_ask_for_the_same_share_one_run() -> None:
     assert History.of(done).branches == ("exp/a", "exp/b")
 
 
-def test_what_somebody_is_running_is_left_to_them() -> None:
-    plan = plan_of(desired(asks("exp/a", OTHER, OTHER)), in_progress=frozenset({OTHER.fingerprint}))
-    assert stands(plan.items[0]) == ("OutOfSync", "Progressing", "open")
-    assert plan.items[0].reason == "running now"
+def test_a_branch_whose_actions_could_not_be_applied_leaves_its_run_to_the_next() -> None:
+    state = desired(asks("exp/a", OTHER, OTHER), asks("exp/b", OTHER, OTHER), asks("exp/c", OTHER, OTHER))
+    plan = plan_of(state, failed=frozenset({"exp/a"}))
+    assert [(action.branch, type(action)) for action in plan.actions] == [("exp/b", Run)]
+    assert item_of(plan, "exp/c").reason == "never run; runs as exp/b, which asks for the same"
+    assert item_of(plan, "exp/a").reason == "never run"
+    assert stands(item_of(plan, "exp/a")) == ("OutOfSync", "Missing", "open")
+
+
+def test_a_refusal_whose_record_could_not_be_written_is_not_synced() -> None:
+    state = desired(asks("exp/a", None, problems=PROBLEMS))
+    plan = plan_of(state, failed=frozenset({"exp/a"}))
     assert plan.is_empty
+    assert plan.items[0].sync == "OutOfSync"
 
 
 # ── whose heads ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first seen", "settled"])
+def test_a_local_head_ahead_of_the_pushed_one_is_shown_and_changes_nothing_else(known: bool) -> None:
+    pushed = asks("exp/a", OTHER, OTHER)
+    ahead = asks("exp/a", OTHER, OTHER, unpushed="abc1234" + "0" * 33)
+    entries = settle(desired(MAIN, pushed)) if known else []
+    before, after = (item_of(plan_of(desired(MAIN, one), entries), "exp/a") for one in (pushed, ahead))
+    assert after.reason == before.reason + "; local head abc1234 is not pushed"
+    assert (after.as_json()["unpushed"], before.as_json()["unpushed"]) == ("abc1234" + "0" * 33, None)
+    assert stands(after) == stands(before)
+    assert after.commit == before.commit
+    assert [action.as_json() for action in after.actions] == [action.as_json() for action in before.actions]
 
 
 def test_only_named_branches_get_actions_and_the_others_keep_their_reasons() -> None:

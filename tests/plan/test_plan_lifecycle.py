@@ -121,3 +121,56 @@ def test_a_merged_branch_is_not_recorded_again_at_every_move_of_the_base() -> No
         )
         assert {action.branch for action in plan_of(state, known).actions} == {"main"}
         known = settle(state, known)
+
+
+def merged_before_anybody_looked(*others: Experiment) -> DesiredState:
+    """The head came by a merge commit, and the base asks for what it asks for."""
+    main = asks("main", NEW, commit="merge of exp/a")
+    return desired(
+        main,
+        *others,
+        base_fingerprints=frozenset({OLD.fingerprint, NEW.fingerprint}),
+        base_commits=frozenset({ASKED.commit}),
+        base_first_parents=frozenset({main.commit, MAIN.commit}),
+    )
+
+
+def test_a_branch_that_was_merged_before_its_first_record_is_merged() -> None:
+    """Both records land in one fold then, and only the base branch's first-parent chain tells."""
+    here = merged_before_anybody_looked(asks("exp/a", NEW, NEW, ancestor_of_base=True))
+    first = plan_of(here)
+    assert [(item.branch, item.lifecycle) for item in first.items] == [("main", "open"), ("exp/a", "merged")]
+    known = settle(here)
+    assert len({entry.fold for entry in known if entry.record.body["kind"] == "experiment"}) == 1
+    assert lifecycle(here, known) == ("merged", "merged into main")
+    assert lifecycle(merged_before_anybody_looked(), known) == ("merged", "branch gone: merged into main")
+
+
+def test_a_branch_that_was_merged_after_the_base_had_its_fingerprint_is_merged() -> None:
+    """As when the same change came to the base before, or the branch changed no fingerprint."""
+    known = settle(desired(asks("main", NEW)))
+    here = merged_before_anybody_looked(asks("exp/a", NEW, NEW, ancestor_of_base=True))
+    assert lifecycle(here, settle(here, known))[0] == "merged"
+
+
+@pytest.mark.parametrize("commit", ["main " + OLD.fingerprint, "an older main"])
+def test_a_fresh_branch_on_the_first_parent_chain_of_the_base_is_open_and_then_discarded(commit: str) -> None:
+    fresh = asks("exp/a", OLD, OLD, commit=commit, ancestor_of_base=True)
+    asked = {
+        "base_fingerprints": frozenset({OLD.fingerprint}),
+        "base_commits": frozenset({fresh.commit}),
+        "base_first_parents": frozenset({MAIN.commit, fresh.commit}),
+    }
+    state = desired(MAIN, fresh, **asked)
+    known = settle(state)
+    assert lifecycle(state, known)[0] == "open"
+    assert lifecycle(desired(MAIN, **asked), known)[0] == "discarded"
+
+
+def test_a_fast_forward_keeps_the_rule_of_the_folds() -> None:
+    known = known_before_the_merge()
+    main = asks("main", NEW, commit="exp/a " + NEW.fingerprint)
+    asked = {"base_commits": frozenset({main.commit}), "base_first_parents": frozenset({main.commit, MAIN.commit})}
+    state = desired(main, asks("exp/a", NEW, NEW, ancestor_of_base=True), **asked)
+    assert lifecycle(state, settle(state, known))[0] == "merged"
+    assert lifecycle(state, settle(state))[0] == "open", "recorded together, it may as well be a branch at main"

@@ -150,6 +150,7 @@ class Reconciling(RuleBasedStateMachine):
             *(self.asked(branch) for branch in self.heads),
             base_fingerprints=frozenset(self.base_fingerprints),
             base_commits=frozenset(self.base_commits),
+            base_first_parents=frozenset(hexes(f"main {number}", 40) for number in range(self.main_commit + 1)),
         )
 
     def outcome(self, run: Run) -> Outcome:
@@ -219,6 +220,7 @@ class Reconciling(RuleBasedStateMachine):
         for item in plan_of(self.state, self.known).items:
             assert item.sync in ("Synced", "Unknown")
             assert item.health in ("Healthy", "Degraded", "Unknown")
+            assert item.lifecycle == "merged" or item.is_base or item.commit not in self.base_commits
 
     @invariant()
     def nobody_succeeds_twice(self) -> None:

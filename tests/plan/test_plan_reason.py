@@ -14,7 +14,6 @@ from cd4ml.plan import reason
     ("said", "text"),
     [
         (reason.NEVER_RUN, "never run"),
-        (reason.RUNNING, "running now"),
         (reason.NOT_PUSHED, "not pushed"),
         (reason.GONE_DISCARDED, "branch gone: discarded"),
         (reason.gone_merged("main"), "branch gone: merged into main"),
@@ -35,7 +34,8 @@ from cd4ml.plan import reason
         (reason.already_run("r1", "exp/x"), "already run as r1 (branch exp/x)"),
         (reason.already_run_at("r1", "0123456789"), "already run as r1 (commit 0123456)"),
         (reason.same_as("exp/x"), "runs as exp/x, which asks for the same"),
-        (reason.of_merge_result("running now"), "merge result: running now"),
+        (reason.local_ahead("0123456789"), "local head 0123456 is not pushed"),
+        (reason.of_merge_result("never run"), "merge result: never run"),
         (reason.up_to_date("r1"), "up to date: result r1"),
         (reason.answered(["r1", "r2"]), "answered by r1 and r2"),
         (reason.answered([]), "configuration refused"),

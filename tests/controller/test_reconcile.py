@@ -1,0 +1,274 @@
+"""Plans, reasons and lifecycles, as the state of real repositories makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cd4ml.controller import run as run_module
+from tests.conftest import Shell
+from tests.controller.controller_world import (
+    BASELINE,
+    OTHER_SEED,
+    branch,
+    cd4ml,
+    commit,
+    experiment,
+    experiments,
+    git,
+    push,
+    refs,
+    rejected,
+    remote,
+    runs,
+)
+
+
+def actions(shell: Shell, name: str, *options: str) -> list[tuple[str, str | None]]:
+    return [(action["action"], action["side"]) for action in experiments(shell, "plan", *options)[name]["actions"]]
+
+
+# ── failures ──
+
+
+def test_a_failure_for_good_is_tried_again_only_when_asked(team: Shell) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    cd4ml(team, "plan", "--exit-code")
+    cd4ml(team, "plan", "--exit-code", "--retry", code=10)
+    done = cd4ml(team, "reconcile", "x", "--retry", code=1)  # named, and degraded still
+    assert done.err.count("validate started") == 1
+    assert [run["role"] for run in runs(team, "branch = 'exp/x'")] == ["attempt", "attempt"]
+    assert cd4ml(team, "reconcile", "exp/x", code=1).err == ""
+
+
+def test_a_failure_that_may_pass_is_tried_a_counted_number_of_times(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment(team, "exp/x", seed=3)
+    monkeypatch.setattr(run_module, "_limit", lambda job: 0.0)
+    cd4ml(team, "reconcile")
+    item = experiments(team)["exp/x"]
+    assert (item["sync"], item["health"]) == ("Synced", "Degraded")
+    assert "the time limit of executor.timeout_minutes was reached (attempt 3 of 3)" in item["reason"]
+    assert len(runs(team, "branch = 'exp/x'")) == 3
+    cd4ml(team, "plan", "--exit-code")
+    monkeypatch.undo()
+    cd4ml(team, "reconcile", "exp/x", "--retry")
+    assert experiments(team)["exp/x"]["health"] == "Healthy"
+
+
+def test_an_environment_that_is_not_installed_is_named_in_a_line_and_holds_nobody_up(team: Shell) -> None:
+    lock = git(team, "show", "main:requirements.lock").splitlines()
+    other = [line if not line.startswith("pandas==") else "pandas==0.1" for line in lock]
+    branch(team, "exp/old", {"requirements.lock": "\n".join(other) + "\n", BASELINE: OTHER_SEED.format(seed=1)})
+    rejected(team, "exp/x")
+    done = cd4ml(team, "reconcile", code=1)
+    (line,) = done.lines
+    assert line.startswith("cd4ml: exp/old: requirements.lock: is not what is installed: pandas")
+    assert experiments(team)["exp/x"]["sync"] == "Synced"
+    assert experiments(team)["exp/old"]["sync"] == "OutOfSync"
+
+
+def test_another_lock_alone_is_synced_and_says_that_its_environment_is_older(team: Shell) -> None:
+    lock = git(team, "show", "main:requirements.lock").splitlines()
+    branch(team, "exp/lock", {"requirements.lock": "\n".join(lock[:-1]) + "\n"})
+    item = experiments(team)["exp/lock"]
+    assert item["sync"] == "Synced"
+    assert item["reason"].startswith("environment older: run as r")
+    assert actions(team, "exp/lock") == [("record", None)]
+    assert actions(team, "exp/lock", "--refresh-env") == [("run", "head")]
+
+
+# ── whose heads ──
+
+
+def test_a_head_that_is_not_pushed_is_run_when_named_and_recorded_only_when_published(team: Shell) -> None:
+    made = commit(team, "main", {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"})
+    git(team, "update-ref", "refs/heads/exp/mine", made)
+    before = refs(remote(team))
+    item = experiments(team)["exp/mine"]
+    assert (item["sync"], item["reason"], item["published"]) == ("Unknown", "not pushed", False)
+    cd4ml(team, "reconcile")
+    done = cd4ml(team, "reconcile", "mine", code=1)
+    assert "not pushed; conf/experiment/baseline.yaml: validation.expectations" in " ".join(done.out.split())
+    assert refs(remote(team)) == before
+    cd4ml(team, "reconcile", "exp/mine", "--publish", code=1)
+    assert runs(team, "branch = 'exp/mine'")[0]["role"] == "refused"
+    assert "refs/heads/exp/mine" not in refs(remote(team))
+
+
+def test_everything_works_in_a_repository_without_a_remote(team: Shell) -> None:
+    source = rejected(team, "exp/x")
+    team.run("git", "fetch", "--quiet", "origin", "cd4ml/index:cd4ml/index", "exp/x:exp/x")
+    team.run("git", "remote", "remove", "origin")
+    cd4ml(team, "reconcile")
+    cd4ml(team, "plan", "--exit-code")
+    assert [run["source_commit"] for run in runs(team, "branch = 'exp/x'")] == [source]
+    assert cd4ml(team, "reproduce", "exp/x", "--json").json["reproductions"][0]["equal"]
+    assert not [ref for ref in refs(team) if ref.startswith("refs/cd4ml/landing/")]
+
+
+# ── reasons ──
+
+
+def test_a_merge_result_that_differs_is_run_too_and_says_so(team: Shell) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    push(team, "refs/heads/main", commit(team, "main", {"conf/split/time.yaml": later_split(team)}))
+    item = experiments(team)["exp/x"]
+    assert item["reason"].endswith("merge result differs from the head in spec")
+    assert item["fingerprint"] != item["merge_fingerprint"]
+    assert actions(team, "exp/x") == [("run", "merge")]
+    assert experiments(team)["main"]["reason"] == "spec moved"
+
+
+def later_split(shell: Shell) -> str:
+    """The split a day later."""
+    return git(shell, "show", "main:conf/split/time.yaml").replace("-01", "-02", 1) + "\n"
+
+
+def test_a_conflict_with_the_base_branch_is_told_by_file(team: Shell) -> None:
+    rejected(team, "exp/x")
+    push(team, "refs/heads/main", commit(team, "main", {BASELINE: "# @package _global_\nname: moved\nseed: 99\n"}))
+    item = experiments(team)["exp/x"]
+    assert f"conflicts with main in {BASELINE}" in item["reason"]
+    assert item["merge_fingerprint"] is None
+
+
+def test_what_moved_is_named_data_spec_and_code(team: Shell) -> None:
+    pin = json.loads(git(team, "show", "main:data/planes.lock.json"))
+    moved = json.dumps({**pin, "digest": "0" * 64}, indent=1) + "\n"
+    own = git(team, "show", "main:conf/config.yaml").replace("code: []", "code: [own]") + "\n"
+    for files, reason in (
+        ({"data/planes.lock.json": moved}, "data moved"),
+        ({BASELINE: OTHER_SEED.format(seed=2)}, "spec moved"),
+        ({"conf/config.yaml": own, "own/x.py": "x"}, "code moved"),
+        ({"README.md": "x", BASELINE: "# @package _global_\nname: renamed\nhypothesis: same\n"}, None),
+    ):
+        push(team, "refs/heads/main", commit(team, "main", files), "--force")
+        told = experiments(team)["main"]["reason"]
+        assert (told == reason) if reason else told.startswith("already run as r"), (reason, told)
+
+
+def test_a_note_outlives_what_the_machine_writes_afterwards(team: Shell) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    cd4ml(team, "note", "x", "Gusts are not reported at night.")
+    assert runs(team, "branch = 'exp/x'")[0]["conclusion"] == "Gusts are not reported at night."
+    cd4ml(team, "reconcile", "--retry")
+    found = runs(team, "branch = 'exp/x'")
+    assert {run["conclusion"] for run in found} == {"Gusts are not reported at night."}
+    cd4ml(team, "plan", "--exit-code")
+
+
+# ── lifecycle ──
+
+
+@pytest.mark.parametrize("how", ["merge", "squash", "rebase"])
+def test_a_merged_experiment_is_known_however_it_was_merged(team: Shell, how: str) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    team.run("git", "fetch", "--quiet", "origin")
+    team.run("git", "commit", "--quiet", "--allow-empty", "--message", "Meanwhile")
+    if how == "merge":
+        team.run("git", "merge", "--quiet", "--no-ff", "-m", "Merge", "origin/exp/x")
+    elif how == "squash":
+        team.run("git", "merge", "--quiet", "--squash", "origin/exp/x")
+        team.run("git", "commit", "--quiet", "--message", "Squashed")
+    else:
+        team.run("git", "cherry-pick", "origin/exp/x")
+    team.run("git", "push", "--quiet", "origin", "main")
+    assert experiments(team)["exp/x"]["lifecycle"] == "merged"
+    assert experiments(team)["main"]["reason"].startswith("failed at validate")  # by the experiment's own run
+    assert actions(team, "main") == [("record", None)]
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    cd4ml(team, "reconcile")
+    item = experiments(team)["exp/x"]
+    assert (item["lifecycle"], item["reason"]) == ("merged", "branch gone: merged into main")
+    cd4ml(team, "plan", "--exit-code")
+
+
+def test_a_deleted_experiment_is_discarded_and_its_reason_says_so(team: Shell) -> None:
+    branch(team, "exp/x", {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"})
+    cd4ml(team, "reconcile")
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    item = experiments(team)["exp/x"]
+    assert (item["lifecycle"], item["reason"]) == ("discarded", "branch gone: discarded")
+    assert runs(team, "lifecycle = 'discarded'")[0]["role"] == "refused"
+    cd4ml(team, "plan", "--exit-code")
+
+
+def test_everything_that_is_kept_locally_can_be_thrown_away(team: Shell) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    verbs = (["status", "--json"], ["search", "--json"], ["plan", "--json"], ["show", "exp/x", "--json"])
+    before = [cd4ml(team, *verb).out for verb in verbs]
+    damages: tuple[Callable[[Path], None], ...] = (shutil.rmtree, _overwrite)
+    for number, damage in enumerate(damages):
+        damage(team.folder / ".git" / "cd4ml")
+        shutil.rmtree(team.folder / ".dvc" / "cache", ignore_errors=True)
+        assert [cd4ml(team, *verb).out for verb in verbs] == before, number
+        cd4ml(team, "reconcile")
+
+
+def _overwrite(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(b"damaged")
+
+
+# ── what is the user's stays as it is ──
+
+
+def snapshot(shell: Shell) -> dict[str, str]:
+    """Everything of a clone that belongs to its user: files, index, HEAD, refs, stash, settings."""
+    top, inside = shell.folder, shell.folder / ".git"
+    files = {
+        str(path.relative_to(top)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(top.rglob("*"))
+        if path.is_file() and not path.is_relative_to(inside) and not path.is_relative_to(top / ".dvc")
+    }
+    for name in ("index", "HEAD", "config", "logs/refs/stash", "logs/HEAD"):
+        files[f".git/{name}"] = hashlib.sha256((inside / name).read_bytes()).hexdigest()
+    for name in ("config", ".gitignore"):
+        files[f".dvc/{name}"] = (top / ".dvc" / name).read_text("utf-8")
+    seen = ("refs/cd4ml/", "refs/remotes/")  # what was seen of the remote, which Git itself keeps current
+    kept = {ref: value for ref, value in refs(shell).items() if not ref.startswith(seen)}
+    return {**files, **kept}
+
+
+def test_no_verb_touches_what_is_the_users(team: Shell) -> None:
+    rejected(team, "exp/x")
+    (team.folder / "dvc.yaml").write_text("changed, and stashed\n", "utf-8")
+    team.run("git", "stash", "--quiet")
+    (team.folder / "staged").write_text("staged\n", "utf-8")
+    team.run("git", "add", "staged")
+    (team.folder / "untracked").write_text("untracked\n", "utf-8")
+    (team.folder / BASELINE).write_text("broken: [\n", "utf-8")
+    team.run("git", "switch", "--quiet", "--detach")
+    os.utime(team.folder / "staged", (1, 1))  # an index that could be refreshed
+    before = snapshot(team)
+    for verb, code in (
+        (["plan"], 0),
+        (["status"], 0),
+        (["reconcile"], 0),
+        (["search"], 0),
+        (["show", "exp/x"], 0),
+        (["diff", "main", "main"], 0),
+        (["note", "exp/x", "a note"], 0),
+        (["config", "main"], 0),
+        (["reproduce", "exp/x"], 0),
+    ):
+        cd4ml(team, *verb, code=code)
+        assert snapshot(team) == before, verb
+    cd4ml(team, "new", "y", "seed=4", "--hypothesis", "untouched")
+    made = snapshot(team)
+    assert {name for name in made if made[name] != before.get(name)} == {"refs/heads/exp/y"}

@@ -1,0 +1,146 @@
+"""Several reconcilers on one remote, and remotes that refuse, lie or move."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.conftest import Shell
+from tests.controller.controller_world import (
+    RECORDS,
+    cd4ml,
+    commit,
+    experiment,
+    experiments,
+    git,
+    push,
+    refs,
+    rejected,
+    remote,
+    runs,
+)
+
+
+def hook(shell: Shell, name: str, script: str) -> Path:
+    """A hook of the remote."""
+    path = shell.folder.parent / "remote.git" / "hooks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def clone(shell: Shell, name: str) -> Shell:
+    """Another person's clone, with caches of its own."""
+    shell.at(shell.folder.parent).run("git", "clone", "--quiet", "remote.git", name)
+    return shell.at(shell.folder.parent / name)
+
+
+def landing(shell: Shell) -> list[str]:
+    return [ref for ref in refs(remote(shell)) if ref.startswith(RECORDS)]
+
+
+def test_reconcilers_at_once_leave_one_result_a_fingerprint_and_keep_every_record(team: Shell) -> None:
+    experiment(team, "exp/one", seed=1)
+    rejected(team, "exp/two", seed=2)
+    clones = [team, *(clone(team, f"clone{number}") for number in range(2))]
+    environment = {**os.environ, **team.environment}
+    racing = [
+        subprocess.Popen(
+            ["cd4ml", "reconcile"], cwd=one.folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        for one in clones
+    ]
+    told = [racer.communicate()[1].decode() for racer in racing]
+    assert [racer.returncode for racer in racing] == [0] * len(clones), told
+    for one in clones:
+        cd4ml(one, "plan", "--exit-code")
+        answers = runs(one, "branch = 'exp/one'")
+        assert [run["role"] for run in answers].count("result") == 1
+        assert {run["role"] for run in answers} <= {"result", "replicate"}
+        assert len({run["fingerprint"] for run in answers}) == 1
+        assert len({str(run["metrics"]) for run in answers}) == 1
+    assert not landing(team)
+    landed = sum(line.endswith(("run landed", "run failed")) for text in told for line in text.splitlines())
+    kept = git(remote(team), "ls-tree", "-r", "--name-only", "cd4ml/index", "runs").split()
+    assert len(kept) == landed + 1  # and main's own
+    remote(team).run("git", "fsck", "--strict", "--no-dangling")
+
+
+def test_a_push_that_took_place_and_was_reported_as_failed_is_read_back(team: Shell, tmp_path: Path) -> None:
+    rejected(team, "exp/x")
+    real = shutil.which("git")
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    told = 'echo "fatal: the remote end hung up unexpectedly" >&2; exit 128'
+    shim.write_text(f'#!/bin/sh\n"{real}" "$@" || exit $?\ncase " $* " in *" push "*) {told};; esac\n', "utf-8")
+    shim.chmod(0o755)
+    done = cd4ml(team, "reconcile", PATH=f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    assert done.lines == []
+    assert len(runs(team, "branch = 'exp/x'")) == 1
+    cd4ml(team, "plan", "--exit-code")
+    assert not landing(team)
+
+
+def test_a_remote_that_refuses_is_told_in_a_line_and_nothing_is_lost(team: Shell) -> None:
+    rejected(team, "exp/x")
+    before = refs(remote(team))
+    refusing = hook(team, "pre-receive", 'echo "no pushes today" >&2; exit 1')
+    done = cd4ml(team, "reconcile", code=1)
+    assert len(done.lines) == 1, done.err
+    assert done.lines[0].startswith("cd4ml: exp/x: record r")
+    assert "could not be landed" in done.lines[0]
+    assert refs(remote(team)) == before
+    assert experiments(team)["exp/x"]["sync"] == "OutOfSync"
+    refusing.unlink()
+    cd4ml(team, "reconcile")
+    assert experiments(team)["exp/x"]["sync"] == "Synced"
+
+
+def test_a_remote_that_protects_the_index_keeps_the_records_where_they_landed(team: Shell) -> None:
+    rejected(team, "exp/x")
+    protecting = hook(team, "update", 'case "$1" in refs/heads/cd4ml/*) echo "protected" >&2; exit 1;; esac')
+    done = cd4ml(team, "reconcile")
+    assert len(done.lines) == 1, done.err
+    assert "2 landed records count, and are not folded: " in done.lines[0]
+    assert len(landing(team)) == 2
+    assert runs(team, "branch = 'exp/x'")[0]["health"] == "Degraded"
+    cd4ml(team, "plan", "--exit-code")
+    experiment(team, "exp/y", seed=3, validation={"expectations": []})
+    cd4ml(team, "reconcile")
+    assert experiments(team)["exp/y"]["sync"] == "Synced"
+    protecting.unlink()
+    cd4ml(team, "reconcile")
+    assert not landing(team)
+
+
+def test_a_remote_that_is_gone_is_told_in_a_line_and_search_still_answers(team: Shell) -> None:
+    cd4ml(team, "search")
+    remote(team).folder.rename(team.folder.parent / "away.git")
+    for verb in ("plan", "status", "reconcile"):
+        done = cd4ml(team, verb, code=1)
+        assert len(done.lines) == 1, done.err
+        assert done.lines[0].startswith("cd4ml: git fetch: ")
+    done = cd4ml(team, "search", "--json")
+    assert len(done.json["runs"]) == 1
+    assert "what the last fetch saw" in done.lines[0]
+
+
+def test_a_branch_that_moves_or_goes_during_its_run_leaves_no_false_record(team: Shell) -> None:
+    old, gone = experiment(team, "exp/moves", seed=5), rejected(team, "exp/goes", seed=6)
+    new = commit(team, "main", {"other": "x"})
+    push(team, "refs/keep/new", new)
+    move = f"git update-ref refs/heads/exp/moves {new} && git update-ref -d refs/heads/exp/goes"
+    hook(team, "pre-receive", f"unset GIT_QUARANTINE_PATH; test -e moved || {{ touch moved; {move}; }}")
+    cd4ml(team, "reconcile")
+    found = experiments(team)
+    assert found["exp/moves"]["commit"] == new
+    assert found["exp/moves"]["fingerprint"] == found["main"]["fingerprint"]
+    cd4ml(team, "plan", "--exit-code")
+    by_source = {run["source_commit"]: run for run in runs(team)}
+    assert (by_source[old]["health"], by_source[gone]["health"]) == ("Healthy", "Degraded")
+    for run in by_source.values():
+        assert git(team, "rev-parse", f"{run['result_commit']}^") == run["source_commit"]
+        assert run["commit"] in (run["source_commit"], new)
