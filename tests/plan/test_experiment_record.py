@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from importlib.resources import files
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -65,3 +66,28 @@ def test_a_branch_is_recordable_exactly_when_the_schema_takes_its_name(branch: s
         assert is_recordable(branch) == taken.is_valid(branch)
     elif is_recordable(branch):
         assert taken.is_valid(branch)
+
+
+TOKEN = "glpat-" + "aB3" * 8
+LATE = "x" * 190 + " " + TOKEN  # where the cut of a name or a reason would leave half of it
+
+
+@pytest.mark.parametrize("text", [TOKEN, f"got '{TOKEN}'", LATE], ids=["bare", "quoted", "across the cut"])
+def test_no_text_of_a_record_or_a_reason_holds_a_credential(text: str) -> None:
+    """Neither what a problem quotes, nor what a commit says of itself, nor a note that is carried on."""
+    problem = Problem(text, text, text, text)
+    refused = replace(asks("exp/a", None, problems=(problem,)), author=text, name=text, hypothesis=text, tags=(text,))
+    conflicting = asks("exp/b", OTHER, conflicts=(text,))
+    state = desired(refused, conflicting)
+    known = apply(plan_of(state), [])
+    plan = plan_of(state, apply(plan_of(desired(conflicting)), []))
+    records = [action for action in plan.actions if isinstance(action, RecordExperiment)]
+    assert len(records) == 2
+    items = {item.branch: item for item in plan.items}
+    for record in (replace(record, conclusion=text, noted_by=text) for record in records):
+        body = seal(experiment_body(items[record.branch], record))
+        assert "glpat-" not in json.dumps(body)
+        assert "a GitLab token" in body["conclusion"]
+        assert SCHEMA.is_valid(body)
+    for item in (*plan.items, *plan_of(state, known).items):
+        assert "glpat-" not in item.reason
