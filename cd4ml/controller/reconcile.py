@@ -53,8 +53,8 @@ class Outcome:
     refused: tuple[str, ...] = ()
 
 
-def make_plan(observation: Observation, request: Request) -> Plan:
-    """The plan for what was observed. Pure."""
+def make_plan(observation: Observation, request: Request, failed: frozenset[str] = frozenset()) -> Plan:
+    """The plan for what was observed. Pure. ``failed`` are branches whose actions could not be applied."""
     rules = observation.policy.experiments
     everyone = frozenset(asked.branch for asked in observation.desired.experiments)
     policy = PlanPolicy(
@@ -64,6 +64,7 @@ def make_plan(observation: Observation, request: Request) -> Plan:
         retry=(request.named or everyone) if request.retry else frozenset(),
         named=request.named,
         publish=request.publish,
+        failed=failed,
     )
     return diff(observation.desired, observation.history, policy)
 
@@ -86,18 +87,19 @@ def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     refused = fold_landed(project, project.repository.fetch(project.remote))
     observation = observe(project)
     plan = make_plan(observation, request)
-    for _ in range(_PASSES + observation.policy.experiments.retries):
-        pending = _without(plan, frozenset(failed))
-        if pending.is_empty:
-            break
-        applied, not_applied = _apply(project, observation, pending, request, watch)
+    left = _PASSES + observation.policy.experiments.retries
+    while left and not plan.is_empty:
+        applied, not_applied = _apply(project, observation, plan, request, watch)
         ran += applied
         failed |= not_applied
+        # a branch that failed gets no further action, and frees what it stood in for: that can go on for as
+        # long as there are branches, and then ends by itself
+        left -= not not_applied
         # what was asked to be tried again has been tried: asking once more would never end
         request = replace(request, retry=False, refresh_env=False)
         refused = fold_landed(project, project.repository.fetch(project.remote))
         observation = observe(project)
-        plan = make_plan(observation, request)
+        plan = make_plan(observation, request, frozenset(failed))
     return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(failed.values()), refused)
 
 
@@ -109,11 +111,6 @@ def _publish(project: Project, request: Request) -> None:
         everyone = project.repository.local_heads() if request.publish else {}
         named = request.named if request.publish and request.named is not None else frozenset(everyone)
         publish_drafts(project, project.storage(base_commit), state, named)
-
-
-def _without(plan: Plan, branches: frozenset[str]) -> Plan:
-    """The plan without the actions of branches whose actions could not be applied."""
-    return Plan(tuple(replace(item, actions=()) if item.branch in branches else item for item in plan.items))
 
 
 @dataclass

@@ -344,9 +344,9 @@ class Repository:
         """Does the history of ``commit`` hold ``ancestor``?"""
         return self.git("merge-base", "--is-ancestor", ancestor, commit, allowed=(0, 1)).returncode == 0
 
-    def first_parents(self, commit: str, most: int) -> tuple[str, ...]:
+    def first_parents(self, commit: str) -> tuple[str, ...]:
         """The commit and its first-parent history, newest first."""
-        options = ("--first-parent", f"--max-count={most}", "--end-of-options")
+        options = ("--first-parent", "--end-of-options")
         return tuple(self.git("rev-list", *options, commit).text.split())
 
     def merge_tree(self, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:

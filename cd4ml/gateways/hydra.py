@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cd4ml.errors import ConfigError, Problem
+from cd4ml.errors import Cd4mlError, ConfigError, Problem
 from cd4ml.spec import sources
 from cd4ml.spec.override import OVERRIDE, Operation, Override
 
@@ -54,7 +54,7 @@ def compose(files: Mapping[str, bytes], overrides: tuple[str, ...] = ()) -> Comp
     if problems := sources.check_conf_files(files):
         raise ConfigError(problems)
     if sources.CONFIG not in files:
-        raise ConfigError([Problem(sources.CONFIG, "", "is missing", "`cd4ml init` writes one")])
+        raise ConfigError([sources.problem(sources.CONFIG, "", "is missing", "`cd4ml init` writes one")])
     parsed = parse_overrides(overrides)
     groups = sources.group_choices(files)
     chosen = tuple(one.text for one in parsed if one.key in groups and one.operation != "delete")
@@ -64,7 +64,7 @@ def compose(files: Mapping[str, bytes], overrides: tuple[str, ...] = ()) -> Comp
         tags = _plain(_compose(_tagged(files), chosen), resolve=False)
         given = {path for one in parsed if one.key not in groups for path in _leaves(one.value, one.path)}
         if problems := tuple(
-            Problem(_origin(tuple(key.split(".")), tags, given), key, message, hint)
+            sources.problem(_origin(tuple(key.split(".")), tags, given), key, message, hint)
             for key, message, hint in sources.check_references(raw)
         ):
             raise ConfigError(problems)
@@ -83,7 +83,7 @@ def parse_overrides(overrides: Iterable[str]) -> tuple[Override, ...]:
         try:
             found.append(_parse_override(text))
         except ValueError as error:
-            problems.append(Problem(OVERRIDE, repr(text)[1:-1], str(error)))
+            problems.append(sources.problem(OVERRIDE, text, str(error)))
     if problems:
         raise ConfigError(problems)
     return tuple(found)
@@ -91,15 +91,15 @@ def parse_overrides(overrides: Iterable[str]) -> tuple[Override, ...]:
 
 def _parse_override(text: str) -> Override:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     try:
         (parsed,) = OverridesParser.create().parse_overrides([text])
-        if parsed.is_sweep_override():
-            raise ValueError("gives several values; quote the value or write a list as [a, b]")
-        value = parsed.value()
-    except (HydraException, RecursionError) as error:
+        several = parsed.is_sweep_override()
+        value = None if several else parsed.value()
+    except Exception as error:
         raise ValueError("not an override; write key=value, group=choice, +key=value or ~key") from error
+    if several:
+        raise ValueError("gives several values; quote the value or write a list as [a, b]")
     key = str(parsed.key_or_group)
     if re.split(r"[./]", key)[0] == "hydra":
         raise ValueError("Hydra itself cannot be configured here")
@@ -148,7 +148,11 @@ def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
 
 
 class _translated:  # noqa: N801  # used like a function
-    """Turns every error of Hydra and OmegaConf inside the ``with`` into a ConfigError."""
+    """Turns every error of Hydra, OmegaConf and YAML inside the ``with`` into a ConfigError.
+
+    They raise more than their own kinds, and a branch chooses what they are given: whatever comes out of them
+    is that branch's problem and must end no verb. What the machine lacks (OSError, MemoryError) stays what it is.
+    """
 
     def __init__(self, files: Mapping[str, bytes], overrides: tuple[Override, ...], chosen: tuple[str, ...]) -> None:
         self.files, self.overrides, self.chosen = files, overrides, chosen
@@ -160,12 +164,16 @@ class _translated:  # noqa: N801  # used like a function
         from hydra.errors import HydraException, MissingConfigException
         from omegaconf.errors import OmegaConfBaseException
 
-        if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        if isinstance(error, MissingConfigException) and isinstance(error.missing_cfg_file, str):
             raise ConfigError([self._no_such_choice(error.missing_cfg_file)]) from None
         if isinstance(error, HydraException | OmegaConfBaseException):
             raise ConfigError([self._other(error)]) from None
         if isinstance(error, RecursionError):
-            raise ConfigError([Problem(sources.CONF, "", "refers to itself, or is nested too deep")]) from None
+            raise ConfigError([sources.problem(sources.CONF, "", "refers to itself, or is nested too deep")]) from None
+        if isinstance(error, Exception) and not isinstance(error, Cd4mlError | OSError | MemoryError):
+            # The text of such an error may hold values of the configuration.
+            message = f"Hydra cannot compose this ({type(error).__name__})"
+            raise ConfigError([sources.problem(sources.CONF, "", message)]) from None
 
     def _no_such_choice(self, missing: str) -> Problem:
         groups = sources.group_choices(self.files)
@@ -174,9 +182,9 @@ class _translated:  # noqa: N801  # used like a function
         file, key = self._where(group, choice, missing)
         if not group:
             name = missing.split("/")[0]
-            return Problem(file, key, f"there is no group or file {name!r}", _nearest(name, groups))
+            return sources.problem(file, key, f"there is no group or file {name!r}", _nearest(name, groups))
         hint = _nearest(choice, groups[group]) or "there are " + ", ".join(groups[group])
-        return Problem(file, key, f"the group {group} has no choice {choice!r}", hint)
+        return sources.problem(file, key, f"the group {group} has no choice {choice!r}", hint)
 
     def _where(self, group: str, choice: str, missing: str) -> tuple[str, str]:
         """The override or defaults list that asks for a choice."""
@@ -198,21 +206,18 @@ class _translated:  # noqa: N801  # used like a function
         if unknown := _NOT_THERE.search(first):
             key = unknown[1]
             if any(one.key == key for one in self.overrides):
-                return Problem(OVERRIDE, key, "there is no such key or group", self._known(key))
+                return sources.problem(OVERRIDE, key, "there is no such key or group", self._known(key))
             nearest = _nearest(key, sources.group_choices(self.files))
-            return Problem(file, "defaults", f"there is no group {key!r}", nearest)
+            return sources.problem(file, "defaults", f"there is no group {key!r}", nearest)
         key = str(getattr(error, "full_key", None) or "")
-        return Problem(file if file in self.files else sources.CONF, key, message)
+        return sources.problem(file if file in self.files else sources.CONF, key, message)
 
     def _known(self, key: str) -> str:
         """What may have been meant by a key that is not there, or how to add it."""
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
         names = set(sources.group_choices(self.files))
         try:
             raw = _plain(_compose(self.files, self.chosen), resolve=False)
-        except (HydraException, OmegaConfBaseException):
+        except Exception:  # noqa: BLE001  # only a hint is lost; the problem at hand is told
             raw = {}
         names.update(".".join(path[:cut]) for path in _leaves(raw) for cut in range(1, len(path) + 1))
         return _nearest(key, names) or f"+{key}=… adds one"

@@ -323,7 +323,7 @@ def _rules(check: Callable[[Any], bool], expected: str, *paths: str) -> tuple[_R
 _TEXT, _NUMBER, _OBJECT, _NULL = _is(str), _is(int, float), _is(dict), _is(type(None))
 _COMMIT, _DIGEST = _hex(40), _hex(64)
 
-_SEALED = (*_rules(_NUMBER, "a number", "schema"), *_rules(_TEXT, "text", "id"))
+_SEALED = (*_rules(lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION), "schema"), *_rules(_TEXT, "text", "id"))
 _RUN = (
     *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in _COMPONENTS)),
     *_rules(_COMMIT, "a Git object's name", "commit", "tree"),

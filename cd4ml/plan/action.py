@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.errors import Problem
-from cd4ml.plan.reason import public
 from cd4ml.plan.state import Experiment, Health, Lifecycle, Side, SyncStatus, Target
+from cd4ml.spec.secrets import redacted
 
 Answer = Mapping[Side, str | None]
 """Run ids by side; nothing where a side has no run (no merge result, a conflict, a refusal)."""
@@ -125,8 +125,8 @@ def experiment_body(item: PlanItem, action: RecordExperiment) -> dict[str, Any]:
 
     It holds nothing but facts of the commit, of the base branch and of the runs that answer, so every
     machine writes the same bytes. Text is cut and cleaned to what the record's schema takes, since a
-    branch could otherwise write what no fold accepts and be planned for ever, and text that seems to hold a
-    credential is withheld, since the record is kept for good. Raises ValueError when
+    branch could otherwise write what no fold accepts and be planned for ever, and without what looks like
+    a credential, since the record is kept for good. Raises ValueError when
     ``action`` is another branch's.
     """
     if item.branch != action.branch:
@@ -190,7 +190,7 @@ def _line(text: str, length: int) -> str:
 
 def _fitted(text: str, length: int, keep: str = "") -> str:
     """No credential, at most ``length`` characters; controls but ``keep``, and surrogates, become U+FFFD."""
-    text = public(text)  # before the cut: half a credential is not recognized
+    text = redacted(text)  # before the cut: half a credential is not recognized
     shown = text if len(text) <= length else text[: length - 1] + "…"
     return "".join(
         "\ufffd" if character not in keep and unicodedata.category(character) in ("Cc", "Cs") else character

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cd4ml.errors import Problem
-from cd4ml.spec.secrets import secret_kind
+from cd4ml.spec.secrets import redacted
 
 NEVER_RUN = "never run"
 NOT_PUSHED = "not pushed"
@@ -118,15 +118,9 @@ def joined(reasons: Iterable[str]) -> str:
     return "; ".join(reasons)
 
 
-def public(text: str) -> str:
-    """The text, or what kind of credential it seems to hold: reasons are printed by CI, and records last."""
-    kind = secret_kind(text)
-    return f"(withheld: it seems to hold {kind})" if kind else text
-
-
 def one_line(text: str) -> str:
-    """Public text, white space squeezed to single blanks, cut after ``MESSAGE_LENGTH`` characters."""
-    line = " ".join(public(text).split())
+    """Without credentials, white space squeezed to single blanks, cut after ``MESSAGE_LENGTH`` characters."""
+    line = " ".join(redacted(text).split())
     return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
 
 

@@ -17,13 +17,11 @@ from cd4ml.render.templates import TEMPLATES, render_template
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import DERIVED, PIPELINE_FILE, derived_params, stages
-from cd4ml.spec.sources import dump_yaml
+from cd4ml.spec.sources import RENDERED_FROM, dump_yaml
 
 PIPELINE_TEMPLATE = "dvc.yaml.j2"
 WORKFLOW_TEMPLATE = "github/cd4ml.yml.j2"
 WORKFLOW_FILE = ".github/workflows/cd4ml.yml"
-RENDERED_FROM = "rendered_from"
-"""Key of ``params.yaml`` that holds the digest of the ``conf/`` it was rendered from."""
 
 _BY = "# rendered by cd4ml; edit templates/ or conf/, then run: cd4ml render"
 _INPUTS = re.compile(r"# inputs: config (?P<config>\w{12}) template (?P<template>\w{12}) content (?P<content>\w{12})")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
-from packaging.markers import Marker
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from cd4ml.errors import ConfigError, Problem
+from cd4ml.spec.secrets import redacted
+from cd4ml.spec.sources import problem
 
 ITSELF = "cd4ml"
 """Left out of the entries: a fix in cd4ml changes no result; where it does, a stage's ``meaning`` is raised."""
@@ -21,6 +24,23 @@ _GLOBAL_OPTION = re.compile(
 )
 _HASH = re.compile(r"\s--hash[= ](?P<hash>\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
+_SOME_ENVIRONMENT = MappingProxyType(
+    {
+        "implementation_name": "cpython",
+        "implementation_version": "3.11.9",
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "platform_release": "6.1.0",
+        "platform_system": "Linux",
+        "platform_version": "1",
+        "python_full_version": "3.11.9",
+        "python_version": "3.11",
+        "sys_platform": "linux",
+    }
+)
+"""Markers are tried in it, so that one which has no meaning anywhere is found where the lock is read."""
+
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 
 
@@ -30,7 +50,7 @@ def lock_entries(text: str, file: str) -> tuple[str, ...]:
     Hashes may be there or not (``cd4ml init`` writes down what is installed, which has none). Names are canonical
     (PEP 503), versions normal (PEP 440), extras and hashes left out, ``cd4ml`` itself too.
     Raises ConfigError, with all problems, for a line that is not pinned by ``==`` to one version, that carries
-    a malformed hash, or that includes another file.
+    a malformed hash or a marker without a meaning, or that includes another file.
     """
     problems: list[Problem] = []
     found: dict[tuple[str, str], str] = {}
@@ -40,10 +60,10 @@ def lock_entries(text: str, file: str) -> tuple[str, ...]:
         try:
             name, version, marker = _entry(line)
         except ValueError as error:
-            problems.append(Problem(file, f"line {number}", str(error)))
+            problems.append(problem(file, f"line {number}", str(error)))
             continue
         if found.setdefault((name, marker), version) != version:
-            problems.append(Problem(file, f"line {number}", f"{name} is locked to two versions"))
+            problems.append(problem(file, f"line {number}", f"{name} is locked to two versions"))
     if problems:
         raise ConfigError(problems)
     return tuple(
@@ -61,12 +81,13 @@ def differences(
     """One line for each entry that holds in the marker environment (PEP 508) and is not installed as locked.
 
     ``entries`` as ``lock_entries`` gives them; ``installed`` maps distribution names, in any spelling, to versions.
+    Raises ConfigError for an entry whose marker cannot be evaluated in this environment.
     """
     have = {canonicalize_name(name): version for name, version in installed.items()}
     lines: list[str] = []
     for entry in entries:
         pinned, _, marker = entry.partition(" ; ")
-        if marker and not Marker(marker).evaluate(dict(marker_environment)):
+        if marker and not _holds(Marker(marker), marker_environment, entry):
             continue
         name, _, version = pinned.partition("==")
         present = have.get(canonicalize_name(name))
@@ -75,6 +96,13 @@ def differences(
         elif not _equal(version, present):
             lines.append(f"{name}: lock says {version}, {present} is installed")
     return tuple(lines)
+
+
+def _holds(marker: Marker, marker_environment: Mapping[str, str], entry: str) -> bool:
+    try:
+        return marker.evaluate(dict(marker_environment))
+    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion):
+        raise ConfigError([problem("environment.lock", entry, "its marker cannot be evaluated here")]) from None
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -97,19 +125,28 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 def _entry(line: str) -> tuple[str, str, str]:
     """Canonical name, version and marker of one line. Raises ValueError saying what is wrong."""
     if line.startswith("-"):
-        raise ValueError(f"{line.split()[0]} is not allowed in a lock: it must say every version itself")
+        raise ValueError(f"{redacted(line).split()[0][:60]} is not allowed in a lock: it must say every version itself")
     hashes = _HASH.findall(line)
     try:
         requirement = Requirement(_HASH.sub("", line).strip())
-    except InvalidRequirement as error:
-        raise ValueError(f"is not a requirement: {_HASH.sub('', line).strip()[:60]}") from error
+    except (InvalidRequirement, RecursionError) as error:
+        raise ValueError(f"is not a requirement: {redacted(_HASH.sub('', line)).strip()[:60]}") from error
     specifiers = list(requirement.specifier)
     if requirement.url or len(specifiers) != 1 or specifiers[0].operator != "==" or "*" in specifiers[0].version:
         raise ValueError(f"{requirement.name} is not pinned by == to one version")
     if not all(_SHA256.fullmatch(one) for one in hashes):
         raise ValueError(f"{requirement.name} carries a malformed hash; write --hash=sha256:…")
+    if requirement.marker:
+        _try_marker(requirement.marker, requirement.name)
     marker = str(requirement.marker) if requirement.marker else ""
     return canonicalize_name(requirement.name), str(Version(specifiers[0].version)), marker
+
+
+def _try_marker(marker: Marker, name: str) -> None:
+    try:
+        marker.evaluate(dict(_SOME_ENVIRONMENT))
+    except (UndefinedComparison, UndefinedEnvironmentName, InvalidVersion):
+        raise ValueError(f"{name} has a marker that cannot be evaluated") from None
 
 
 def _equal(locked: str, present: str) -> bool:

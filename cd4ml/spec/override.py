@@ -18,6 +18,7 @@ import yaml
 from cd4ml.errors import ConfigError, Problem
 from cd4ml.spec import sources
 from cd4ml.spec.canonical import canonical_json
+from cd4ml.spec.secrets import redacted
 
 OVERRIDE = "override"
 """What stands for a file's name where a value comes from the command line."""
@@ -65,7 +66,7 @@ def selected_experiment(files: Mapping[str, bytes]) -> str:
     defaults = sources.defaults_of(sources.CONFIG, files[sources.CONFIG]) if sources.CONFIG in files else ()
     if not defaults or defaults[-1][0] != EXPERIMENTS:
         raise ConfigError(
-            [Problem(sources.CONFIG, "defaults", f"must end with `- {EXPERIMENTS}: NAME`, after `- _self_`")]
+            [sources.problem(sources.CONFIG, "defaults", f"must end with `- {EXPERIMENTS}: NAME`, after `- _self_`")]
         )
     return defaults[-1][1]
 
@@ -83,7 +84,7 @@ def new_experiment(
     source = selected_experiment(files)
     problems = list(_name_problems(files, name, source))
     if "${" in hypothesis:
-        problems.append(Problem(OVERRIDE, "hypothesis", "cannot hold ${, which Hydra would replace"))
+        problems.append(sources.problem(OVERRIDE, "hypothesis", "cannot hold ${, which Hydra would replace"))
     groups = sources.group_choices(files)
     problems.extend(problem for one in overrides if (problem := _cannot_express(one, groups)))
     if problems:
@@ -121,11 +122,13 @@ def unchanged(before: Mapping[str, Any], after: Mapping[str, Any], overrides: tu
 
 def _name_problems(files: Mapping[str, bytes], name: str, source: str) -> Iterator[Problem]:
     if message := name_problem(name):
-        yield Problem(OVERRIDE, "NAME", f"{name!r} {message}")
+        yield sources.problem(OVERRIDE, "NAME", f"{redacted(name)!r} {message}")
     elif experiment_file(name) in files:
-        yield Problem(experiment_file(name), "", "exists already", "choose another name")
+        yield sources.problem(experiment_file(name), "", "exists already", "choose another name")
     if experiment_file(source) not in files:
-        yield Problem(sources.CONFIG, "defaults", f"the experiment {source!r} has no file {experiment_file(source)}")
+        yield sources.problem(
+            sources.CONFIG, "defaults", f"the experiment {source!r} has no file {experiment_file(source)}"
+        )
 
 
 def _cannot_express(one: Override, groups: Mapping[str, tuple[str, ...]]) -> Problem | None:
@@ -135,12 +138,12 @@ def _cannot_express(one: Override, groups: Mapping[str, tuple[str, ...]]) -> Pro
     elif one.key in groups and (one.operation != "change" or not isinstance(one.value, str)):
         message = "takes the name of one choice"
     elif one.key in groups and one.value not in groups[one.key]:
-        message = f"has no choice {one.value!r}; there are {', '.join(groups[one.key])}"
+        message = f"has no choice {redacted(str(one.value))!r}; there are {', '.join(groups[one.key])}"
     elif one.key not in groups and "/" in one.key:
         message = "is not a group"
     elif any(step.isdecimal() for step in one.path):
         message = "is an item of a list, which a file cannot change alone; give the whole list"
-    return Problem(OVERRIDE, one.key, message) if message else None
+    return sources.problem(OVERRIDE, one.key, message) if message else None
 
 
 def _choose(entries: list[Any], group: str, choice: str) -> list[Any]:
@@ -163,7 +166,7 @@ def _apply(body: dict[str, Any], one: Override, files: Mapping[str, bytes]) -> d
     if one.operation == "delete":
         if _get(body, one.path) is _ABSENT or _elsewhere(one.path, files):
             raise ConfigError(
-                [Problem(OVERRIDE, one.text, "an experiment file cannot take away a value of another file")]
+                [sources.problem(OVERRIDE, one.text, "an experiment file cannot take away a value of another file")]
             )
         changed = deepcopy(body)
         _drop(changed, one.path)
@@ -171,7 +174,9 @@ def _apply(body: dict[str, Any], one: Override, files: Mapping[str, bytes]) -> d
     for cut in range(1, len(one.path)):
         if not isinstance(_get(body, one.path[:cut]), Mapping | _Absent):
             whole = ".".join(one.path[:cut])
-            raise ConfigError([Problem(OVERRIDE, one.key, f"the experiment file sets {whole} as a whole; do so too")])
+            raise ConfigError(
+                [sources.problem(OVERRIDE, one.key, f"the experiment file sets {whole} as a whole; do so too")]
+            )
     nested = deepcopy(one.value)
     for step in reversed(one.path):
         nested = {step: nested}

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from cd4ml.errors import ConfigError, Problem
+from cd4ml.spec.canonical import canonical_json
 from cd4ml.spec.experiment import (
     CiSpec,
     DataSpec,
@@ -33,22 +34,27 @@ from cd4ml.spec.experiment import (
     ValidationSpec,
 )
 from cd4ml.spec.metrics import DIRECTIONS
-from cd4ml.spec.secrets import secret_kind
-from cd4ml.spec.sources import CONF, MAX_DEPTH, visible
+from cd4ml.spec.pin import FORMATS
+from cd4ml.spec.secrets import redacted, secret_kind
+from cd4ml.spec.sources import CONF, MAX_DEPTH, MAX_INTEGER, MAX_NODES, problem
 
 COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 CALENDAR_PARTS = ("month", "day", "dayofweek", "hour", "minute")
-FORMATS = ("csv", "parquet")
 TARGET = "_target_"
+MAX_RESOLVED = 256 * 1024
+"""Bytes of the resolved configuration as canonical JSON: each record of a run holds it, and is at most 1 MiB."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
-_EXPECTATION = re.compile(r"expect_[a-z0-9]+(_[a-z0-9]+)*")
+_EXPECTATION = re.compile(r"(?=.{1,200}\Z)expect_[a-z0-9]+(_[a-z0-9]+)*")
 _BRANCHES = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._/*-]*")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+# As in the schemas of records: what they cannot hold must be refused before anything is run.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LOCAL_SCHEMES = ("file", "local", "memory", "data", "reference", "github", "git", "zip", "tar")
 
 
@@ -56,15 +62,18 @@ def parse(resolved: Mapping[str, Any], origin: Mapping[str, str] | None = None) 
     """The checked value of a resolved configuration (plain JSON values, as ``gateways.hydra.compose`` gives).
 
     ``origin`` maps dotted leaf paths to the file each was written in; without it problems name ``conf/``.
-    Raises ConfigError with all problems found.
+    What is accepted can be recorded: text without control characters, integers of 64 bits, and a size, a depth
+    and a number of values that leave room in a record. Raises ConfigError with all problems found.
     """
     report = _Report(origin or {})
-    report.check_plain(resolved, ())
+    report.check_extent(resolved)
+    report.check_plain(dict(resolved), ())
+    report.check_size(dict(resolved))
     root = _Section(dict(resolved), (), report)
     spec = Spec(
-        name=root.text("name", _label),
-        hypothesis=root.text("hypothesis", _any_text),
-        tags=root.texts("tags", _not_empty, unique=True),
+        name=root.text("name", _short_label),
+        hypothesis=root.text("hypothesis", _hypothesis),
+        tags=root.texts("tags", _short, unique=True, at_most=100),
         seed=root.integer("seed", 0, 2**32 - 1),
         code=root.texts("code", _inside, unique=True),
         lock=root.section("environment", _environment),
@@ -101,6 +110,8 @@ def _data(section: _Section) -> DataSpec:
     for name in named:
         if not _SAFE_NAME.fullmatch(name):
             section.problem(("sources", name), "a source's name may hold letters, digits, _ and - only")
+    if len(named) > 500:
+        section.problem(("sources",), "there are more than 500")
     if not named and section.value.get("sources") == {}:
         section.problem(("sources",), "at least one source is needed")
     sources = tuple(SourceSpec(name, *where) for name, where in named.items())
@@ -129,7 +140,7 @@ def _join(section: _Section) -> JoinSpec:
         source=section.text("source", _not_empty),
         on=section.texts("on", _not_empty, unique=True, at_least=1),
         columns=section.texts("columns", _not_empty, unique=True, at_least=1),
-        prefix=section.text("prefix", _any_text),
+        prefix=section.text("prefix", _one_line),
     )
 
 
@@ -142,10 +153,12 @@ def _check_join(section: _Section, index: int, join: JoinSpec, names: tuple[str,
 
 
 def _validation(section: _Section) -> ValidationSpec:
-    suite = section.text("suite", _label)
+    suite = section.text("suite", _short_label)
     expectations = section.list_of("expectations", _expectation)
     if not expectations:
         section.problem(("expectations",), "at least one expectation is needed", "an empty suite accepts anything")
+    elif len(expectations) > 1000:
+        section.problem(("expectations",), "there are more than 1000")
     return ValidationSpec(suite, expectations)
 
 
@@ -154,6 +167,9 @@ def _expectation(section: _Section) -> ExpectationSpec:
     for name in ("row_condition", "condition_parser"):
         if name in kwargs:
             section.problem(("kwargs", name), "is not allowed: Great Expectations runs it as code")
+    column = kwargs.get("column", "column")
+    if message := _not_empty(column) if isinstance(column, str) else "must be text":
+        section.problem(("kwargs", "column"), message)
     return ExpectationSpec(
         type=section.text("type", _matching(_EXPECTATION, "an expectation's name, expect_… in snake case")),
         kwargs=kwargs,
@@ -275,12 +291,29 @@ def _check_columns(spec: Spec, report: _Report) -> None:
 _Check = Callable[[str], str | None]
 
 
-def _any_text(text: str) -> str | None:
-    return "is longer than 10000 characters" if len(text) > 10_000 else None
+def _hypothesis(text: str) -> str | None:
+    return _longer(text, 4000)
+
+
+def _longer(text: str, most: int) -> str | None:
+    return f"is longer than {most} characters" if len(text) > most else None
+
+
+def _one_line(text: str) -> str | None:
+    """Text as records hold it on one line: names of columns, paths."""
+    return "must be one line without control characters" if _NOT_ONE_LINE.search(text) else _longer(text, 500)
 
 
 def _not_empty(text: str) -> str | None:
-    return None if text.strip() else "must not be empty"
+    return _one_line(text) if text.strip() else "must not be empty"
+
+
+def _short(text: str) -> str | None:
+    return _not_empty(text) or _longer(text, 200)
+
+
+def _short_label(text: str) -> str | None:
+    return _label(text) or _longer(text, 200)
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> _Check:
@@ -304,7 +337,7 @@ def _one_of(allowed: tuple[str, ...]) -> _Check:
 def _inside(text: str) -> str | None:
     """A path inside the repository, with ``/``."""
     parts = text.split("/")
-    if not text.strip() or "\\" in text or "\0" in text or "\n" in text:
+    if not text.strip() or "\\" in text or _one_line(text):
         return f"must be a path inside the repository, with /, not {_shown(text)}"
     if text.startswith(("/", "~", "-", ":")) or re.match(r"[A-Za-z]:", text) or ".." in parts or ".git" in parts:
         return f"must be a path inside the repository: relative, without .. and .git, not {_shown(text)}"
@@ -314,6 +347,8 @@ def _inside(text: str) -> str | None:
 def _location(text: str) -> str | None:
     if not _URL.match(text):
         return _inside(text)
+    if message := _one_line(text):
+        return message
     scheme, rest = text.split("://", 1)
     if scheme == "package":
         package, _, path = rest.partition("/")
@@ -353,7 +388,12 @@ def instant(text: str) -> datetime:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """A value in a message, short; credentials are taken out before it is cut, and before escapes are added."""
+    if isinstance(value, Mapping | list):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return "so large a number"
+    text = redacted(repr(redacted(value) if isinstance(value, str) else value))
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -374,18 +414,39 @@ class _Report:
 
     def add(self, path: tuple[str, ...], message: str, hint: str = "") -> None:
         key = ".".join(path)
-        self.problems.append(Problem(file_of(self.origin, key), visible(key), visible(message), visible(hint)))
+        self.problems.append(problem(file_of(self.origin, key), key, message, hint))
+
+    def check_extent(self, value: Any) -> None:
+        """Depth and number of values, before anything recurses. Raises ConfigError at once when one is too large."""
+        level, values = [value], 1
+        for _ in range(MAX_DEPTH + 1):
+            level = [
+                item
+                for container in level
+                if isinstance(container, Mapping | list)
+                for item in (container.values() if isinstance(container, Mapping) else container)
+            ]
+            values += len(level)
+            if values > MAX_NODES or not level:
+                break
+        if values > MAX_NODES:
+            self.add((), f"holds more than {MAX_NODES} values")
+        elif level:
+            self.add((), f"is nested deeper than {MAX_DEPTH}")
+        if self.problems:
+            raise ConfigError(self.problems)
+
+    def check_size(self, value: Any) -> None:
+        """That plain values fit into a record."""
+        if not self.problems and (size := len(canonical_json(value))) > MAX_RESOLVED:
+            self.add((), f"{size} bytes as JSON; the limit is {MAX_RESOLVED}", "large tables belong in a data source")
 
     def check_plain(self, value: Any, path: tuple[str, ...]) -> None:
-        """JSON values only, with text keys, finite numbers, text that UTF-8 can hold, and no credentials."""
-        if len(path) > 2 * MAX_DEPTH:
-            self.add(path, "is nested too deep")
-        elif isinstance(value, Mapping):
+        """JSON values only, with text keys, finite numbers, text that records can hold, and no credentials."""
+        if isinstance(value, dict):
             for key, item in value.items():
-                if not isinstance(key, str):
-                    self.add((*path, str(key)), "a key must be text", f'quote it: "{key}"')
-                elif not _encodable(key):
-                    self.add((*path, ascii(key)), "the key is not valid Unicode")
+                if message := _not_a_key(key):
+                    self.add((*path, key if isinstance(key, str) else _shown(key)), message)
                 else:
                     self.check_plain(item, (*path, key))
         elif isinstance(value, list):
@@ -395,16 +456,39 @@ class _Report:
             self.add(path, message)
 
 
+def _not_a_key(key: object) -> str | None:
+    if not isinstance(key, str):
+        return "a key must be text; quote it"
+    if not _encodable(key):
+        return "the key is not valid Unicode"
+    if _NOT_ONE_LINE.search(key):
+        return "a key must be one line without control characters"
+    return _credential(key)
+
+
 def _not_plain(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _not_plain_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
-    if isinstance(value, str) and not _encodable(value):
-        return "is not valid Unicode text"
-    if isinstance(value, str) and (kind := secret_kind(value)):
-        return f"seems to hold {kind}: what is committed and recorded may hold no credential"
-    if not isinstance(value, str | int | float | bool | None):
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+        return "must be an integer of at most 64 bits"
+    if not isinstance(value, int | float | None):
         return f"must be plain data, not {type(value).__name__}"
     return None
+
+
+def _not_plain_text(text: str) -> str | None:
+    if not _encodable(text):
+        return "is not valid Unicode text"
+    if _CONTROL.search(text):
+        return "holds a control character"
+    return _credential(text)
+
+
+def _credential(text: str) -> str | None:
+    kind = secret_kind(text)
+    return f"seems to hold {kind}: what is committed and recorded may hold no credential" if kind else None
 
 
 def _encodable(text: str) -> bool:
@@ -484,7 +568,9 @@ class _Section:
             self.problem((key,), message)
         return value
 
-    def texts(self, key: str, check: _Check, *, unique: bool = False, at_least: int = 0) -> tuple[str, ...]:
+    def texts(
+        self, key: str, check: _Check, *, unique: bool = False, at_least: int = 0, at_most: int = MAX_NODES
+    ) -> tuple[str, ...]:
         value = self._take(key, list, "a list")
         if value is _MISSING:
             return ()
@@ -500,6 +586,8 @@ class _Section:
                 taken.append(item)
         if len(value) < at_least:
             self.problem((key,), "must not be empty")
+        if len(value) > at_most:
+            self.problem((key,), f"has more than {at_most} entries")
         return tuple(taken)
 
     def flag(self, key: str) -> bool:

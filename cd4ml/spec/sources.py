@@ -17,6 +17,7 @@ import yaml
 
 from cd4ml.errors import Problem
 from cd4ml.spec.canonical import digest
+from cd4ml.spec.secrets import redacted
 
 CONF = "conf/"
 CONFIG = "conf/config.yaml"
@@ -27,13 +28,22 @@ MAX_INCLUDES = 100
 """How many files a file may pull in by its defaults list, those of the included files counted."""
 MAX_REFERENCES = 8
 """How many ``${…}`` may follow one another before a value is reached."""
+MAX_INTEGER = 2**63 - 1
+"""Integers are those of 64 bits, as records, tables and other readers hold them."""
+MAX_NAME = 200
+"""Characters of one part of a path under ``conf/``."""
+RENDERED_FROM = "rendered_from"
+"""Key of ``params.yaml`` that holds the digest of the ``conf/`` it was rendered from."""
 
 _FILE_NAME = re.compile(r"conf(/[A-Za-z0-9_][A-Za-z0-9._-]*)+")
 _KEY = r"[A-Za-z0-9_-]+"
 _REFERENCE = re.compile(rf"\$\{{({_KEY}(?:\.{_KEY})*)\}}")
 _WHOLE_REFERENCE = re.compile(rf"{_REFERENCE.pattern}\Z")
 _CHOICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-_PACKAGE_HEADER = re.compile(r"^\s*#\s*@package\s+(.*?)\s*$", re.MULTILINE)
+_PACKAGE_LINE = re.compile(r"^[ \t]*#[ \t]*@package\b", re.MULTILINE)
+_HEADER_LINE = re.compile(r"#\s*@")
+_HEADER_CHARACTERS = 512
+"""How much of a file Hydra searches for its header."""
 _OVERRIDES = re.compile(r"(?:optional\s+)?override\s")
 _OLD_BOOLEAN = re.compile(r"(?:yes|no|on|off)\Z", re.IGNORECASE)
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
@@ -111,9 +121,24 @@ def visible(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def problem(file: str, key: str, message: str, hint: str = "") -> Problem:
+    """A Problem fit to be printed and recorded: one line, and ``…`` for credentials wherever they stand."""
+    return Problem(*(visible(redacted(part)) for part in (file, key, message, hint)))
+
+
 def is_global(text: str) -> bool:
     """Whether a file's header says that its keys are those of the whole configuration."""
-    return "_global_" in _PACKAGE_HEADER.findall(text)
+    return any(words == ["@package", "_global_"] for _, words in _header(text))
+
+
+def _header(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The header as Hydra reads it: line from 1 and words of each ``# @…`` before anything else."""
+    for number, raw in enumerate(text[:_HEADER_CHARACTERS].splitlines(), start=1):
+        line = raw.strip()
+        if line and not _HEADER_LINE.match(line):
+            return
+        if line:
+            yield number, [word for word in line.lstrip("#").strip().split(" ") if word]
 
 
 def defaults_of(path: str, content: bytes) -> tuple[tuple[str, str], ...]:
@@ -148,17 +173,17 @@ def check_conf_files(files: Mapping[str, bytes]) -> tuple[Problem, ...]:
     """
     total = sum(len(content) for content in files.values())
     if total > MAX_BYTES:
-        return (Problem(CONF, "", f"{total} bytes in all; the limit is {MAX_BYTES}"),)
+        return (problem(CONF, "", f"{total} bytes in all; the limit is {MAX_BYTES}"),)
     problems: list[Problem] = []
     includes: dict[str, tuple[str, ...]] = {}
     nodes = 0
     for path in sorted(files):
-        if not _FILE_NAME.fullmatch(path) or ".." in path:
-            problems.append(Problem(CONF, repr(path), "not a name for a file here", "letters, digits, . _ - and /"))
+        if message := _bad_name(path, files):
+            problems.append(problem(CONF, repr(redacted(path)), message, "letters, digits, . _ - and /"))
         elif path.startswith("conf/hydra/") or path == "conf/hydra.yaml":
-            problems.append(Problem(path, "", "Hydra's own groups cannot be configured"))
+            problems.append(problem(path, "", "Hydra's own groups cannot be configured"))
         elif path.endswith(".yml"):
-            problems.append(Problem(path, "", "Hydra reads .yaml files only", "rename it to .yaml"))
+            problems.append(problem(path, "", "Hydra reads .yaml files only", "rename it to .yaml"))
         elif path.endswith(".yaml"):
             checked = _check_file(path, files[path], MAX_NODES - nodes)
             problems.extend(checked.problems)
@@ -167,6 +192,18 @@ def check_conf_files(files: Mapping[str, bytes]) -> tuple[Problem, ...]:
             if nodes > MAX_NODES:
                 break
     return (*problems, *_check_includes(includes))
+
+
+def _bad_name(path: str, files: Mapping[str, bytes]) -> str:
+    """Why a path is not one that every file system takes, or nothing."""
+    parts = path.split("/")
+    if not _FILE_NAME.fullmatch(path) or ".." in path:
+        return "not a name for a file here"
+    if len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_NAME:
+        return f"a name longer than {MAX_NAME} characters, or a path deeper than {MAX_DEPTH}"
+    if any("/".join(parts[:cut]) in files for cut in range(1, len(parts))):
+        return "lies in a folder that is a file too"
+    return ""
 
 
 def _check_includes(includes: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
@@ -182,7 +219,7 @@ def _check_includes(includes: Mapping[str, tuple[str, ...]]) -> Iterator[Problem
 
     for path in sorted(includes):
         if count(path, ()) > MAX_INCLUDES:
-            yield Problem(path, "defaults", f"includes itself, or more than {MAX_INCLUDES} files")
+            yield problem(path, "defaults", f"includes itself, or more than {MAX_INCLUDES} files")
 
 
 # --- reading one file without building values -------------------------------------------------------
@@ -211,6 +248,7 @@ class _Node:
 
 
 _RESOLVER = ConfLoader("")
+_YAML_TAG = "tag:yaml.org,2002:"
 
 
 def _tag_of_plain(text: str) -> str:
@@ -235,7 +273,7 @@ class _Checked:
 
     def add(self, key: str, line: int, message: str, hint: str = "") -> None:
         where = f"line {line}: " if line else ""
-        self.problems.append(Problem(self.path, visible(key), visible(where + message), visible(hint)))
+        self.problems.append(problem(self.path, key, where + message, hint))
 
 
 def _check_file(path: str, content: bytes, budget: int) -> _Checked:
@@ -248,9 +286,7 @@ def _check_file(path: str, content: bytes, budget: int) -> _Checked:
     if text.startswith("\ufeff"):
         checked.add("", 1, "begins with a byte order mark", "save it as UTF-8 without BOM")
         return checked
-    for header in _PACKAGE_HEADER.findall(text):
-        if header != "_global_":
-            checked.add("@package", 0, f"package {header!r} is not supported", "only # @package _global_")
+    _check_header(text, checked)
     try:
         root = _read(text, checked, budget)
     except _StopError as stop:
@@ -262,6 +298,17 @@ def _check_file(path: str, content: bytes, budget: int) -> _Checked:
     if root is not None:
         _check_root(root, checked)
     return checked
+
+
+def _check_header(text: str, checked: _Checked) -> None:
+    packages = 0
+    for number, words in _header(text):
+        packages += words[0] == "@package"
+        if (words[0] == "@package" and words[1:] != ["_global_"]) or len(words) != 2:
+            shown = redacted(" ".join(words))[:80]
+            checked.add("@package", number, f"the header {shown!r} is not supported", "only # @package _global_")
+    if len(_PACKAGE_LINE.findall(text)) > packages:
+        checked.add("@package", 0, "stands where Hydra does not read it", "write it in the first line")
 
 
 def _line(error: yaml.YAMLError) -> int:
@@ -357,9 +404,22 @@ def _check_key(key: _Node, path: str, seen: set[str], checked: _Checked) -> None
 def _check_scalar(node: _Node, path: str, checked: _Checked) -> None:
     if node.plain:
         _check_surprise(node, path, checked)
+        if message := _value_problem(node):
+            checked.add(path, node.line, message, "quote it if text is meant")
     message = reference_problem(node.text) if node.tag == "str" else None
     if message:
         checked.add(path, node.line, message, "only plain paths such as ${features.numeric}")
+
+
+def _value_problem(node: _Node) -> str | None:
+    """Why a plain scalar stands for no value, or for none that can be recorded; some look like numbers only."""
+    try:
+        value = _RESOLVER.construct_object(yaml.ScalarNode(_YAML_TAG + node.tag, node.text))
+    except Exception:  # noqa: BLE001  # whatever a constructor stumbles over, Hydra's would too
+        return f"cannot be read as {node.tag}"
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+        return "is an integer of more than 64 bits"
+    return None
 
 
 def _check_surprise(node: _Node, path: str, checked: _Checked) -> None:
@@ -380,8 +440,8 @@ def reference_problem(text: str) -> str | None:
     start = rest.index("${")
     inner = rest[start + 2 :].partition("}")[0]
     if ":" in inner:
-        return f"the resolver {inner.partition(':')[0][:40].strip()!r} is not allowed"
-    return f"the interpolation {rest[start : start + 40]!r} is not a plain path"
+        return f"the resolver {redacted(inner.partition(':')[0])[:40].strip()!r} is not allowed"
+    return f"the interpolation {redacted(rest[start:])[:40]!r} is not a plain path"
 
 
 def _check_defaults(node: _Node, checked: _Checked) -> None:
@@ -393,12 +453,17 @@ def _check_defaults(node: _Node, checked: _Checked) -> None:
         checked.add("defaults", node.line, "must hold `_self_` once", "what stands after it wins over this file")
     for index, entry in enumerate(node.items):
         key = f"defaults.{index}"
-        if entry.kind == "scalar":
+        if _is_text(entry):
             _check_config_name(entry, key, checked)
-        elif entry.kind == "mapping" and len(entry.items) == 2:
+        elif entry.kind == "mapping" and len(entry.items) == 2 and all(map(_is_text, entry.items)):
             _check_group_choice(entry.items[0], entry.items[1], key, checked)
         else:
-            checked.add(key, entry.line, "must be a name or one `group: choice`")
+            checked.add(key, entry.line, "must be a name or one `group: choice`, both of them text")
+
+
+def _is_text(node: _Node) -> bool:
+    """Whether YAML reads a node as text: the choices ``5`` and ``null`` are none, ``"5"`` is."""
+    return node.kind == "scalar" and node.tag == "str"
 
 
 def _is_override(entry: _Node) -> bool:
@@ -420,21 +485,17 @@ def _check_group_choice(group: _Node, choice: _Node, key: str, checked: _Checked
     _check_safe(name, group.line, key, checked)
     if checked.path != CONFIG and not _OVERRIDES.match(group.text):
         checked.add(key, group.line, f"only {CONFIG} may pull in a group", f"`override /{name}: …` changes its choice")
-    choices = choice.items if choice.kind == "sequence" else [choice]
-    for one in choices:
-        if one.kind != "scalar":
-            checked.add(key, one.line, "a choice must be a name")
-        elif one.tag != "null":
-            _check_safe(one.text, one.line, key, checked)
+    _check_safe(choice.text, choice.line, key, checked)
 
 
 def _check_safe(name: str, line: int, key: str, checked: _Checked) -> None:
     if name == "hydra" or name.startswith("hydra/"):
         checked.add(key, line, "Hydra's own groups cannot be chosen")
     elif "@" in name:
-        checked.add(key, line, f"a package cannot be named in {name!r}", "write `group: choice`")
-    elif ".." in name or not _CHOICE.fullmatch(name):
-        checked.add(key, line, f"{name!r} is not the name of a group or choice", "no .., no absolute path, no ${…}")
+        checked.add(key, line, f"a package cannot be named in {redacted(name)!r}", "write `group: choice`")
+    elif ".." in name or len(name) > MAX_NAME or not _CHOICE.fullmatch(name):
+        shown = redacted(name)[:80]
+        checked.add(key, line, f"{shown!r} is not the name of a group or choice", "no .., no absolute path, no ${…}")
 
 
 # --- interpolation over the composed value ----------------------------------------------------------

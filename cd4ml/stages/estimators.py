@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.errors import ConfigError, Problem
+from cd4ml.spec.parse import TARGET
 
-TARGET = "_target_"
 MAX_DEPTH = 12
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

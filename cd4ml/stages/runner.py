@@ -23,11 +23,10 @@ from cd4ml.spec.experiment import Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pin import Pin, parse_pin
 from cd4ml.spec.pipeline import DERIVED, PARAMS_FILE, StageSpec, derived_params, pin_path, stages
-from cd4ml.spec.sources import CONF, conf_digest, load_yaml
+from cd4ml.spec.sources import CONF, RENDERED_FROM, conf_digest, load_yaml
 from cd4ml.stages.job import Job
 
 STAGE_MODULES: Mapping[str, str] = MappingProxyType({stage.name: f"cd4ml.stages.{stage.name}" for stage in stages(())})
-RENDERED_FROM = "rendered_from"
 OWN_CODE_STAGES = frozenset({"train", "predict"})
 """The stages in which classes of the project's own package may be used."""
 

@@ -243,7 +243,7 @@ def test_an_option_in_place_of_a_commit_is_refused_and_not_obeyed(
         lambda name: repository.entry(name, "conf"),
         lambda name: repository.read_files(name, "conf"),
         lambda name: repository.changed_paths(name, name),
-        lambda name: repository.first_parents(name, 1),
+        lambda name: repository.first_parents(name),
         lambda name: repository.write_tree(name, {}),
     ):
         with pytest.raises((RepositoryError, ToolError)):
@@ -317,7 +317,7 @@ def test_facts_of_a_commit_are_read_whatever_its_message_looks_like(home: Path, 
     assert (info.commit, info.subject, info.author) == (made, "Größe `x` $(y)", "Test <test@localhost>")
     assert info.tree == repository.tree_of(made) == repository.tree_of(info.tree)
     assert info.parents == (repository.resolve("HEAD~1"),)
-    assert repository.first_parents(made, 5) == (made, *info.parents)
+    assert repository.first_parents(made) == (made, *info.parents)
     assert repository.is_ancestor(info.parents[0], made)
     assert not repository.is_ancestor(made, info.parents[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from cd4ml.errors import ConfigError
 from cd4ml.gateways.hydra import compose, parse_overrides
 from cd4ml.spec.override import new_experiment, unchanged
+from cd4ml.spec.parse import parse
 from cd4ml.spec.sources import check_conf_files, load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -316,6 +318,101 @@ def test_what_changed_nothing_is_named() -> None:
     overrides = ("model=ridge", "seed=20130101", "split.column=other", "validation=gusts")
     before, after = compose(PROJECT).resolved, compose(PROJECT, overrides).resolved
     assert unchanged(before, after, parse_overrides(overrides)) == ("model=ridge", "seed=20130101")
+
+
+# --- one branch ends no verb ---------------------------------------------------------------------------
+
+_ODD = st.one_of(
+    st.sampled_from(
+        ["0b_", "0x_", "0b", "-0x", "=", "<<", "._", "+._", "1_", "0o9", "-", "?", "!", "1e999", "-.inf", ".nan", "~"]
+    ),
+    st.sampled_from(["9" * 5000, "0x" + "f" * 5000, "1:2:3", "${a}", "${a.}", "'${a.b}'", "'???'", "''", "_self_"]),
+    st.sampled_from(["null", "true", "5", "[]", "{}", "[null]", "{a: b}", "{null: b}", "{data: 5}", "{data: null}"]),
+    st.sampled_from(["override /model: xgboost", "override /data: 5", "override model: ~", "/model@: x", "_here_: x"]),
+    st.sampled_from(["{_self_: data}", "{experiment: baseline}", "{override /experiment: baseline}", "optional data"]),
+    st.sampled_from(["{optional /model: ''}", "{override override /model: ridge}", "{'/': x}", "{/model/: ridge}"]),
+    st.text(alphabet="01xb_o.:eE+-=~<'\"!&*#@ab{}[], /$\n\\%", max_size=8),
+    st.text(max_size=5),
+)
+_HEADERS = st.sampled_from(
+    ["", "# @package _global_\n", "# @a\n", "# @a b c\n", "#@\n", "# why\n# @package _global_\n"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_HEADERS, st.lists(_ODD, max_size=3), _ODD, _ODD)
+def test_any_scalar_and_any_defaults_list_composes_or_is_a_config_error(
+    header: str, entries: list[str], key: str, value: str
+) -> None:
+    defaults = "".join(f"  - {entry}\n" for entry in entries)
+    for body in (
+        f"{header}defaults:\n{defaults}a: {value}\n",
+        f"{header}a: {value}\n{key}: 1\n",
+    ):
+        for path in (BASELINE, "conf/model/ridge.yaml"):
+            try:
+                resolved = compose({**PROJECT, path: body.encode()}).resolved
+            except ConfigError:
+                continue
+            assert "hydra" not in resolved
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_ODD, max_size=3))
+def test_any_entry_of_the_root_s_defaults_list_composes_or_is_a_config_error(entries: list[str]) -> None:
+    body = b"".join(f"  - {entry}\n".encode() for entry in entries)
+    with contextlib.suppress(ConfigError):
+        compose({**PROJECT, "conf/config.yaml": CONFIG.replace(b"  - _self_\n", body + b"  - _self_\n")})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(["seed", "+a", "model", "~model", "a.b", "model.estimator", ""]), _ODD)
+def test_any_override_is_one_or_a_config_error(key: str, value: str) -> None:
+    with contextlib.suppress(ConfigError):
+        compose(PROJECT, (f"{key}={value}",))
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, AttributeError, yaml.YAMLError, AssertionError])
+def test_whatever_else_hydra_raises_is_one_problem_without_its_text(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("secret-canary\nsecond line")
+
+    monkeypatch.setattr("hydra.compose", fail)
+    assert problem_of(PROJECT) == ("conf/", "", f"Hydra cannot compose this ({error.__name__}) ()")
+
+
+def test_a_full_disk_is_not_the_branch_s_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hydra.compose", fail)
+    with pytest.raises(OSError, match="No space"):
+        compose(PROJECT)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed={token}",
+        "{token}=1",
+        "model={token}",
+        "~{token}",
+        "split.column=${{{token}}}",
+        "+a=${{{token}:x}}",
+        "seed=https://me:{token}@h",
+        "seed=[https://me:{token}@h",
+        "+{token}=???",
+        "{token}\n=1",
+        "+seed={token}",
+    ],
+)
+def test_no_problem_of_an_override_repeats_a_credential(override: str) -> None:
+    token = "ghp_" + "a1" * 18
+    with pytest.raises(ConfigError) as caught:
+        parse(compose(PROJECT, (override.format(token=token),)).resolved)
+    assert token[:12] not in str(caught.value)
 
 
 # --- our YAML and OmegaConf's are the same ------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_no_text_of_a_record_or_a_reason_holds_a_credential(text: str) -> None:
     for record in (replace(record, conclusion=text, noted_by=text) for record in records):
         body = seal(experiment_body(items[record.branch], record))
         assert "glpat-" not in json.dumps(body)
-        assert "a GitLab token" in body["conclusion"]
+        assert body["conclusion"] == text.replace(TOKEN, "…")
         assert SCHEMA.is_valid(body)
     for item in (*plan.items, *plan_of(state, known).items):
         assert "glpat-" not in item.reason

@@ -139,7 +139,7 @@ class Reconciling(RuleBasedStateMachine):
         contained = hexes(commit, 40) in self.base_commits
         if mark == "refused":
             return asks(branch, None, commit=commit + mark, problems=(PROBLEM,))
-        if mark == "conflict":
+        if mark == "conflict" and not contained:
             return asks(branch, self.heads[branch], commit=commit, conflicts=("dvc.yaml",))
         return asks(branch, self.heads[branch], self.merge_of(branch), commit=commit, ancestor_of_base=contained)
 

@@ -59,6 +59,6 @@ def test_no_message_from_outside_makes_a_reason_long_or_more_than_one_line(stage
         assert len(said) <= 2 * reason.MESSAGE_LENGTH + 50
 
 
-def test_a_failure_that_tells_a_credential_is_withheld() -> None:
+def test_a_failure_that_tells_a_credential_is_shown_without_it() -> None:
     said = reason.failed("train", "no access to https://ada:secret@example.org/x")
-    assert said == "failed at train: (withheld: it seems to hold a password in a URL)"
+    assert said == "failed at train: no access to https://…example.org/x"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from cd4ml.render.artifacts import (
     PIPELINE_TEMPLATE,
-    RENDERED_FROM,
     WORKFLOW_FILE,
     WORKFLOW_TEMPLATE,
     check,
@@ -25,7 +24,7 @@ from cd4ml.render.artifacts import (
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import DERIVED, derived_params, stages
-from cd4ml.spec.sources import load_yaml
+from cd4ml.spec.sources import RENDERED_FROM, load_yaml
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

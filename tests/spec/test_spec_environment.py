@@ -62,6 +62,10 @@ BAD = {
     "./a.whl": "not a requirement",
     f"a==1 ; nonsense {HASH}": "not a requirement",
     f"a==1 {HASH}\na==2 {HASH}": "two versions",
+    'a==1 ; os_name ~= "x"': "a has a marker that cannot be evaluated",
+    'a==1 ; os_name == "nt" or (python_version > "3" and sys_platform ~= "y")': "cannot be evaluated",
+    "a==1 ; " + "(" * 5000: "not a requirement",
+    "a==" + "9" * 5000: "limit",
 }
 
 
@@ -73,6 +77,27 @@ def test_a_line_that_is_not_locked_is_a_problem_with_its_file_and_line(text: str
     assert problem.file == "my.lock"
     assert problem.key == f"line {len(text.splitlines()) + 1}"
     assert BAD[text] in problem.message
+
+
+def test_a_marker_that_has_no_meaning_here_is_a_problem_that_names_the_entry() -> None:
+    (entry,) = lock_entries('a==1 ; "1.0" ~= python_version', "x")
+    assert differences((entry,), {"a": "1"}, HERE) == ()
+    with pytest.raises(ConfigError) as caught:
+        differences((entry,), {"a": "1"}, {**HERE, "python_version": "none"})
+    (problem,) = caught.value.problems
+    assert "a==1" in problem.key
+
+
+def test_a_credential_in_a_lock_is_not_repeated() -> None:
+    token = "tok3n-tok3n"
+    for line in (
+        f"https://user:{token}@h.invalid/a.whl",
+        f"--foo=https://user:{token}@h",
+        f"{'x' * 40} https://{token}@h",
+    ):
+        with pytest.raises(ConfigError) as caught:
+            lock_entries(line, "x")
+        assert token[:5] not in str(caught.value)
 
 
 def test_a_lock_without_hashes_is_read_too() -> None:

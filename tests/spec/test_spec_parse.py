@@ -12,9 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd4ml.errors import ConfigError, Problem
-from cd4ml.spec.experiment import JoinSpec, SourceSpec
-from cd4ml.spec.parse import file_of, instant, parse
-from cd4ml.spec.sources import load_yaml
+from cd4ml.index.record import encode, seal
+from cd4ml.index.validate import validate_body, validate_record
+from cd4ml.spec.canonical import canonical_json, digest
+from cd4ml.spec.experiment import JoinSpec, SourceSpec, Spec
+from cd4ml.spec.parse import CALENDAR_PARTS, MAX_RESOLVED, file_of, instant, parse
+from cd4ml.spec.sources import MAX_DEPTH, MAX_NODES, load_yaml
+from cd4ml.stages import featurize
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {
@@ -43,7 +47,7 @@ def project() -> dict[str, Any]:
 for _key in project():
     ORIGIN[_key] = f"conf/{_key}/{GROUPS[_key]}.yaml" if _key in GROUPS else "conf/config.yaml"
 
-DELETED = object()
+DELETED = NotImplemented  # stands for a key that is left out; its name is the same in every process
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -96,6 +100,26 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("name", "x\ny", "name", "must be a name"),
     ("hypothesis", None, "hypothesis", "must be text"),
     ("hypothesis", "\ud800", "hypothesis", "Unicode"),
+    ("hypothesis", "a\0b", "hypothesis", "control character"),
+    ("hypothesis", "a\x1b[31mb", "hypothesis", "control character"),
+    ("hypothesis", "a\x85b", "hypothesis", "control character"),
+    ("hypothesis", "x" * 4001, "hypothesis", "4000"),
+    ("name", "/".join(["a" * 90] * 3), "name", "200"),
+    ("tags", ["x" * 201], "tags.0", "200"),
+    ("tags", ["a\tb"], "tags.0", "one line"),
+    ("tags", ["a\u2028b"], "tags.0", "one line"),
+    ("tags", [str(number) for number in range(101)], "tags", "more than 100"),
+    ("validation.suite", "/".join(["a" * 90] * 3), "validation.suite", "200"),
+    ("validation.expectations.0.type", "expect_" + "a" * 200, "validation.expectations.0.type", "snake case"),
+    ("validation.expectations.0.kwargs.column", "a\nb", "validation.expectations.0.kwargs.column", "one line"),
+    ("validation.expectations.0.kwargs.column", 1, "validation.expectations.0.kwargs.column", "text"),
+    ("data.target", "x" * 501, "data.target", "500"),
+    ("data.sources.flights.location", "https://h/a\tb", "data.sources.flights.location", "one line"),
+    ("model.estimator.alpha", {"a\nb": 1}, "model.estimator.alpha.a\\nb", "one line"),
+    ("model.estimator.alpha", 2**63, "model.estimator.alpha", "64 bits"),
+    ("model.estimator.alpha", -(2**63) - 1, "model.estimator.alpha", "64 bits"),
+    ("model.estimator.alpha", "x" * 2**18, "", "limit"),
+    ("model.estimator.alpha", list(range(10_000)), "", "10000 values"),
     ("tags", "a", "tags", "must be a list"),
     ("tags", ["a", "a"], "tags.1", "twice"),
     ("tags", [1], "tags.0", "must be text"),
@@ -191,6 +215,33 @@ def test_a_bad_value_is_one_problem_with_the_file_and_key_it_stands_at(
     assert words in found[0][2]
 
 
+def nested(depth: int) -> Any:
+    """A value inside ``depth`` lists."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_depth_is_limited_before_anything_recurses() -> None:
+    parse(changed("model.estimator.alpha", nested(MAX_DEPTH - 3)))
+    for depth in (MAX_DEPTH - 2, 100_000):
+        assert problems_of(changed("model.estimator.alpha", nested(depth)))[0][2].startswith("is nested deeper than 32")
+
+
+def test_an_integer_too_long_to_be_written_out_is_a_problem_like_any_other() -> None:
+    assert "64 bits" in problems_of(changed("seed", 16**5000))[0][2]
+
+
+def test_integers_of_64_bits_and_text_of_several_lines_are_taken() -> None:
+    for value in (2**63 - 1, -(2**63), "a\n\tb"):
+        parse(changed("model.estimator.alpha", value))
+
+
+def test_the_parts_of_a_time_are_those_that_features_can_compute() -> None:
+    assert set(featurize.CALENDAR_PARTS) == set(CALENDAR_PARTS)
+
+
 def test_all_problems_are_reported_at_once() -> None:
     resolved = changed("seed", "x")
     resolved["split"]["colum"] = resolved["split"].pop("column")
@@ -206,9 +257,9 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_a_key_that_does_not_print_is_shown_with_escapes() -> None:
-    ((_, key, message),) = problems_of(project() | {"a\nb\x1b[31m": 1})
-    assert key == "a\\nb\\x1b[31m"
-    assert "not a key" in message
+    found = problems_of(project() | {"a\nb\x1b[31m": 1})
+    assert {key for _, key, _ in found} == {"a\\nb\\x1b[31m"}
+    assert "not a key" in found[-1][2]
 
 
 def test_columns_that_two_joins_add_under_one_name_are_refused() -> None:
@@ -300,6 +351,121 @@ def test_any_value_at_any_place_gives_a_spec_or_one_line_problems_and_no_other_e
     except ConfigError as error:
         problems = error.problems
     assert all(problem.message and len(str(problem).splitlines()) == 1 for problem in problems)
+
+
+_ZERO = "0" * 64
+
+
+def run_record(spec: Spec) -> dict[str, Any]:
+    """A failed run of a configuration with as little else as a record may hold."""
+    names = ("spec", "code", "data", "pipeline", "env")
+    components = dict.fromkeys(names, _ZERO)
+    return seal(
+        {
+            "kind": "run",
+            "fingerprint": digest(components),
+            "components": components,
+            "commit": "0" * 40,
+            "tree": "0" * 40,
+            "branch": "exp/x",
+            "side": "head",
+            "name": spec.name,
+            "outcome": "failed",
+            "reason": {"kind": "deterministic", "stage": "train", "message": "no"},
+            "params": dict(spec.resolved),
+            "metrics": {},
+            "primary": {"metric": spec.evaluation.primary, "direction": "minimize"},
+            "data": {source.name: {"digest": _ZERO, "rows": 1} for source in spec.data.sources},
+            "table": None,
+            "split": {},
+            "validation": {
+                "suite": spec.validation.suite,
+                "success": False,
+                "asked": len(spec.validation.expectations),
+                "returned": 0,
+                "failed": [
+                    {"type": one.type, "column": one.kwargs.get("column"), "severity": one.severity}
+                    for one in spec.validation.expectations
+                ],
+            },
+            "model": None,
+            "files": {path: {"sha256": _ZERO, "md5": "", "bytes": 0} for path in (spec.lock, *spec.code) if path},
+            "environment": {"python": "3.11", "platform": "", "packages": {}, "lock": ""},
+            "threads": spec.executor.threads,
+            "cost": {"seconds": {}},
+            "started": "2026-01-01T00:00:00Z",
+            "finished": "2026-01-01T00:00:00Z",
+        }
+    )
+
+
+def experiment_record(spec: Spec) -> dict[str, Any]:
+    return seal(
+        {
+            "kind": "experiment",
+            "branch": "exp/x",
+            "commit": "0" * 40,
+            "author": "a <a@example.org>",
+            "committed": "2026-01-01T00:00:00Z",
+            "name": spec.name,
+            "hypothesis": spec.hypothesis,
+            "tags": list(spec.tags),
+            "is_base": False,
+            "fingerprint": _ZERO,
+            "merge_fingerprint": None,
+            "merge_commit": None,
+            "conflicts": [],
+            "problems": [],
+            "answer": {"head": None, "merge": None},
+            "conclusion": "",
+            "noted_by": "",
+        }
+    )
+
+
+def records_of(spec: Spec) -> None:
+    for body in (run_record(spec), experiment_record(spec)):
+        validate_body(body)
+        validate_record(encode(body))
+
+
+_RECORDED = st.one_of(
+    _ANY,
+    st.text(alphabet="aB/-_.\0\x07\t\n\r\x7f\x85\u2028\ue000", max_size=4),
+    st.integers(2**62, 2**65),
+    st.sampled_from([190, 210, 490, 510, 3999, 4001]).map(lambda size: "a" * size),
+    st.sampled_from([190, 210]).map(lambda size: "/".join(["a" * 9] * (size // 10))),
+    st.lists(st.integers(0, 300).map(str), min_size=90, max_size=110, unique=True),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(
+        [("name",), ("hypothesis",), ("tags",), ("tags", "0"), ("validation", "suite"), *_paths(project())]
+    ),
+    _RECORDED,
+)
+def test_what_is_accepted_can_be_recorded(path: tuple[str, ...], value: Any) -> None:
+    if path == ("tags", "0"):
+        path, value = ("tags",), [value]
+    try:
+        spec = parse(changed(".".join(path), value))
+    except ConfigError:
+        return
+    records_of(spec)
+
+
+def test_the_largest_that_is_accepted_can_be_recorded() -> None:
+    """Records are indented: many values at great depth take most."""
+    around = len(canonical_json(project()))
+    used = sum(1 for _ in _paths(project())) + 1
+    wide: Any = ["\n" * ((MAX_RESOLVED - around) // (MAX_NODES - used) // 2 - 3)] * (MAX_NODES - used - MAX_DEPTH)
+    pairs: Any = [[1]] * ((MAX_NODES - used - MAX_DEPTH) // 2)
+    for value in (wide, pairs):
+        for _ in range(MAX_DEPTH - 5):
+            value = [value]
+        records_of(parse(changed("model.estimator.alpha", value)))
 
 
 @given(_ANY)

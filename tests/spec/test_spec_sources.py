@@ -21,13 +21,17 @@ from cd4ml.spec.sources import (
     defaults_of,
     dump_yaml,
     group_choices,
+    group_name,
+    is_global,
     load_yaml,
+    reference_problem,
 )
 
 ROOT = Path(__file__).parents[2]
 PROJECT = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "conf").rglob("*.yaml")}
 
 GROUP = "conf/model/m.yaml"
+HOSTILE = MAX_BYTES - 100
 REFUSED: dict[str, tuple[str, str, str]] = {
     # name: (content of conf/model/m.yaml, key of the problem, words of the message)
     "alias": ("a: &x 1\nb: *x\n", "", "anchors and aliases"),
@@ -77,6 +81,23 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "defaults with two keys": ("defaults:\n  - {a: x, b: y}\n  - _self_\n", "defaults.0", "group: choice"),
     "choice as a mapping": ("defaults:\n  - override /model: {a: b}\n", "defaults.0", "a name"),
     "includes itself": ("defaults: [m, _self_]\n", "defaults", "includes itself"),
+    "null as an entry": ("defaults: [null, _self_]\n", "defaults.0", "text"),
+    "number as an entry": ("defaults: [5, _self_]\n", "defaults.0", "text"),
+    "truth value as an entry": ("defaults: [true, _self_]\n", "defaults.0", "text"),
+    "list as an entry": ("defaults: [[a], _self_]\n", "defaults.0", "text"),
+    "number as a choice": ("defaults:\n  - override /data: 5\n", "defaults.0", "text"),
+    "null as a choice": ("defaults:\n  - override /data: null\n", "defaults.0", "text"),
+    "list as a choice": ("defaults:\n  - override /data: [a]\n", "defaults.0", "text"),
+    "number as a group": ("defaults:\n  - {5: a}\n  - _self_\n", "defaults.0", "text"),
+    "binary without digits": ("foo: 0b_\n", "foo", "cannot be read as int"),
+    "hexadecimal without digits": ("a: [0x_]\n", "a.0", "cannot be read as int"),
+    "endless integer": ("foo: " + "9" * 5000 + "\n", "foo", "cannot be read as int"),
+    "endless hexadecimal": ("foo: 0x" + "f" * 5000 + "\n", "foo", "64 bits"),
+    "integer of 65 bits": ("foo: 9223372036854775808\n", "foo", "64 bits"),
+    "default value": ("a: =\n", "a", "cannot be read as value"),
+    "header that Hydra cannot read": ("# @alice: why not?\na: 1\n", "@package", "not supported"),
+    "header cut off": ("#" + " " * 497 + "@package _global_\na: 1\n", "@package", "not supported"),
+    "header too late": ("a: 1\n# @package _global_\n", "@package", "does not read it"),
     "no self": ("defaults: [n]\n", "defaults", "_self_"),
     "self twice": ("defaults: [_self_, _self_]\n", "defaults", "_self_"),
     "package of hydra": ("# @package hydra\nrun: {dir: /}\n", "@package", "not supported"),
@@ -90,6 +111,12 @@ def test_a_hostile_or_surprising_file_is_refused_with_its_name_and_key(name: str
     problems = check_conf_files({**PROJECT, GROUP: content.encode()})
     assert [(problem.file, problem.key) for problem in problems][:1] == [(GROUP, key)], problems
     assert words in problems[0].message
+
+
+def test_a_file_is_global_when_hydra_reads_its_header_so() -> None:
+    assert is_global("\n  #   @package   _global_ \na: 1\n")
+    assert not is_global("# why\n# @package _global_\n")
+    assert not is_global("a: 1\n")
 
 
 def test_the_project_s_own_files_pass() -> None:
@@ -121,6 +148,56 @@ def test_a_file_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
     (problem,) = check_conf_files({name: b"a: 1\n"})
     assert "not a name" in problem.message
     assert "\n" not in str(problem)
+
+
+@pytest.mark.parametrize("name", [f"conf/{'x' * 300}.yaml", "conf" + "/a" * 40 + ".yaml", "conf/model/m.yaml/x.yaml"])
+def test_a_file_name_that_no_file_system_takes_is_refused(name: str) -> None:
+    (problem,) = check_conf_files({GROUP: b"a: 1\n", name: b"a: 1\n"})
+    assert problem.file == "conf/"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n" * HOSTILE,
+        "a: '" + "\n" * HOSTILE + "'\n",
+        "\t\n" * (HOSTILE // 2),
+        "# @package x" + " " * HOSTILE + "y\n",
+        "a: '" + "${a." * (HOSTILE // 4) + "'\n",
+        "defaults: ['" + "optional " * (HOSTILE // 9) + "']\n",
+    ],
+    ids=["newlines", "quoted newlines", "blank lines", "spaces in the header", "open references", "keywords"],
+)
+def test_a_mebibyte_of_hostile_text_is_checked_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    is_global(text)
+    reference_problem(text)
+    group_name(text)
+    assert time.process_time() - started < 1
+    check_conf_files({GROUP: text.encode()})
+    assert time.process_time() - started < 6  # nearly all of it is the YAML scanner's, about 1 µs a character
+
+
+def test_no_problem_of_a_file_repeats_a_credential() -> None:
+    token = "ghp_" + "a1" * 18
+    url = f"https://me:{token}@host"
+    for text in (
+        f"a: ${{{token}:x}}\n",
+        f"a: '${{ {'x' * 20}{token}'\n",
+        f"a: !{token} 1\n",
+        f"{token}: 1\n{token}: 2\n",
+        f"'{url}': {{no: 1}}\n",
+        f'"a\\n{token}": 0b_\n',
+        f"defaults: [_self_, '{url}']\n",
+        f"defaults: [_self_, 'x@{token}']\n",
+        f"defaults: [_self_, '{'-' * 60}{token}']\n",
+        f"# @package {token}\n",
+    ):
+        problems = check_conf_files({GROUP: text.encode()})
+        assert problems, text
+        assert not any(token[:12] in str(problem) for problem in problems), problems
+    (problem,) = check_conf_files({f"conf/{token}.yml": b""})
+    assert token not in str(problem)
 
 
 @pytest.mark.parametrize("name", ["conf/hydra/launcher/x.yaml", "conf/hydra.yaml", "conf/model/x.yml"])
