@@ -46,7 +46,7 @@ rendered: $(INSTALLED)  ## dvc.yaml and the workflow are as the templates and co
 	$(BIN)/cd4ml render --check
 
 unit: $(INSTALLED)  ## Tests, with coverage
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(PYTEST)
 
 format: $(INSTALLED)  ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .

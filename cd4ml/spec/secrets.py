@@ -13,7 +13,7 @@ _PATTERNS = (
     ("a private key", re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*")),
     ("a GitHub token", re.compile(r"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}")),
     ("a GitLab token", re.compile(r"glpat-[A-Za-z0-9_-]{20,}")),
-    ("an AWS access key", re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
+    ("an AWS access key", re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])")),
     ("a Google API key", re.compile(r"AIza[A-Za-z0-9_-]{35,}")),
     ("a Slack token", re.compile(r"xox[abprs]-[A-Za-z0-9-]{10,}")),
     ("a password in a URL", re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+@")),
