@@ -119,19 +119,6 @@ def init(path: Path, *, bare: bool = False, branch: str = "main") -> None:
     run(command, cwd=path.parent if path.parent.exists() else Path.cwd(), env=_environment())
 
 
-def clone(source: str, target: Path) -> None:
-    """Clone as a person would, all branches. Raises RemoteError."""
-    try:
-        run(
-            ["git", *_HARDENING, "clone", "--quiet", "--", source, str(target)],
-            cwd=target.parent,
-            env=_environment(),
-            timeout=_NETWORK_SECONDS,
-        )
-    except ToolError as error:
-        raise RemoteError(f"cannot clone {_without_password(source)}: {_last_line(error)}") from error
-
-
 _ASKED = ("--is-bare-repository", "--show-object-format")
 
 
@@ -400,14 +387,6 @@ class Repository:
         """Names of the remotes of this clone."""
         return tuple(self.git("remote").text.splitlines())
 
-    def remote_url(self, remote: str) -> str:
-        """Where a remote lies, as a clone elsewhere on this machine could name it."""
-        if remote == HERE:
-            return str(self.common_dir)
-        url = self.git("remote", "get-url", "--", remote).text.strip()
-        local = "://" not in url and ":" not in url.split("/", 1)[0]
-        return str((self.root / url).resolve()) if local else url
-
     def default_branch(self, remote: str) -> str | None:
         """The branch that the remote's HEAD names. Raises RemoteError."""
         lines = self._remote_command("ls-remote", "--symref", "--end-of-options", remote, "HEAD").text.splitlines()
@@ -424,10 +403,6 @@ class Repository:
     def local_heads(self) -> dict[str, str]:
         """Commits of the local branches, by name."""
         return self._refs(HEADS)
-
-    def is_dirty(self) -> bool:
-        """Are there changes in the work tree or index that are not committed (untracked files aside)?"""
-        return bool(self.git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty").text.strip())
 
     def _refs(self, prefix: str, keep_prefix: str = "") -> dict[str, str]:
         listed = self.git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", prefix).text
@@ -610,10 +585,6 @@ class Repository:
             self.git("update-ref", HEADS + branch, commit, "0" * 40)
         except ToolError as error:
             raise RepositoryError(f"branch {branch} cannot be made: {_last_line(error)}") from error
-
-    def update_branch(self, branch: str, new: str, old: str) -> None:
-        """Move a local branch that is not checked out. Raises ToolError when it has moved."""
-        self.git("update-ref", HEADS + branch, new, old)
 
     def switch(self, branch: str) -> None:
         """Check a branch out. Raises RepositoryError when local changes are in the way."""
