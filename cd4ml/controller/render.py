@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cd4ml.controller.data import read_folder
 from cd4ml.controller.project import CONF, TEMPLATES, Project
-from cd4ml.controller.scaffold import shipped_templates
+from cd4ml.controller.scaffold import merged_templates
 from cd4ml.errors import Problem
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.hydra import compose
@@ -19,9 +19,7 @@ from cd4ml.spec.sources import conf_digest
 
 def templates_of(root: Path) -> Mapping[str, str]:
     """The shipped templates, and over them the folder's own."""
-    own = read_folder(root, TEMPLATES) if (root / TEMPLATES).is_dir() else {}
-    texts = {path.removeprefix(f"{TEMPLATES}/"): data.decode("utf-8", "replace") for path, data in own.items()}
-    return {**shipped_templates(), **{name: text for name, text in texts.items() if name.endswith(".j2")}}
+    return merged_templates(read_folder(root, TEMPLATES) if (root / TEMPLATES).is_dir() else {})
 
 
 def committed_files(root: Path, files: Mapping[str, bytes], base: str) -> dict[str, str]:

@@ -18,19 +18,16 @@ def shipped(folder: str) -> Path:
 
 def load_templates(project: Project, base_commit: str) -> Mapping[str, str]:
     """Templates by name: the shipped ones, and over them those of the base branch's ``templates/``."""
-    own = project.repository.read_files(base_commit, TEMPLATES)
-    return {**shipped_templates(), **_texts(own)}
+    return merged_templates(project.repository.read_files(base_commit, TEMPLATES))
 
 
-def shipped_templates() -> dict[str, str]:
-    """The templates that the package brings, by name."""
+def merged_templates(own: Mapping[str, bytes]) -> Mapping[str, str]:
+    """The shipped templates by name, and over them a project's own, given by path from its root."""
     folder = shipped(TEMPLATES)
-    return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.j2"))}
-
-
-def _texts(files: Mapping[str, bytes]) -> dict[str, str]:
-    return {
+    ours = {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.j2"))}
+    theirs = {
         path.removeprefix(f"{TEMPLATES}/"): data.decode("utf-8", "replace")
-        for path, data in files.items()
+        for path, data in own.items()
         if path.endswith(".j2")
     }
+    return {**ours, **theirs}

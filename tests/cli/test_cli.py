@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cd4ml.cli.app import app
-from cd4ml.controller.scaffold import shipped_templates
+from cd4ml.controller.scaffold import merged_templates
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
 from tests.controller.controller_world import (
@@ -176,6 +177,9 @@ def test_a_folder_that_is_no_repository_or_has_no_commit_is_one_line(tmp_path: P
 def test_a_defect_of_ours_is_exit_3_with_a_report_to_send(
     kept: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    # imported before the patch: a module imported under it would keep the broken function for good
+    importlib.import_module("cd4ml.controller.reconcile")
+    importlib.import_module("cd4ml.controller.search")
     monkeypatch.setattr("cd4ml.controller.observe.observe", lambda project: 1 / 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     line = one_line(kept, "plan", code=3)
@@ -322,7 +326,7 @@ def test_render_check_tells_a_hand_edit_a_template_change_and_a_config_change_ap
     cd4ml(team, "render")
     own = team.folder / "templates" / "dvc.yaml.j2"
     own.parent.mkdir()
-    own.write_text(shipped_templates()["dvc.yaml.j2"] + "# ours\n", "utf-8")
+    own.write_text(merged_templates({})["dvc.yaml.j2"] + "# ours\n", "utf-8")
     assert "dvc.yaml: templates/dvc.yaml.j2 or cd4ml changed" in one_line(team, "render", "--check", code=1)
     own.unlink()
     data = team.folder / "conf/data/flights.yaml"
