@@ -452,7 +452,7 @@ def test_the_record_names_facts_of_the_commit_and_refuses_another_branchs_item()
     assert isinstance(action, RecordExperiment)
     body = experiment_body(item, action)
     assert body["committed"] == "2026-01-02T03:04:05+01:00"
-    assert body["merge_commit"] == asks("exp/a", OTHER, OTHER).merge.commit  # type: ignore[union-attr]
+    assert body["merge_commit"] == asks("exp/a", OTHER, OTHER).merge.commit  # type: ignore[union-attr]  # made with one
     with pytest.raises(ValueError, match="exp/b"):
         experiment_body(item_of(plan_of(state), "exp/b"), action)
 
