@@ -63,7 +63,7 @@ def init_project(folder: Path, *, storage: str = "") -> Initialised:
 
 def _dvc(folder: Path, *arguments: str) -> None:
     """Run the DVC that is installed beside cd4ml, whatever the path of programs says."""
-    run([sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=folder)
+    run([sys.executable, "-P", "-m", "dvc", *arguments, "--quiet"], cwd=folder)
 
 
 def _put(folder: Path, name: str, data: bytes, made: list[str], kept: list[str]) -> None:

@@ -203,13 +203,12 @@ def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mappin
     return str(record["id"])
 
 
-def publish_drafts(project: Project, storage: Storage, state: RemoteState, branches: Collection[str]) -> bool:
-    """Land the drafts of branches that have been pushed since, and of those named; was there any?
+def publish_drafts(project: Project, storage: Storage, state: RemoteState, branches: Collection[str]) -> None:
+    """Land the drafts of branches that have been pushed since, and of those named.
 
     A draft is a run of a branch that was not pushed. It has been pushed when the remote's head contains the
     commit that was run (of a merge result: the head that was merged).
     """
-    landed = False
     for ref, commit in state.drafts.items():
         found = read_landed(project, ref, commit)
         try:
@@ -224,11 +223,12 @@ def publish_drafts(project: Project, storage: Storage, state: RemoteState, branc
         if pushed or run.branch in branches:
             outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
             ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
-            _store_remotely(storage, {storage.cached(known.md5): known for known in ours.values()})
-            _push_landing(project, run.id, commit, found.data)
+            places = {storage.cached(known.md5): known for known in ours.values()}
+            if all(place.is_file() for place in places):
+                _store_remotely(storage, places)
+                _push_landing(project, run.id, commit, found.data)
+            # where the cache was cleared the outputs are gone: forgotten, the run is made again
             project.repository.drop_draft(run.id)
-            landed = True
-    return landed
 
 
 # ── an experiment record ──

@@ -241,7 +241,7 @@ def _repro(
 ) -> int | None:
     """Exit code of ``dvc repro``, or nothing when the time was up and it was ended."""
     words = ["dvc", "repro", LAST_EXECUTED_STAGE]
-    cold = [sys.executable, "-m", *words]
+    cold = [sys.executable, "-P", "-m", *words]  # -P: the clone, which is a branch's, is no place to import from
     task = _task(warm, words, cold, cwd=folder / "clone", env=env, log=folder / "log.txt")
     events = _events(folder)
 

@@ -33,3 +33,12 @@ def test_a_draft_lands_without_another_run_once_its_branch_is_pushed(team: Shell
     other = team.at(team.folder.parent / "other")
     assert "exp/mine" in other.run("cd4ml", "search", "health = 'Healthy'")
     other.run("cd4ml", "reproduce", "exp/mine")
+
+
+def test_a_draft_whose_outputs_were_cleared_is_forgotten_and_run_again(team: Shell) -> None:
+    team.run("cd4ml", "new", "mine", "model.parameters.alpha=9")
+    team.run("cd4ml", "reconcile", "exp/mine")
+    team.run("git", "push", "--quiet", "origin", "exp/mine")
+    team.run("rm", "-rf", ".dvc/cache")
+    team.run("cd4ml", "reconcile", "exp/mine")
+    team.run("cd4ml", "plan", "--exit-code")
