@@ -296,7 +296,8 @@ def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
     if kind == "experiment":
         return (*_SEALED, *_EXPERIMENT)
     ended = _SUCCEEDED if body.get("outcome") == "succeeded" else _FAILED
-    return (*_SEALED, *_RUN, *ended, *(_VALIDATED if body.get("validation", _ABSENT) is not None else ()))
+    validated = _VALIDATED if body.get("validation", _ABSENT) is not None else ()
+    return (*_SEALED, *_RUN, *ended, *validated, *(_SLICED if "slices" in body else ()))
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
@@ -347,6 +348,12 @@ _VALIDATED = (
     *_rules(_NUMBER, "a number", "validation.asked"),
     *_rules(_TEXT, "text", "validation.failed.[].type", "validation.failed.[].severity"),
     *_rules(_or_null(_TEXT), "text or null", "validation.failed.[].column"),
+)
+_SLICED = (
+    *_rules(_TEXT, "text", "slices.*.values.[].value"),
+    *_rules(_OBJECT, "an object", "slices.*.values.[].validation", "slices.*.values.[].test"),
+    *_rules(_or_null(_NUMBER), "a number or null", "slices.*.values.[].validation.*", "slices.*.values.[].test.*"),
+    *_rules(_NUMBER, "a number", "slices.*.left_out"),
 )
 _EXPERIMENT = (
     *_rules(_COMMIT, "a commit", "commit"),

@@ -32,6 +32,7 @@ class MetricChange:
     """One metric on one side. ``change`` is challenger minus champion in the metric's own units, ``relative``
     the same over the champion's absolute value (a fraction). Nothing where a value is missing, not a finite
     number, or the champion's is 0. ``judgement`` is by ``direction``, and "unknown" where that or a value is missing.
+    ``direction`` is cd4ml's, or of a metric of the project's own the champion's.
     """
 
     side: str
@@ -201,18 +202,34 @@ def _lack(row: MetricChange | None) -> str:
 
 
 def _metric_changes(champion: RunRecord, challenger: RunRecord) -> Iterator[MetricChange]:
+    directions = _directions(champion)
     for side in _ordered({*champion.metrics, *challenger.metrics}):
         old, new = champion.metrics.get(side) or {}, challenger.metrics.get(side) or {}
         for metric in [*old, *(name for name in new if name not in old)]:
-            yield _metric_change(side, metric, _finite(old.get(metric)), _finite(new.get(metric)))
+            yield _metric_change(
+                side, metric, _finite(old.get(metric)), _finite(new.get(metric)), directions.get(metric)
+            )
+
+
+def _directions(champion: RunRecord) -> dict[str, Direction]:
+    """Which way is better: of the project's own metrics as the champion declared it, since a challenger has no say."""
+    evaluation = champion.params.get("evaluation")
+    own = evaluation.get("own") if isinstance(evaluation, Mapping) else None
+    directions: dict[str, Direction] = dict(DIRECTIONS)
+    for name, metric in own.items() if isinstance(own, Mapping) else ():
+        way = metric.get("direction") if isinstance(metric, Mapping) else None
+        if name not in DIRECTIONS and way in ("minimize", "maximize"):
+            directions[name] = "minimize" if way == "minimize" else "maximize"
+    return directions
 
 
 def _ordered(sides: set[str]) -> list[str]:
     return sorted(sides, key=lambda side: (_SIDE_ORDER.index(side) if side in _SIDE_ORDER else len(_SIDE_ORDER), side))
 
 
-def _metric_change(side: str, metric: str, old: float | None, new: float | None) -> MetricChange:
-    direction = DIRECTIONS.get(metric)
+def _metric_change(
+    side: str, metric: str, old: float | None, new: float | None, direction: Direction | None
+) -> MetricChange:
     if old is None or new is None:
         return MetricChange(side, metric, old, new, None, None, direction, "unknown")
     change = new - old

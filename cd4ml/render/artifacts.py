@@ -16,7 +16,7 @@ from cd4ml.errors import Problem
 from cd4ml.render.templates import TEMPLATES, render_template
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import DERIVED, PIPELINE_FILE, derived_params, stages
+from cd4ml.spec.pipeline import DERIVED, PIPELINE_FILE, Pipeline, derived_params, pipeline_of, stages
 from cd4ml.spec.sources import RENDERED_FROM, dump_yaml
 
 PIPELINE_TEMPLATE = "dvc.yaml.j2"
@@ -34,21 +34,24 @@ DESCRIPTIONS = {
     "featurize": "Make the columns that the model sees",
     "train": "Fit the estimator on the training side",
     "predict": "Predict the validation and the test side",
+    "explain": "Shuffle each feature and see what the model loses",
     "evaluate": "Compute metrics and plots from the predictions",
 }
 
 
 def render_pipeline(spec: Spec, templates: Mapping[str, str]) -> str:
-    """``dvc.yaml``: a function of the source names alone, so the same for all experiments of one pipeline.
+    """``dvc.yaml``: a function of what ``pipeline_of`` takes from the spec, so the same for most experiments.
 
     Raises ConfigError for a template that cannot be rendered.
     """
-    names = tuple(source.name for source in spec.data.sources)
-    pipeline = stages(names)
-    described = [{"stage": stage, "desc": DESCRIPTIONS.get(stage.name, stage.name)} for stage in pipeline]
+    pipeline = pipeline_of(spec)
+    described = [
+        {"stage": stage, "desc": DESCRIPTIONS.get(stage.name, "A stage of this project")} for stage in stages(pipeline)
+    ]
     body = render_template(PIPELINE_TEMPLATE, templates, {"stages": described})
-    template = digest([templates[PIPELINE_TEMPLATE], [asdict(stage) for stage in stages(())], DESCRIPTIONS])
-    return _sealed(body, digest(list(names)), template)
+    ours = [asdict(stage) for stage in stages(Pipeline(()))]
+    template = digest([templates[PIPELINE_TEMPLATE], ours, DESCRIPTIONS])
+    return _sealed(body, digest(asdict(pipeline)), template)
 
 
 def render_workflow(spec: Spec, templates: Mapping[str, str], base: str) -> dict[str, str]:
@@ -66,18 +69,21 @@ def render_workflow(spec: Spec, templates: Mapping[str, str], base: str) -> dict
     return {WORKFLOW_FILE: _sealed(body, digest(values), digest(templates[WORKFLOW_TEMPLATE]))}
 
 
-def render_params(resolved: Mapping[str, Any], conf_digest: str, header: str = "") -> str:
-    """``params.yaml``: the whole resolved configuration in its own order, and where it was rendered from.
+def render_params(params: Mapping[str, Any], conf_digest: str, header: str = "") -> str:
+    """``params.yaml``: the params that ``with_derived`` gives in their own order, and where they were rendered from.
 
     The order is kept, not sorted: the first of ``data.sources`` is the main table. ``header`` may add comment lines.
     """
     lines = [_BY, *(f"# {line}".rstrip() for line in header.splitlines())]
-    return "\n".join(lines) + "\n" + dump_yaml({**with_derived(resolved), RENDERED_FROM: conf_digest})
+    return "\n".join(lines) + "\n" + dump_yaml({**params, RENDERED_FROM: conf_digest})
 
 
-def with_derived(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as ``params.yaml`` holds it: with what the pipeline adds to it."""
-    return {**resolved, DERIVED: derived_params(tuple(resolved["data"]["sources"]))}
+def with_derived(resolved: Mapping[str, Any], spec: Spec, own_code: str) -> dict[str, Any]:
+    """The configuration as ``params.yaml`` holds it: with what the pipeline of ``spec`` adds to it.
+
+    ``own_code`` is what ``own_code_digest`` gives for the code that the stages will import.
+    """
+    return {**resolved, DERIVED: derived_params(pipeline_of(spec), own_code)}
 
 
 def check(expected: Mapping[str, str], found: Mapping[str, str | None]) -> tuple[Problem, ...]:

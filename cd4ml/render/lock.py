@@ -8,21 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cd4ml.render.artifacts import with_derived
 from cd4ml.spec.pipeline import PARAMS_FILE, StageSpec
 from cd4ml.spec.sources import dump_yaml
 
 
-def render_lock(
-    stages: tuple[StageSpec, ...], resolved: Mapping[str, Any], files: Mapping[str, tuple[str, int]]
-) -> str:
+def render_lock(stages: tuple[StageSpec, ...], params: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> str:
     """The lock of these stages.
 
-    ``files`` gives MD5 and size in bytes of every dependency and output by path. Raises KeyError for one
-    that is missing: a lock with a hole would make DVC run the stage again.
+    ``params`` are those of ``params.yaml``; ``files`` gives MD5 and size in bytes of every dependency and output by
+    path. Raises KeyError for one that is missing: a lock with a hole would make DVC run the stage again.
     """
-
-    params = with_derived(resolved)
 
     def listed(paths: tuple[str, ...]) -> list[dict[str, Any]]:
         return [{"path": path, "hash": "md5", "md5": files[path][0], "size": files[path][1]} for path in sorted(paths)]

@@ -9,7 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cd4ml.report.visible import plain_number, visible
+from cd4ml.report.visible import ABSENT, plain_number, visible
+
+_SLICES_SHOWN = 10
 
 _FIELDS = (
     "id",
@@ -53,6 +55,8 @@ def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for source, pin in record["data"].items():
         yield f"data {source}", f"{plain_number(pin['rows'])} rows, {pin['digest'][:12]}"
     yield "split", ", ".join(f"{side} {plain_number(part['rows'])} rows" for side, part in record["split"].items())
+    for column, part in (record.get("slices") or {}).items():
+        yield from _sliced(column, part, str(record["primary"]["metric"]))
     suite = record["validation"]
     if suite:
         failed = ", ".join(f"{one['type']} on {one['column']} ({one['severity']})" for one in suite["failed"])
@@ -65,3 +69,14 @@ def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             [f"python {record['environment']['python']}", *(f"{name} {version}" for name, version in packages.items())]
         ),
     )
+
+
+def _sliced(column: str, part: Mapping[str, Any], metric: str) -> Iterator[tuple[str, str]]:
+    """The primary metric on the test side for the values of a column that have most rows."""
+    shown = [f"{one['value']} {_known(one['test'].get(metric))}" for one in part["values"][:_SLICES_SHOWN]]
+    more = len(part["values"]) - len(shown) + part["left_out"]
+    yield f"test {metric} by {column}", ", ".join([*shown, *([f"{more} more"] if more else [])])
+
+
+def _known(value: float | None) -> str:
+    return ABSENT if value is None else plain_number(value)

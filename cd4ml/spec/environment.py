@@ -75,6 +75,22 @@ def lock_entries(text: str, file: str) -> tuple[str, ...]:
     )
 
 
+def requirements(text: str, names: frozenset[str]) -> tuple[str, ...]:
+    """The lines of a lock that ``lock_entries`` accepts, for the packages named (canonical), as pip takes them.
+
+    Each is ``name==version``, its marker and its hashes; nothing else of the file is handed on.
+    """
+    lines = []
+    for _, line in _logical_lines(text):
+        if _GLOBAL_OPTION.match(line):
+            continue
+        name, version, marker = _entry(line)
+        if name in names:
+            hashes = "".join(f" --hash={one}" for one in _HASH.findall(line))
+            lines.append(f"{name}=={version}{f' ; {marker}' if marker else ''}{hashes}")
+    return tuple(lines)
+
+
 def differences(
     entries: tuple[str, ...], installed: Mapping[str, str], marker_environment: Mapping[str, str]
 ) -> tuple[str, ...]:

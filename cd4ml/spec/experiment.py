@@ -8,25 +8,30 @@ itself is kept in ``Spec.resolved``, since fingerprints, records and searches sp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Direction = Literal["minimize", "maximize"]
-Task = Literal["regression"]
+Task = Literal["regression", "binary", "multiclass"]
+SplitMethod = Literal["random", "stratified", "group", "time", "predefined"]
+Feeds = Literal["nothing", "features"]
 Severity = Literal["critical", "warning"]
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Where one table comes from. ``format`` is ``csv`` or ``parquet``; compression follows the name.
+    """Where one table comes from. ``format`` is ``csv``, ``parquet`` or ``sql``; compression follows the name.
 
-    ``location`` is a path inside the repository, a URL that fsspec reads, or
-    ``package://NAME/PATH`` for a file that an installed Python package ships.
+    ``location`` is a path inside the repository, a URL that fsspec reads, ``package://NAME/PATH`` for a file
+    that an installed Python package ships, or for ``sql`` a SQLAlchemy URL without credentials. ``query`` is the
+    SELECT of a ``sql`` source (else ``""``), ``delimiter`` the one character between the cells of a ``csv``.
     """
 
     name: str
     location: str
     format: str
+    query: str = ""
+    delimiter: str = ","
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class JoinSpec:
 class DataSpec:
     """Sources by name, in the order declared; the first is the main table, ``joins`` add to it.
 
-    ``time_columns`` are parsed as UTC timestamps. Rows whose ``target`` is missing are dropped by
+    ``time_columns`` are parsed as UTC timestamps: ISO 8601, or as ``time_formats`` (strptime formats by column)
+    says. Rows whose ``target`` is missing are dropped by
     ingest, and counted, when ``drop_missing_target`` is true; otherwise they are an error.
     """
 
@@ -52,6 +58,7 @@ class DataSpec:
     target: str
     time_columns: tuple[str, ...]
     drop_missing_target: bool
+    time_formats: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,26 +80,37 @@ class ValidationSpec:
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """A split by time: train < ``validation_from`` <= validation < ``test_from`` <= test.
+    """How rows are parted into train, validation and test; fields that a method does not use are empty or 0.
 
-    Both bounds are ISO 8601 and taken as UTC when they name no zone; ``column`` is a time column.
+    ``random``: each distinct row goes to a side by a digest of its content and ``seed``, so that it stays there
+    when rows are added; ``validation`` and ``test`` are the shares (0 to 1) that the sides get, about. ``group``: the
+    same by the value of ``column``, so that no group is on two sides. ``stratified``: within each value of
+    ``column``, the shares are met as nearly as whole rows allow. ``time``: train < ``validation_from`` <=
+    validation < ``test_from`` <= test by the time column ``column``; both bounds are ISO 8601 and taken as UTC when
+    they name no zone. ``predefined``: ``column`` says the side of each row, in the words of ``values`` (by side).
     """
 
-    method: Literal["time"]
-    column: str
-    validation_from: str
-    test_from: str
+    method: SplitMethod
+    column: str = ""
+    validation_from: str = ""
+    test_from: str = ""
+    validation: float = 0.0
+    test: float = 0.0
+    seed: int = 0
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FeaturesSpec:
     """Columns handed to the model. ``calendar`` maps a time column to parts of it
     (``month``, ``day``, ``dayofweek``, ``hour``, ``minute``), each one numeric feature ``<column>_<part>``.
+    ``text`` columns are handed over as text, missing ones as ``""``, for a vectoriser in the model's pipeline.
     """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     calendar: Mapping[str, tuple[str, ...]]
+    text: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,12 +127,52 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class OwnMetricSpec:
+    """A metric of the project: the dotted name of a public function ``(observed, predicted) -> float``.
+
+    The judge calls it, with the base branch's code. ``predicted`` are labels (of regression: numbers), or with
+    ``needs`` ``probability`` the probability of the positive class (of multiclass: of every class, a column each).
+    """
+
+    name: str
+    function: str
+    direction: Direction
+    needs: Literal["prediction", "probability"]
+
+
+@dataclass(frozen=True)
 class EvaluationSpec:
-    """Task, the metrics to compute, and the one that ranks."""
+    """Task, the metrics to compute (cd4ml's by name, and the project's ``own``), and the one that ranks.
+
+    ``positive`` is the class that counts as positive in a binary task, as text (``""``: the later of the two in
+    sorted order). ``slices`` are columns for each of whose values the metrics are computed too.
+    ``permutation_importance`` is how often each feature is shuffled (0: not at all).
+    """
 
     task: Task
     metrics: tuple[str, ...]
     primary: str
+    own: tuple[OwnMetricSpec, ...] = ()
+    positive: str = ""
+    slices: tuple[str, ...] = ()
+    permutation_importance: int = 0
+
+
+@dataclass(frozen=True)
+class OwnStageSpec:
+    """A stage of the project: a public class (``run``: a mapping with ``_target_`` and plain parameters).
+
+    An object of it is called as ``object.run(inputs, outputs)`` with the paths of ``deps`` and ``outs``, by name.
+    ``deps`` are outputs of the pipeline by their path, ``outs`` names of files under ``artifacts/<name>/``. With
+    ``feeds`` ``features`` the outs are ``train.parquet``, ``validation.parquet`` and ``test.parquet``, whose columns
+    (beside ``__row__``) the model gets as further numeric features.
+    """
+
+    name: str
+    run: Mapping[str, Any]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    feeds: Feeds
 
 
 @dataclass(frozen=True)
@@ -137,11 +195,15 @@ class CiSpec:
 
 @dataclass(frozen=True)
 class ExecutorSpec:
-    """How runs are carried out; never part of a fingerprint. ``timeout_minutes`` is per run."""
+    """How runs are carried out; never part of a fingerprint. ``timeout_minutes`` is per run.
+
+    ``memory_gib`` is what each stage may take of memory, in GiB (nothing: as much as there is).
+    """
 
     threads: int
     jobs: int
     timeout_minutes: float
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +221,8 @@ class Spec:
 
     ``resolved`` is the plain mapping (str keys; JSON values only) that everything above was built from.
     ``code`` are repository paths of the user's own package; ``lock`` the path of the lock file of the
-    runtime environment or ``""``; ``allowed_packages`` the packages whose classes ``_target_`` may name.
+    runtime environment or ``""``, and ``venv`` whether cd4ml may make an environment of it where another one is
+    installed; ``allowed_packages`` the packages whose classes ``_target_`` may name.
     """
 
     name: str
@@ -180,3 +243,5 @@ class Spec:
     executor: ExecutorSpec
     experiments: ExperimentsPolicy
     resolved: Mapping[str, Any]
+    stages: tuple[OwnStageSpec, ...] = ()
+    venv: bool = False

@@ -63,6 +63,15 @@ def code_digest(trees: Mapping[str, str]) -> str:
     return digest(dict(trees))
 
 
+def own_code_digest(blobs: Mapping[str, str]) -> str:
+    """Digest of the files under ``code:`` (Git's blob ids by path), for DVC to see them change; ``""`` without any.
+
+    What Python leaves beside its sources does not count.
+    """
+    counted = {path: blob for path, blob in blobs.items() if "__pycache__" not in path.split("/")}
+    return digest(counted) if counted else ""
+
+
 def data_digest(pins: Mapping[str, str]) -> str:
     """Component ``data``: canonical digest by source name."""
     return digest(dict(pins))

@@ -85,27 +85,49 @@ def new_experiment(
     problems = list(_name_problems(files, name, source))
     if "${" in hypothesis:
         problems.append(sources.problem(OVERRIDE, "hypothesis", "cannot hold ${, which Hydra would replace"))
+    content = _overridden(files, source, overrides, problems)
+    kept = {key: value for key, value in content.items() if key not in ("defaults", "name", "hypothesis")}
+    entries = {"defaults": content["defaults"]} if "defaults" in content else {}
+    header = f"# @package _global_\n# What this experiment changes; it began as a copy of {experiment_file(source)}.\n"
+    return {
+        experiment_file(name): experiment_text({**entries, "name": name, "hypothesis": hypothesis, **kept}, header),
+        sources.CONFIG: select_experiment(files[sources.CONFIG].decode(), name).encode(),
+    }
+
+
+def overridden_experiment(files: Mapping[str, bytes], overrides: tuple[Override, ...]) -> dict[str, bytes]:
+    """The selected experiment's file with the overrides written into it, by its path; nothing else changes.
+
+    What ``new_experiment`` says of groups, of problems and of unknown keys goes for this too.
+    """
+    source = selected_experiment(files)
+    problems = [] if experiment_file(source) in files else list(_name_problems(files, source, source))
+    return {experiment_file(source): experiment_text(_overridden(files, source, overrides, problems))}
+
+
+def experiment_text(content: Mapping[str, Any], header: str = "# @package _global_\n") -> bytes:
+    """An experiment file with that content, whose keys are those of the whole configuration."""
+    return (header + (sources.dump_yaml(dict(content)) if content else "")).encode()
+
+
+def _overridden(
+    files: Mapping[str, bytes], source: str, overrides: tuple[Override, ...], problems: list[Problem]
+) -> dict[str, Any]:
+    """The content of an experiment's file with overrides applied. Raises ConfigError, for ``problems`` too."""
     groups = sources.group_choices(files)
     problems.extend(problem for one in overrides if (problem := _cannot_express(one, groups)))
     if problems:
         raise ConfigError(problems)
     body = sources.load_yaml(files[experiment_file(source)].decode()) or {}
     entries = list(body.pop("defaults", None) or [])
-    kept = {key: value for key, value in body.items() if key not in ("name", "hypothesis")}
-    body = {"name": name, "hypothesis": hypothesis, **kept}
     for one in overrides:
         if one.key in groups:
-            entries = _choose(entries, one.key, one.value)
+            entries = choose(entries, one.key, one.value)
             _drop(body, tuple(one.key.split("/")))
     for one in overrides:
         if one.key not in groups:
             body = _apply(body, one, files)
-    content = {"defaults": entries, **body} if entries else body
-    header = f"# @package _global_\n# What this experiment changes; it began as a copy of {experiment_file(source)}.\n"
-    return {
-        experiment_file(name): (header + sources.dump_yaml(content)).encode(),
-        sources.CONFIG: _select(files[sources.CONFIG].decode(), name).encode(),
-    }
+    return {"defaults": entries, **body} if entries else body
 
 
 def unchanged(before: Mapping[str, Any], after: Mapping[str, Any], overrides: tuple[Override, ...]) -> tuple[str, ...]:
@@ -134,7 +156,7 @@ def _name_problems(files: Mapping[str, bytes], name: str, source: str) -> Iterat
 def _cannot_express(one: Override, groups: Mapping[str, tuple[str, ...]]) -> Problem | None:
     message = ""
     if one.key in (EXPERIMENTS, "name", "hypothesis", "defaults"):
-        message = "is set by `cd4ml new` itself"
+        message = "is no override: `cd4ml new` sets it"
     elif one.key in groups and (one.operation != "change" or not isinstance(one.value, str)):
         message = "takes the name of one choice"
     elif one.key in groups and one.value not in groups[one.key]:
@@ -146,7 +168,7 @@ def _cannot_express(one: Override, groups: Mapping[str, tuple[str, ...]]) -> Pro
     return sources.problem(OVERRIDE, one.key, message) if message else None
 
 
-def _choose(entries: list[Any], group: str, choice: str) -> list[Any]:
+def choose(entries: list[Any], group: str, choice: str) -> list[Any]:
     """The defaults list with one ``override /group: choice`` for the group."""
     others = [
         entry
@@ -207,7 +229,7 @@ def _merged(below: Any, above: Any) -> Any:
     return changed
 
 
-def _select(text: str, name: str) -> str:
+def select_experiment(text: str, name: str) -> str:
     """The root file with another experiment chosen: one scalar of one line changes, comments stay."""
     root = yaml.compose(text, Loader=sources.ConfLoader)
     assert isinstance(root, yaml.MappingNode)  # noqa: S101  # selected_experiment has read it

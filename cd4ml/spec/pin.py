@@ -14,10 +14,13 @@ from datetime import datetime
 from typing import Any
 
 from cd4ml.errors import ConfigError, Problem
+from cd4ml.spec.experiment import SourceSpec
 
 PIN_SCHEMA = 1
 COLUMN_TYPES = ("int64", "float64", "string", "bool", "timestamp")
 FORMATS = ("csv", "parquet")
+MAX_QUERY = 20_000
+"""Characters of a query."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Pin:
     ``digest`` is SHA-256 (64 hex digits) of the table's canonical form, ``rows`` its number of rows, ``columns`` its
     (name, type) pairs in order. ``raw_*`` describe the archived bytes: SHA-256 and MD5 in hex (the latter is the
     name that DVC's remote gives them), their number, and the file name that decides their compression.
-    ``location`` is where they came from and ``fetched`` when, in ISO 8601.
+    ``location`` is where they came from and ``fetched`` when, in ISO 8601. ``query`` is what was asked of a database
+    (else ``""``): its answer is archived as Parquet. ``delimiter`` stands between the cells of a ``csv``.
     """
 
     source: str
@@ -41,6 +45,13 @@ class Pin:
     format: str
     location: str
     fetched: str
+    query: str = ""
+    delimiter: str = ","
+
+    def is_of(self, source: SourceSpec) -> bool:
+        """Is this the pin of what ``source`` describes now, and not of what once had its name?"""
+        described = (source.name, source.location, archived_format(source), source.query, source.delimiter)
+        return described == (self.source, self.location, self.format, self.query, self.delimiter)
 
     def dump(self) -> str:
         """The text of the pin's file: the same value gives the same text, with a final newline."""
@@ -59,8 +70,23 @@ class Pin:
             },
             "location": self.location,
             "fetched": self.fetched,
+            **({"query": self.query} if self.query else {}),
+            **({"delimiter": self.delimiter} if self.delimiter != "," else {}),
         }
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def archived_format(source: SourceSpec) -> str:
+    """The format of a source's raw bytes: the answer of a database is archived as Parquet."""
+    return "parquet" if source.format == "sql" else source.format
+
+
+def pin_problems(pin: Pin, source: SourceSpec, file: str) -> list[Problem]:
+    """What is wrong with taking ``pin``, of the path ``file``, for the pin of ``source``."""
+    if pin.is_of(source):
+        return []
+    message = f"is the pin of another source than data.sources.{source.name} describes"
+    return [Problem(file, "", message, f"run `cd4ml data update {source.name}`")]
 
 
 def parse_pin(text: str, file: str) -> Pin:
@@ -78,7 +104,8 @@ def parse_pin(text: str, file: str) -> Pin:
         raise ConfigError(
             [Problem(file, "schema", f"must be {PIN_SCHEMA}", "a newer cd4ml wrote it, or `cd4ml data update` must")]
         )
-    problems = [*_problems(content, _TOP, file, ""), *_column_problems(content.get("columns"), file)]
+    checks = {**_TOP, **{key: check for key, check in _OPTIONAL.items() if key in content}}
+    problems = [*_problems(content, checks, file, ""), *_column_problems(content.get("columns"), file)]
     raw = content.get("raw")
     if isinstance(raw, dict):
         problems += _problems(raw, _RAW, file, "raw.")
@@ -96,6 +123,8 @@ def parse_pin(text: str, file: str) -> Pin:
         format=content["raw"]["format"],
         location=content["location"],
         fetched=content["fetched"],
+        query=content.get("query", ""),
+        delimiter=content.get("delimiter", ","),
     )
 
 
@@ -113,6 +142,14 @@ def _count(value: Any) -> bool:
 
 def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _query(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_QUERY
+
+
+def _delimiter(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 1 and value not in '"\r\n'
 
 
 def _file_name(value: Any) -> bool:
@@ -138,6 +175,10 @@ _TOP: Mapping[str, Check] = {
     "raw": (lambda value: isinstance(value, dict), "an object"),
     "location": (_text, "a text"),
     "fetched": (_time, "an ISO 8601 time with its zone"),
+}
+_OPTIONAL: Mapping[str, Check] = {
+    "query": (_query, f"a text of at most {MAX_QUERY} characters"),
+    "delimiter": (_delimiter, "one character"),
 }
 _RAW: Mapping[str, Check] = {
     "sha256": _hex(64),

@@ -25,6 +25,22 @@ from tests.plan.plan_world import asks, desired, plan_of
 from tests.plan.plan_world import components as plan_components
 
 SIDE = {"rows": 1, "digest": hexes("side")}
+OPTIONAL = {"slices"}
+SLICED = run_body(
+    slices={
+        "carrier": {
+            "values": [
+                {
+                    "value": "AA",
+                    "rows": {"validation": 2, "test": 1},
+                    "validation": {"rmse": 2.5},
+                    "test": {"rmse": None},
+                }
+            ],
+            "left_out": 3,
+        }
+    }
+)
 KINDS: dict[str, Callable[[], dict[str, Any]]] = {"run": run_body, "experiment": experiment_body}
 
 
@@ -62,7 +78,14 @@ def test_the_schemas_are_valid_2020_12_and_describe_every_field(kind: str) -> No
         return found + (undescribed(f"{place}[]", part["items"]) if "items" in part else [])
 
     assert undescribed(kind, schema) == []
-    assert set(schema["required"]) == set(schema["properties"]) == set(KINDS[kind]())
+    assert set(schema["required"]) == set(schema["properties"]) - OPTIONAL == set(KINDS[kind]())
+
+
+def test_slices_may_be_there_and_hold_what_readers_rely_on() -> None:
+    assert validate_record(encode(SLICED)).body == SLICED
+    wrong: tuple[Any, ...] = (None, [], {"carrier": []}, {"carrier": {"values": [], "left_out": -1}}, {"a\nb": {}})
+    for junk in wrong:
+        assert "slices" in refusal(resealed(SLICED, slices=junk))
 
 
 @pytest.mark.parametrize("body", [run_body(), run_body(failed=True), experiment_body()], ids=["run", "failed", "exp"])
@@ -248,7 +271,9 @@ def test_no_forged_entry_of_the_index_makes_a_reader_stumble(body: dict[str, Any
 JUNK: tuple[Any, ...] = (None, True, 1, "x", [], ["x"], {}, {"x": "y"})
 
 
-@pytest.mark.parametrize("body", [run_body(), run_body(failed=True), refused_body()], ids=["run", "failed", "exp"])
+@pytest.mark.parametrize(
+    "body", [run_body(), SLICED, run_body(failed=True), refused_body()], ids=["run", "sliced", "failed", "exp"]
+)
 def test_an_entry_that_lacks_a_value_or_has_another_kind_of_it_stops_no_reader(body: dict[str, Any]) -> None:
     """Every place of a record, taken away and replaced by every kind of JSON value."""
     refused = 0

@@ -74,6 +74,28 @@ def test_the_primary_metric_on_the_test_side_decides(rmse: float, least: float, 
     assert (result.verdict, result.reason) == (verdict, reason)
 
 
+def own(**directions: Any) -> dict[str, Any]:
+    return {**PARAMS, "evaluation": {"own": {name: {"direction": way} for name, way in directions.items()}}}
+
+
+def test_the_direction_of_the_projects_own_metric_is_the_champions() -> None:
+    """A challenger cannot turn its loss into a gain by declaring the other direction; cd4ml's metrics keep theirs."""
+    champion = run({"cost": 3.0, "rmse": 1.0}, params=own(cost="minimize", rmse="maximize"))
+    challenger = run({"cost": 4.0, "rmse": 2.0}, params=own(cost="maximize"))
+    rows = {row.metric: row for row in compare(champion, challenger).metrics if row.side == "test"}
+    assert (rows["cost"].direction, rows["cost"].judgement) == ("minimize", "worse")
+    assert (rows["rmse"].direction, rows["rmse"].judgement) == ("minimize", "worse")
+
+
+@pytest.mark.parametrize(
+    "evaluation", [None, [], "x", {"own": []}, {"own": {"cost": []}}, own(cost=["minimize"])["evaluation"]]
+)
+def test_an_own_metric_without_a_known_direction_is_judged_unknown(evaluation: Any) -> None:
+    champion = run({"cost": 3.0}, params={**PARAMS, "evaluation": evaluation})
+    rows = [row for row in compare(champion, run({"cost": 4.0})).metrics if row.metric == "cost"]
+    assert [(row.direction, row.judgement) for row in rows] == [(None, "unknown")]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "9.0", True, [9.0]])
 def test_what_is_not_a_finite_number_is_never_better(value: object) -> None:
     """Minus infinity would be the smallest error of all."""

@@ -20,10 +20,11 @@ from cd4ml.render.artifacts import (
     render_params,
     render_pipeline,
     render_workflow,
+    with_derived,
 )
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pipeline import DERIVED, derived_params, stages
+from cd4ml.spec.pipeline import DERIVED, derived_params, pipeline_of, stages
 from cd4ml.spec.sources import RENDERED_FROM, load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,12 @@ HOSTILE = [
     "$(touch x); `id`",
     "\u202eright to left \U0001f600",
 ]
+
+
+def params() -> dict[str, Any]:
+    """What params.yaml holds of ``resolved()``."""
+    value = resolved()
+    return with_derived(value, parse(value), "c" * 64)
 
 
 def resolved() -> dict[str, Any]:
@@ -100,7 +107,7 @@ def test_the_workflow_is_golden() -> None:
 
 
 def test_the_parameters_are_golden() -> None:
-    assert_golden("params.yaml", render_params(resolved(), "0" * 64, "for a test\n# twice"))
+    assert_golden("params.yaml", render_params(params(), "0" * 64, "for a test\n# twice"))
 
 
 def test_hostile_values_in_the_pipeline_are_golden_and_inert() -> None:
@@ -108,7 +115,9 @@ def test_hostile_values_in_the_pipeline_are_golden_and_inert() -> None:
     assert_golden("hostile.dvc.yaml", text)
     content = yaml.safe_load(text)
     assert content["stages"]["ingest"]["deps"] == [f"data/{name}.lock.json".replace("${", "\\${") for name in HOSTILE]
-    assert {stage["cmd"] for stage in content["stages"].values()} == {stage.command for stage in stages(())}
+    assert {stage["cmd"] for stage in content["stages"].values()} == {
+        stage.command for stage in stages(pipeline_of(parse(resolved())))
+    }
 
 
 def test_hostile_values_in_the_workflow_are_golden_and_inert() -> None:
@@ -169,16 +178,16 @@ def test_only_the_reconcile_job_may_write_and_never_for_a_pull_request() -> None
 
 
 def test_parameters_are_the_resolved_configuration_and_where_it_came_from() -> None:
-    content = load_yaml(render_params(resolved(), "d" * 64))
+    content = load_yaml(render_params(params(), "d" * 64))
     assert content.pop(RENDERED_FROM) == "d" * 64
-    assert content.pop(DERIVED) == derived_params(("flights", "weather", "planes"))
+    assert content.pop(DERIVED) == derived_params(pipeline_of(parse(resolved())), "c" * 64)
     assert content == resolved()
     assert list(content["data"]["sources"]) == ["flights", "weather", "planes"]
     assert parse(content) == SPEC
 
 
 def test_a_header_cannot_break_out_of_its_comment() -> None:
-    text = render_params({"data": {"sources": {}}}, "d", "one\ntwo: 2\r\n- three\u2028four: 4")
+    text = render_params({"data": {"sources": {}}, DERIVED: {}}, "d", "one\ntwo: 2\r\n- three\u2028four: 4")
     assert list(load_yaml(text)) == ["data", DERIVED, RENDERED_FROM]
 
 

@@ -14,10 +14,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cd4ml.render.artifacts import WORKFLOW_FILE, render_params, render_pipeline, render_workflow
+from cd4ml.render.artifacts import WORKFLOW_FILE, render_params, render_pipeline, render_workflow, with_derived
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pipeline import METRICS, MODEL, PREDICTED_VS_OBSERVED, RESIDUALS_OVER_TIME, stages
+from cd4ml.spec.pipeline import (
+    METRICS,
+    MODEL,
+    PREDICTED_VS_OBSERVED,
+    RESIDUALS,
+    RESIDUALS_OVER_TIME,
+    pipeline_of,
+    stages,
+)
 from cd4ml.spec.sources import load_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +116,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     tree.run("dvc", "init", "--quiet")
     tree.write(".gitignore", "/artifacts/\n/params.yaml\n")
     tree.write("dvc.yaml", render_pipeline(SPEC, TEMPLATES))
-    tree.write("params.yaml", render_params(SPEC.resolved, "0" * 64))
+    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, ""), "0" * 64))
     for source in SPEC.data.sources:
         tree.write(f"data/{source.name}.lock.json", source.name)
     tree.run("git", "add", "--all")
@@ -118,7 +126,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 
 def test_dvc_reads_runs_and_shows_the_rendered_pipeline(tree: Tree) -> None:
     """One repository from `dvc stage list` to `dvc plots diff`, since every dvc command costs seconds."""
-    names = [stage.name for stage in stages(())]
+    names = [stage.name for stage in stages(pipeline_of(SPEC))]
     assert tree.run("dvc", "stage", "list", "--name-only").split() == names
     graph = tree.run("dvc", "dag", "--dot")
     for edge in ('"ingest" -> "validate"', '"featurize" -> "train"', '"predict" -> "evaluate"'):
@@ -129,7 +137,7 @@ def test_dvc_reads_runs_and_shows_the_rendered_pipeline(tree: Tree) -> None:
 
     changed = json.loads(json.dumps(SPEC.resolved))
     changed["model"]["estimator"]["alpha"] = 2.0
-    tree.write("params.yaml", render_params(changed, "1" * 64))
+    tree.write("params.yaml", render_params(with_derived(changed, SPEC, ""), "1" * 64))
     assert tree.ran(tree.run("dvc", "repro", "--dry"))[0] == "train"
     assert (tree.root / MODEL).read_text().endswith("1.0")
     assert tree.ran(tree.run("dvc", "repro")) == ["train", "predict", "evaluate"]
@@ -138,7 +146,7 @@ def test_dvc_reads_runs_and_shows_the_rendered_pipeline(tree: Tree) -> None:
     metrics = json.loads(tree.run("dvc", "metrics", "diff", "--json", first))
     assert metrics[METRICS]["test.rmse"]["diff"] == 1.0
     plots = json.loads(tree.run("dvc", "plots", "diff", "--json", first, "workspace"))["data"]
-    assert set(plots) == {PREDICTED_VS_OBSERVED, RESIDUALS_OVER_TIME}
+    assert set(plots) == {PREDICTED_VS_OBSERVED, RESIDUALS, RESIDUALS_OVER_TIME}
     for path, words in ((PREDICTED_VS_OBSERVED, "against observed"), (RESIDUALS_OVER_TIME, "residual by day")):
         (plot,) = plots[path]
         assert set(plot["revisions"]) == {first, "workspace"}
@@ -153,7 +161,7 @@ def test_dvc_takes_hostile_source_names_as_names(tmp_path: Path) -> None:
     tree.run("dvc", "init", "--quiet")
     spec = replace(SPEC, data=replace(SPEC.data, sources=tuple(SourceSpec(name, "x", "csv") for name in names)))
     tree.write("dvc.yaml", render_pipeline(spec, TEMPLATES))
-    tree.write("params.yaml", render_params(SPEC.resolved, "0" * 64))
+    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, ""), "0" * 64))
     for name in names:
         tree.write(f"data/{name}.lock.json", name)
     tree.run("dvc", "repro", "--quiet", "ingest")

@@ -43,5 +43,20 @@ def test_a_run_shows_what_its_row_and_its_record_say() -> None:
     ]
 
 
+def test_slices_show_the_primary_metric_of_the_test_side_by_value() -> None:
+    values = [
+        {"value": f"v\x1b{n}", "rows": {}, "validation": {}, "test": {"rmse": 2.5 if n else None}} for n in range(12)
+    ]
+    record = {
+        **RECORD,
+        "primary": {"metric": "rmse", "direction": "minimize"},
+        "slices": {"carrier": {"values": values, "left_out": 3}},
+    }
+    text = " ".join(" ".join(" ".join(line) for line in shown(record)).split())
+    assert "test rmse by carrier v\\x1b0 –, v\\x1b1 2.50" in text
+    assert "5 more" in text
+    assert "v\\x1b10" not in text
+
+
 def test_an_experiment_without_a_run_shows_its_row_alone() -> None:
     assert len(shown(None)) == 4

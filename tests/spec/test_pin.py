@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd4ml.errors import ConfigError
-from cd4ml.spec.pin import COLUMN_TYPES, Pin, parse_pin
+from cd4ml.spec.experiment import SourceSpec
+from cd4ml.spec.pin import COLUMN_TYPES, Pin, archived_format, parse_pin, pin_problems
 
 FILE = "data/flights.lock.json"
 PIN = Pin(
@@ -50,6 +52,8 @@ pins = st.builds(
     fetched=st.datetimes(timezones=st.timezones())
     .map(lambda moment: moment.isoformat())
     .filter(lambda text: len(text) < 40),
+    query=st.just("") | st.text(min_size=1).filter(lambda text: bool(text.strip())),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
 )
 
 
@@ -69,6 +73,45 @@ def test_the_text_of_a_pin_is_stable_sorted_and_ends_with_a_newline() -> None:
     text = PIN.dump()
     assert text == PIN.dump()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
+
+
+def test_a_pin_says_nothing_of_what_was_left_at_its_default() -> None:
+    """Pins that older versions wrote stay as they are, byte by byte."""
+    assert not {"query", "delimiter"} & set(json.loads(PIN.dump()))
+    asked = replace(PIN, query="SELECT 1\nFROM t", delimiter=";")
+    assert {key: json.loads(asked.dump())[key] for key in ("query", "delimiter")} == {
+        "query": "SELECT 1\nFROM t",
+        "delimiter": ";",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "trains"},
+        {"location": "elsewhere.csv"},
+        {"format": "parquet"},
+        {"delimiter": ";"},
+        {"format": "sql", "query": "SELECT 1"},
+    ],
+)
+def test_a_pin_of_what_is_described_otherwise_is_told_from_its_source_s(changes: dict[str, str]) -> None:
+    source = SourceSpec(PIN.source, PIN.location, PIN.format)
+    assert PIN.is_of(source)
+    assert pin_problems(PIN, source, FILE) == []
+    other = replace(source, **changes)
+    assert not PIN.is_of(other)
+    (problem,) = pin_problems(PIN, other, FILE)
+    message = f"{FILE}: is the pin of another source than data.sources.{other.name} describes"
+    assert str(problem) == f"{message} (run `cd4ml data update {other.name}`)"
+
+
+def test_the_answer_of_a_database_is_pinned_as_parquet_with_its_query() -> None:
+    source = SourceSpec("flights", "sqlite:///x.db", "sql", "SELECT 1")
+    assert archived_format(source) == "parquet"
+    pin = replace(PIN, location="sqlite:///x.db", format="parquet", query="SELECT 1")
+    assert pin.is_of(source)
+    assert not pin.is_of(replace(source, query="SELECT 2"))
 
 
 def test_every_problem_is_reported_at_once() -> None:
@@ -96,6 +139,12 @@ def test_every_problem_is_reported_at_once() -> None:
         ("fetched", "yesterday"),
         ("fetched", "2026-11-01T12:00:00"),
         ("location", "a\nb"),
+        ("query", ""),
+        ("query", "x" * 20_001),
+        ("query", 1),
+        ("delimiter", ""),
+        ("delimiter", "ab"),
+        ("delimiter", '"'),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named(key: str, value: Any) -> None:

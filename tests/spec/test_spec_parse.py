@@ -15,8 +15,10 @@ from cd4ml.errors import ConfigError, Problem
 from cd4ml.index.record import encode, seal
 from cd4ml.index.validate import validate_body, validate_record
 from cd4ml.spec.canonical import canonical_json, digest
+from cd4ml.spec.checks import instant
 from cd4ml.spec.experiment import JoinSpec, SourceSpec, Spec
-from cd4ml.spec.parse import CALENDAR_PARTS, MAX_RESOLVED, file_of, instant, parse
+from cd4ml.spec.parse import CALENDAR_PARTS, parse
+from cd4ml.spec.reading import MAX_RESOLVED, file_of
 from cd4ml.spec.sources import MAX_DEPTH, MAX_NODES, load_yaml
 from cd4ml.stages import featurize
 
@@ -163,7 +165,7 @@ BAD: list[tuple[str, Any, str, str]] = [
         "validation.expectations.0.kwargs.row_condition",
         "as code",
     ),
-    ("split.method", "random", "split.method", "none of time"),
+    ("split.method", "tiem", "split.method", "did you mean time?"),
     ("split.column", "time_hor", "split.column", "did you mean time_hour?"),
     ("split.validation_from", "2013-13-01", "split.validation_from", "ISO 8601"),
     ("split.validation_from", "2013-12-01T00:00:00Z", "split.validation_from", "before test_from"),
