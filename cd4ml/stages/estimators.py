@@ -9,42 +9,35 @@ is called but the constructors of such classes, with plain data or further such 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from cd4ml.errors import ConfigError, Problem
 from cd4ml.spec.parse import TARGET
+from cd4ml.stages.targets import Site, foreign, is_needed, parameters, resolved
 
 MAX_DEPTH = 12
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_CLOSED = frozenset({"externals", "tests", "testing", "conftest", "datasets", "dask", "spark"})
-"""Modules of an allowed package that hold other people's code, tests or downloads."""
+UNSTORABLE: Mapping[str, str] = MappingProxyType(
+    {
+        "Birch": "its tree of clusters is made of objects that skops does not know",
+    }
+)
+"""Classes of scikit-learn that cannot be stored as skops once they are fitted, and why."""
+
+_RANKERS = frozenset({"XGBRanker"})
+
+SCORE_FUNCTIONS = ("f_classif", "f_regression", "chi2", "r_regression")
+"""What ``score_func`` of scikit-learn's univariate selectors may be, by name. (``mutual_info_*`` draw random numbers
+without a seed.)"""
+
+_FUNCTIONS_ARE_CLASSES = "write a class with fit and transform in the project's own package"
 
 _TUPLES = frozenset({"steps", "transformers", "transformer_list", "estimators"})
 """Parameters that hold lists of (name, object, ...), which YAML can only write as lists."""
-
-
-@dataclass(frozen=True)
-class _Site:
-    """Where in the configuration we are, what is allowed there, and what was found wrong so far."""
-
-    allowed: tuple[str, ...]
-    file: str
-    where: str
-    depth: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    def at(self, step: str | int) -> _Site:
-        where = f"{self.where}[{step}]" if isinstance(step, int) else f"{self.where}.{step}"
-        return _Site(self.allowed, self.file, where, self.depth + 1, self.problems)
-
-    def problem(self, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(self.file, self.where, message, hint))
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def build_estimator(
     every problem: targets that are not allowed, parameters that the class does not take, ``memory``.
     Imports modules of ``allowed_packages``; no other effect.
     """
-    site = _Site(tuple(allowed_packages), file, where)
+    site = Site(tuple(allowed_packages), file, where)
     blueprint = _checked(mapping, site, top=True)
     if site.problems or blueprint is None:
         raise ConfigError(site.problems)
@@ -85,18 +78,26 @@ def check_estimator(
     allowed_packages: tuple[str, ...],
     where: str = "model.estimator",
     file: str = "params.yaml",
+    unseen: frozenset[str] = frozenset(),
 ) -> tuple[Problem, ...]:
-    """What ``build_estimator`` would refuse, without building anything. Imports modules of ``allowed_packages``."""
-    site = _Site(tuple(allowed_packages), file, where)
+    """What ``build_estimator`` would refuse, without building anything.
+
+    Imports modules of ``allowed_packages`` but of those in ``unseen``, whose classes are taken to fit.
+    """
+    site = Site(tuple(allowed_packages), file, where, unseen=unseen)
     _checked(mapping, site, top=True)
     return tuple(site.problems)
 
 
-def _checked(mapping: Mapping[str, Any], site: _Site, top: bool = False) -> _Blueprint | None:
-    target = _resolved(mapping.get(TARGET), site.at(TARGET), top)
+def _checked(mapping: Mapping[str, Any], site: Site, top: bool = False) -> _Blueprint | None:
+    if not site.may_see(mapping.get(TARGET)):
+        for key, value in mapping.items():
+            _plain(value, site.at(str(key)))
+        return None
+    target = resolved(mapping.get(TARGET), site.at(TARGET), _unfit_at_the_top if top else _unfit_inside)
     if target is None:
         return None
-    known = _parameters(target)
+    known = parameters(target)
     params: dict[str, Any] = {}
     for key, value in mapping.items():
         if key == TARGET:
@@ -105,17 +106,35 @@ def _checked(mapping: Mapping[str, Any], site: _Site, top: bool = False) -> _Blu
         if key not in known:
             near = difflib.get_close_matches(str(key), sorted(known), n=1)
             here.problem(f"{target.__name__} takes no such parameter", f"did you mean {near[0]}?" if near else "")
-        elif key == "memory" and value is not None:
-            here.problem("must be null", "a cache on disk would make the result depend on earlier runs")
+        elif problem := _unfit_value(target, str(key), value):
+            here.problem(*problem)
         else:
-            params[key] = _plain(value, here, as_tuples=key in _TUPLES)
-    missing = [name for name, needed in known.items() if needed and name not in mapping]
+            params[key] = _as_declared(_plain(value, here, as_tuples=key in _TUPLES), known[key])
+    missing = [name for name, parameter in known.items() if is_needed(parameter) and name not in mapping]
     for name in missing:
         site.at(name).problem(f"{target.__name__} needs this parameter")
     return _Blueprint(target, params, site.where)
 
 
-def _plain(value: Any, site: _Site, as_tuples: bool = False) -> Any:
+def _unfit_value(target: type[Any], key: str, value: Any) -> tuple[str, str] | None:
+    """Message and hint for a value that no parameter of this name may have."""
+    if value is None:
+        return None
+    if key == "memory":
+        return "must be null", "a cache on disk would make the result depend on earlier runs"
+    if target.__name__ == "FunctionTransformer" and key in {"func", "inverse_func"}:
+        return "must be null: a function cannot be named in configuration", _FUNCTIONS_ARE_CLASSES
+    if key == "score_func" and _selects_features(target) and value not in SCORE_FUNCTIONS:
+        return f"must be one of {', '.join(SCORE_FUNCTIONS)}", ""
+    return None
+
+
+def _as_declared(value: Any, parameter: inspect.Parameter) -> Any:
+    """A list where the class declares a tuple, such as ``ngram_range``, becomes one: YAML knows lists only."""
+    return tuple(value) if isinstance(value, list) and isinstance(parameter.default, tuple) else value
+
+
+def _plain(value: Any, site: Site, as_tuples: bool = False) -> Any:
     """Plain data as it is, mappings with a target as blueprints."""
     if site.depth > MAX_DEPTH * 3:
         site.problem(f"is nested deeper than {MAX_DEPTH} estimators")
@@ -133,83 +152,61 @@ def _plain(value: Any, site: _Site, as_tuples: bool = False) -> Any:
     return None
 
 
-def _resolved(target: Any, site: _Site, top: bool) -> type[Any] | None:
-    """The class that a target names, or nothing and a problem."""
-    if not isinstance(target, str):
-        site.problem("must name a class, such as sklearn.linear_model.Ridge")
-        return None
-    parts = target.split(".")
-    root = parts[0]
-    if root not in site.allowed:
-        site.problem(f"{target[:120]!r} is not in an allowed package", f"allowed are {', '.join(site.allowed)}")
-        return None
-    if len(parts) < 2 or len(target) > 200 or not all(_NAME.fullmatch(part) for part in parts) or _CLOSED & set(parts):
-        site.problem(f"{target[:120]!r} does not name a public class")
-        return None
-    found = _found(parts)
-    reason = _unfit(found, root, top)
-    if reason:
-        near = _nearest(parts)
-        site.problem(f"{target!r} {reason}", f"did you mean {near}?" if near and found is None else "")
-        return None
-    return found  # type: ignore[no-any-return]  # _unfit has made sure that it is a class
+def _unfit_at_the_top(found: Any, root: str) -> str:
+    """Why something may not stand for the model; empty when it may."""
+    return _unfit(found, root) or _lacking(found, "get_params", "set_params", "fit", "predict")
 
 
-def _found(parts: list[str]) -> Any:
-    """What the dotted name stands for: an attribute of the module that all but its last part name."""
-    try:
-        return getattr(importlib.import_module(".".join(parts[:-1])), parts[-1], None)
-    except ImportError:
-        return None
+def _unfit_inside(found: Any, root: str) -> str:
+    """Why something may not stand inside a model; empty when it may.
+
+    Beside estimators and kernels these are scikit-learn's ways to part rows for cross-validation and to choose
+    columns, which do not follow the estimator protocol.
+    """
+    return _unfit(found, root) or (
+        "" if _is_splitter(found) or _chooses_columns(found) else _lacking(found, "get_params", "set_params")
+    )
 
 
-def _nearest(parts: list[str]) -> str:
-    try:
-        names = [name for name in dir(importlib.import_module(".".join(parts[:-1]))) if _NAME.fullmatch(name)]
-    except ImportError:
-        return ""
-    return next((".".join([*parts[:-1], name]) for name in difflib.get_close_matches(parts[-1], names, n=1)), "")
-
-
-def _unfit(found: Any, root: str, top: bool) -> str:
-    """Why something may not stand for an estimator; empty when it may."""
-    if found is None:
-        return "does not exist"
+def _unfit(found: Any, root: str) -> str:
     if not inspect.isclass(found):
         return "is not a class"
-    if found.__module__.split(".")[0] != root or _CLOSED & set(found.__module__.split(".")):
-        return f"is not defined in {root}"
-    if found.__name__.startswith("_") or inspect.isabstract(found):
-        return "is not a public, concrete class"
-    needed = ("get_params", "set_params", *(("fit", "predict") if top else ()))
+    reason = foreign(found, root) or ("is abstract" if inspect.isabstract(found) else "")
+    if reason:
+        return reason
+    if root == "sklearn" and found.__name__ in UNSTORABLE:
+        return f"cannot be stored: {UNSTORABLE[found.__name__]}"
+    return "ranks rows in groups, which is no task of cd4ml" if found.__name__ in _RANKERS else ""
+
+
+def _lacking(found: type[Any], *needed: str) -> str:
     lacking = [name for name in needed if not callable(getattr(found, name, None))]
     return f"does not follow the scikit-learn estimator protocol: no {', '.join(lacking)}" if lacking else ""
 
 
-def _parameters(target: type[Any]) -> dict[str, bool]:
-    """The names that a constructor takes, and whether each must be given.
-
-    A ``**kwargs`` swallows every name (XGBoost only warns of unknown ones), so the classes above say what is
-    meant by it.
-    """
-    known: dict[str, bool] = {}
-    for base in target.__mro__:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]  # of a class
-        for parameter in parameters:
-            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-                known.setdefault(parameter.name, parameter.default is parameter.empty)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return known
+def _is_splitter(found: type[Any]) -> bool:
+    return all(callable(getattr(found, name, None)) for name in ("split", "get_n_splits"))
 
 
-def _built(blueprint: _Blueprint, seed: int, site: _Site) -> Any:
-    known = _parameters(blueprint.target)
+def _chooses_columns(found: type[Any]) -> bool:
+    return f"{found.__module__}.{found.__name__}" == "sklearn.compose._column_transformer.make_column_selector"
+
+
+def _selects_features(found: type[Any]) -> bool:
+    return found.__module__.startswith("sklearn.feature_selection.")
+
+
+def _built(blueprint: _Blueprint, seed: int, site: Site) -> Any:
+    known = parameters(blueprint.target)
     params = {key: _filled(value, seed, site) for key, value in blueprint.params.items()}
-    for name, value in (("random_state", seed), ("n_jobs", 1)):
-        if name in known and params.get(name) is None:
+    if params.get("score_func") is not None and _selects_features(blueprint.target):
+        import sklearn.feature_selection
+
+        params["score_func"] = getattr(sklearn.feature_selection, params["score_func"])
+    # a splitter that does not shuffle refuses a seed
+    draws = "shuffle" not in known or not _is_splitter(blueprint.target) or params.get("shuffle")
+    for name, value in (("random_state", seed if draws else None), ("n_jobs", 1)):
+        if name in known and params.get(name) is None and value is not None:
             params[name] = value
     try:
         return blueprint.target(**params)
@@ -219,7 +216,7 @@ def _built(blueprint: _Blueprint, seed: int, site: _Site) -> Any:
         return None
 
 
-def _filled(value: Any, seed: int, site: _Site) -> Any:
+def _filled(value: Any, seed: int, site: Site) -> Any:
     if isinstance(value, _Blueprint):
         return _built(value, seed, site)
     if isinstance(value, dict):

@@ -6,77 +6,138 @@ an error. Nothing here reads a number that training wrote about itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.spec.experiment import EvaluationSpec, Spec
-from cd4ml.spec.metrics import DIRECTIONS
-from cd4ml.spec.pipeline import METRICS, PREDICTED_VS_OBSERVED, PREDICTIONS, RESIDUALS_OVER_TIME, SPLIT, TABLE
+from cd4ml.spec.pipeline import FEATURE_SCHEMA, METRICS, PREDICTIONS, SLICES, SPLIT, TABLE
 from cd4ml.stages.job import Job, put_bytes, put_json
+from cd4ml.stages.scores import STAGE, Answers, OwnFunction, own_functions, scores_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
 
-STAGE = "evaluate"
+    Sides = Mapping[str, tuple[npt.NDArray[np.int64], Answers]]
+
 JUDGED_SIDES = ("validation", "test")
-SAMPLE = 1000
-"""Most rows in the plot of predictions against observations."""
 
 MAX_PREDICTION_BYTES = 8 << 30
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``metrics`` by side and name; ``plots`` as the text of a CSV file by its path in the tree."""
+    """``metrics`` by side and name; ``plots`` as the text of a CSV file by its path in the tree; ``slices`` by column
+    (see ``slices.slices_of``).
+    """
 
     metrics: Mapping[str, Mapping[str, float]]
     plots: Mapping[str, str]
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(job: Job) -> None:
-    """Read ``TABLE``, ``SPLIT`` and ``PREDICTIONS``; write ``METRICS`` and the plots."""
+    """Read ``TABLE``, ``SPLIT``, ``FEATURE_SCHEMA`` and ``PREDICTIONS``; write ``METRICS``, the plots and, where
+    slices are asked for, ``SLICES``.
+    """
     evaluation = evaluate_in(job.root, job.spec)
     put_json(job.root, METRICS, evaluation.metrics)
+    if job.spec.evaluation.slices:
+        put_json(job.root, SLICES, evaluation.slices)
     for path, text in evaluation.plots.items():
         put_bytes(job.root, path, text.encode())
 
 
 def evaluate_in(root: Path, spec: Spec) -> Evaluation:
-    """The evaluation of the predictions in ``root`` against the table and split in ``root``; reads three files."""
+    """The evaluation of the predictions in ``root`` against the table and split in ``root``; reads four files."""
+    from cd4ml.stages.featurize import load_schema
     from cd4ml.stages.table import read_parquet
 
-    return judge_predictions(read_parquet(root / TABLE), read_parquet(root / SPLIT), root / PREDICTIONS, spec)
+    classes = tuple(load_schema(root)["classes"] or ())
+    table, split = read_parquet(root / TABLE), read_parquet(root / SPLIT)
+    return judge_predictions(table, split, root / PREDICTIONS, spec, classes)
 
 
-def judge_predictions(table: pd.DataFrame, split_frame: pd.DataFrame, predictions_path: Path, spec: Spec) -> Evaluation:
+def judge_predictions(
+    table: pd.DataFrame,
+    split_frame: pd.DataFrame,
+    predictions_path: Path,
+    spec: Spec,
+    classes: tuple[Any, ...] = (),
+) -> Evaluation:
     """Score the predictions at ``predictions_path`` against a trusted table and split.
 
-    ``table`` is the ingested canonical frame, ``split_frame`` that of ``split.assign_sides`` on it. Raises
-    IntegrityError when the file is not exactly one finite prediction for each validation and test row,
-    StageFailed when a metric has no finite value. Reads one file.
+    ``table`` is the ingested canonical frame, ``split_frame`` that of ``split.assign_sides`` on it, ``classes`` the
+    trusted classes by code, of a binary task the positive one last (none: a regression). Raises IntegrityError when
+    the file is not exactly one finite prediction for each validation and test row, StageFailed when a metric has no
+    finite value. Reads one file, and imports the modules of the project's own metrics.
     """
-    predictions = read_predictions(predictions_path, int(split_frame["side"].isin(JUDGED_SIDES).sum()))
-    check_predictions(predictions, split_frame)
+    from cd4ml.stages.own_code import own_packages
+    from cd4ml.stages.slices import slices_of
+
+    _check_task(spec.evaluation, classes)
+    functions = own_functions(spec.evaluation, own_packages(spec))
+    predictions = read_predictions(predictions_path, int(split_frame["side"].isin(JUDGED_SIDES).sum()), len(classes))
+    check_predictions(predictions, split_frame, len(classes))
     ordered = predictions.sort_values("row", ignore_index=True)
-    rows = ordered["row"].to_numpy()
-    truth = table[spec.data.target].to_numpy(dtype="float64")[rows]
-    times = table[spec.split.column].iloc[rows].reset_index(drop=True)
+    truth = _truth(table[spec.data.target], classes)
+    sides = _sides(ordered, truth, classes)
     return Evaluation(
-        metrics=score(ordered, truth, spec.evaluation),
-        plots={
-            PREDICTED_VS_OBSERVED: _predicted_vs_observed(ordered, truth),
-            RESIDUALS_OVER_TIME: _residuals_over_time(ordered, truth, times),
-        },
+        metrics=score(sides, spec.evaluation, functions),
+        plots=_plots(sides, table, spec),
+        slices=slices_of(table, sides, spec.evaluation, functions) if spec.evaluation.slices else {},
     )
 
 
-def read_predictions(path: Path, rows: int) -> pd.DataFrame:
+def _check_task(evaluation: EvaluationSpec, classes: tuple[Any, ...]) -> None:
+    if evaluation.task != "binary":
+        return
+    if len(classes) != 2:
+        raise StageFailed(STAGE, f"evaluation.task: a binary task has two classes, and the target has {len(classes)}")
+    last = str(classes[-1])
+    if evaluation.positive and evaluation.positive not in (last, last.lower()):  # truth may be written as YAML does
+        raise StageFailed(STAGE, f"evaluation.positive: {FEATURE_SCHEMA} was made for another one")
+
+
+def _truth(target: pd.Series[Any], classes: tuple[Any, ...]) -> npt.NDArray[Any]:
+    """The target of every row: float64, or the class's code (int64; -1 where it is none of them)."""
+    import numpy as np
+    import pandas as pd
+
+    if not classes:
+        return target.to_numpy(dtype="float64")
+    return np.asarray(pd.Index(classes).get_indexer(pd.Index(target)), dtype=np.int64)
+
+
+def _sides(ordered: pd.DataFrame, truth: npt.NDArray[Any], classes: tuple[Any, ...]) -> Sides:
+    """Rows and answers of each judged side, in the order of the table. Raises StageFailed for a side without rows."""
+    import numpy as np
+
+    shares = [f"p{code}" for code in range(len(classes))]
+    sides: dict[str, tuple[npt.NDArray[np.int64], Answers]] = {}
+    for side in JUDGED_SIDES:
+        here = ordered[ordered["side"] == side]
+        if here.empty:
+            raise StageFailed(STAGE, f"the {side} side has no rows")
+        rows = here["row"].to_numpy(np.int64)
+        predicted = here["prediction"].to_numpy()
+        probabilities = here[shares].to_numpy(np.float64) if shares and shares[0] in here else None
+        answers = Answers(truth[rows], predicted.astype(np.int64) if classes else predicted, classes, probabilities)
+        if classes and (answers.observed < 0).any():
+            raise StageFailed(STAGE, f"the target has missing values, or no known class, on the {side} side")
+        sides[side] = (rows, answers)
+    return sides
+
+
+def read_predictions(path: Path, rows: int, classes: int = 0) -> pd.DataFrame:
     """The predictions file as a frame, types as they are in the file.
+
+    With ``classes`` it may have the columns ``p0``, ``p1``, … of that many classes: all of them or none.
 
     Raises IntegrityError when it is none, or does not hold ``rows`` rows: a small file can claim any number of
     them, so they are counted before they are read.
@@ -90,8 +151,12 @@ def read_predictions(path: Path, rows: int) -> pd.DataFrame:
             raise IntegrityError(f"{PREDICTIONS} is a link, or larger than predictions can be")
         schema = pq.read_schema(path)
         found = dict(zip(schema.names, schema.types, strict=True))
-        if len(schema.names) != len(wanted) or found != wanted:
-            raise IntegrityError(f"{PREDICTIONS} must hold exactly row, side, prediction and digest, of their types")
+        shares = {f"p{code}": pa.float64() for code in range(classes)}
+        if len(schema.names) != len(found) or found not in (wanted, {**wanted, **shares}):
+            more = f", and may hold p0 to p{classes - 1}" if classes else ""
+            raise IntegrityError(
+                f"{PREDICTIONS} must hold exactly row, side, prediction and digest{more}, of their types"
+            )
         held = pq.read_metadata(path).num_rows
         if held != rows:
             raise IntegrityError(f"{PREDICTIONS} holds {held} rows, and {rows} were asked for")
@@ -103,15 +168,18 @@ def read_predictions(path: Path, rows: int) -> pd.DataFrame:
     return table.to_pandas()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
-def check_predictions(predictions: pd.DataFrame, split: pd.DataFrame) -> None:
+def check_predictions(predictions: pd.DataFrame, split: pd.DataFrame, classes: int = 0) -> None:
     """See that there is exactly one finite prediction for every validation and test row, under its digest.
 
-    Both frames have the columns ``row`` (int64), ``digest`` (bytes) and ``side``. Raises IntegrityError.
+    Both frames have the columns ``row`` (int64), ``digest`` (bytes) and ``side``. With ``classes`` predictions are
+    codes of so many classes, and probabilities, where there are any, sum to 1. Raises IntegrityError.
     """
     import numpy as np
 
     asked = split[split["side"].isin(JUDGED_SIDES)].sort_values("row")
-    if sorted(predictions.columns) != ["digest", "prediction", "row", "side"]:
+    columns = ["digest", "prediction", "row", "side"]
+    shares = [f"p{code}" for code in range(classes)]
+    if sorted(predictions.columns) not in (columns, sorted([*columns, *shares])):
         raise IntegrityError("the predictions do not have exactly the columns row, digest, side and prediction")
     if predictions["row"].dtype != np.int64 or predictions["prediction"].dtype != np.float64:
         raise IntegrityError("the predictions' columns row and prediction are not int64 and float64")
@@ -129,110 +197,43 @@ def check_predictions(predictions: pd.DataFrame, split: pd.DataFrame) -> None:
     unfinished = int((~np.isfinite(given["prediction"].to_numpy())).sum())
     if unfinished:
         raise IntegrityError(f"{unfinished} of {len(given)} predictions are not finite")
+    if classes:
+        _check_classes(given, [name for name in shares if name in given], classes)
+
+
+def _check_classes(given: pd.DataFrame, shares: list[str], classes: int) -> None:
+    import numpy as np
+
+    codes = given["prediction"].to_numpy()
+    wrong = int(((codes != codes.round()) | (codes < 0) | (codes >= classes)).sum())
+    if wrong:
+        raise IntegrityError(f"{wrong} of {len(codes)} predictions are no code of one of {classes} classes")
+    if not shares:
+        return
+    values = given[shares].to_numpy(np.float64)
+    good = ((values >= 0) & (values <= 1)).all(axis=1) & (abs(values.sum(axis=1) - 1.0) <= _ROUNDING)
+    if not good.all():
+        raise IntegrityError(f"{int((~good).sum())} of {len(good)} rows have no probabilities that sum to 1")
 
 
 def score(
-    predictions: pd.DataFrame, truth: npt.NDArray[np.float64], evaluation: EvaluationSpec
+    sides: Sides, evaluation: EvaluationSpec, functions: Mapping[str, OwnFunction]
 ) -> dict[str, dict[str, float]]:
     """Each asked metric on the validation and the test side: ``{"validation": {"rmse": …}, "test": {…}}``.
 
-    ``truth`` (float64) is in the order of ``predictions``. Raises StageFailed for a side without rows and for a
-    metric that is unknown or not finite there (r2 of a constant target, mape where the target is 0).
+    Raises StageFailed for a metric that is unknown or not defined there (r2 of a constant target, mape where the
+    target is 0).
     """
-    import numpy as np
-
-    scores: dict[str, dict[str, float]] = {}
-    for side in JUDGED_SIDES:
-        here = (predictions["side"] == side).to_numpy()
-        observed, predicted = truth[here], predictions["prediction"].to_numpy()[here]
-        if not len(observed):
-            raise StageFailed(STAGE, f"the {side} side has no rows")
-        scores[side] = {}
-        for name in evaluation.metrics:
-            if name not in METRIC_FUNCTIONS:
-                raise StageFailed(STAGE, f"metric {name!r} is not known")
-            with np.errstate(all="ignore"):
-                value = float(METRIC_FUNCTIONS[name](observed, predicted))
-            if not np.isfinite(value):
-                raise StageFailed(STAGE, f"metric {name!r} has no finite value on the {side} side")
-            scores[side][name] = value
-    return scores
+    return {side: scores_of(evaluation, functions, answers, side) for side, (_, answers) in sides.items()}
 
 
-def _rmse(observed: Any, predicted: Any) -> Any:
-    """Square root of the mean squared difference, in the target's unit."""
-    return ((observed - predicted) ** 2).mean() ** 0.5
+def _plots(sides: Sides, table: pd.DataFrame, spec: Spec) -> dict[str, str]:
+    from cd4ml.stages.plots import confusion_plot, probability_plots, regression_plots, residuals_over_time
 
-
-def _mae(observed: Any, predicted: Any) -> Any:
-    """Mean absolute difference, in the target's unit."""
-    return abs(observed - predicted).mean()
-
-
-def _medae(observed: Any, predicted: Any) -> Any:
-    """Median absolute difference, in the target's unit."""
-    import numpy as np
-
-    return np.median(abs(observed - predicted))
-
-
-def _max_error(observed: Any, predicted: Any) -> Any:
-    """Largest absolute difference, in the target's unit."""
-    return abs(observed - predicted).max()
-
-
-def _mape(observed: Any, predicted: Any) -> Any:
-    """Mean absolute difference as a share of the observation (1 is 100 %); not finite where one is 0."""
-    return (abs(observed - predicted) / abs(observed)).mean()
-
-
-def _r2(observed: Any, predicted: Any) -> Any:
-    """Coefficient of determination, 1 - SS_res / SS_tot with SS_tot about this side's own mean."""
-    return 1.0 - ((observed - predicted) ** 2).sum() / ((observed - observed.mean()) ** 2).sum()
-
-
-METRIC_FUNCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "rmse": _rmse,
-    "mae": _mae,
-    "medae": _medae,
-    "max_error": _max_error,
-    "mape": _mape,
-    "r2": _r2,
-}
-"""How each metric of ``spec.metrics.DIRECTIONS`` is computed from (observed, predicted) arrays."""
-
-if set(METRIC_FUNCTIONS) != set(DIRECTIONS):
-    raise RuntimeError("spec.metrics and stages.evaluate do not know the same metrics")
-
-
-def _predicted_vs_observed(predictions: pd.DataFrame, truth: npt.NDArray[np.float64]) -> str:
-    """Validation rows evenly spaced in the order of the table, at most ``SAMPLE``."""
-    import numpy as np
-
-    rows = np.flatnonzero((predictions["side"] == "validation").to_numpy())
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(int))]
-    predicted = predictions["prediction"].to_numpy()
-    lines = [f"{_short(predicted[row])},{_short(truth[row])}" for row in chosen]
-    return "\n".join(["predicted,observed", *lines]) + "\n"
-
-
-def _residuals_over_time(predictions: pd.DataFrame, truth: npt.NDArray[np.float64], times: pd.Series[Any]) -> str:
-    """Mean of observed minus predicted for each UTC day of each side.
-
-    ``day`` counts from the first day that was judged: DVC's line template draws numbers and no dates.
-    """
-    days = times.dt.floor("D")
-    residual = predictions.assign(residual=truth - predictions["prediction"], time=days)
-    means = residual.groupby(["side", "time"], sort=True)["residual"].mean()
-    first = days.min()
-    lines = [
-        f"{side},{day:%Y-%m-%d},{(day - first).days},{_short(means[(side, day)])}"
-        for side in JUDGED_SIDES
-        for day in sorted(day for one, day in means.index if one == side)
-    ]
-    return "\n".join(["side,date,day,mean_residual", *lines]) + "\n"
-
-
-def _short(value: float) -> str:
-    """Six significant digits, which a plot cannot tell from more, and -0 as 0."""
-    return f"{float(value) + 0.0:.6g}"
+    _, validation = sides["validation"]
+    if spec.evaluation.task == "multiclass":
+        return confusion_plot(validation)
+    if spec.evaluation.task == "binary":
+        return {**confusion_plot(validation), **probability_plots(validation)}
+    over_time = residuals_over_time(sides, table[spec.split.column]) if spec.split.method == "time" else {}
+    return {**regression_plots(validation), **over_time}

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cd4ml.errors import IntegrityError, StageFailed
-from cd4ml.spec.experiment import DataSpec, JoinSpec
+from cd4ml.errors import ConfigError, IntegrityError, Problem, StageFailed
+from cd4ml.spec.experiment import DataSpec, JoinSpec, Task
 from cd4ml.spec.pin import Pin
-from cd4ml.spec.pipeline import PROVENANCE, TABLE
+from cd4ml.spec.pipeline import PARAMS_FILE, PROVENANCE, TABLE
 from cd4ml.stages.job import Job, put, put_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
 STAGE = "ingest"
+_EXACT = 2**53
+"""Whole numbers up to here are told apart by float64."""
 
 
 def run(job: Job) -> None:
@@ -25,7 +27,7 @@ def run(job: Job) -> None:
 
     pins = {source.name: job.pins[source.name] for source in job.spec.data.sources}
     frames = {name: pinned_table(job.raw_dir, pin) for name, pin in pins.items()}
-    table, provenance = ingest_table(job.spec.data, frames)
+    table, provenance = ingest_table(job.spec.data, frames, job.spec.evaluation.task)
     put(job.root, TABLE, lambda path: write_parquet(table, path))
     put_json(job.root, PROVENANCE, {**provenance, "sources": {name: _origin(pin) for name, pin in pins.items()}})
 
@@ -46,7 +48,7 @@ def pinned_table(raw_dir: Path, pin: Pin) -> pd.DataFrame:
     if len(raw) != pin.raw_bytes or hashlib.sha256(raw).hexdigest() != pin.raw_sha256:
         raise IntegrityError(f"source {pin.source}: the raw file's bytes are not those that were pinned")
     del raw
-    frame = read_table(path, pin.format, pin.raw_name)
+    frame = read_table(path, pin.format, pin.raw_name, pin.delimiter)
     if len(frame) != pin.rows or table_digest(frame) != pin.digest:
         raise IntegrityError(f"source {pin.source}: the raw file holds another table than was pinned")
     return frame
@@ -62,28 +64,28 @@ def _origin(pin: Pin) -> dict[str, Any]:
     }
 
 
-def ingest_table(data: DataSpec, frames: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def ingest_table(data: DataSpec, frames: Mapping[str, pd.DataFrame], task: Task) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Join the sources' canonical frames as ``data`` says, and tell what was done.
 
-    Rows keep the order of the main source. Returns the table (at least one row) and
+    Rows keep the order of the main source. Returns the table (at least one row, every target there) and
     ``{rows_in, rows_out, dropped_missing_target, joins: [{source, matched, unmatched}],
-    table: {digest, rows, columns: [{name, type}]}}``. Raises StageFailed when a column is missing or
-    collides, a time cannot be read, a join's key is not unique, or no row with a target is left.
+    table: {digest, rows, columns: [{name, type}]}}``. The target of a classification that is whole numbers with gaps
+    becomes int64 once the gaps are dropped. Raises StageFailed when a column is missing or collides, a time cannot
+    be read, a join's key is not unique, or the target is not one of ``task``; ConfigError for a time format that
+    is none.
     """
     from cd4ml.stages.table import column_types, table_digest
 
     main = data.sources[0].name
-    frame = _with_times(frames[main], data.time_columns, main)
+    frame = _with_times(frames[main], data, main)
     rows_in = len(frame)
     joins = []
     for join in data.joins:
-        frame, matched = _joined(frame, _with_times(frames[join.source], data.time_columns, join.source), join)
+        frame, matched = _joined(frame, _with_times(frames[join.source], data, join.source), join)
         joins.append({"source": join.source, "matched": matched, "unmatched": rows_in - matched})
-    frame = _with_times(frame, data.time_columns, "the joined table")
-    absent = [column for column in (data.target, *data.time_columns) if column not in frame.columns]
-    if absent:
-        raise StageFailed(STAGE, f"the joined table has no column {', '.join(map(repr, absent))}")
-    frame, dropped = _with_target(frame, data)
+    frame = _with_times(frame, data, "the joined table")
+    _refuse_absent("the joined table", frame, [data.target, *data.time_columns])
+    frame, dropped = _with_target(frame, data, task)
     provenance = {
         "rows_in": rows_in,
         "rows_out": len(frame),
@@ -98,26 +100,56 @@ def ingest_table(data: DataSpec, frames: Mapping[str, pd.DataFrame]) -> tuple[pd
     return frame, provenance
 
 
-def _with_times(frame: pd.DataFrame, time_columns: tuple[str, ...], where: str) -> pd.DataFrame:
-    """The frame with those time columns that it has, and that are text, as UTC timestamps."""
-    import pandas as pd
+def _refuse_absent(where: str, frame: pd.DataFrame, wanted: list[str]) -> None:
+    from cd4ml.stages.table import did_you_mean
 
+    absent = [column for column in wanted if column not in frame.columns]
+    if not absent:
+        return
+    told = []
+    for column in absent:
+        hint = did_you_mean(column, frame.columns)
+        told.append(f"{column!r} ({hint})" if hint else repr(column))
+    raise StageFailed(STAGE, f"{where} has no column {', '.join(told)}")
+
+
+def _with_times(frame: pd.DataFrame, data: DataSpec, where: str) -> pd.DataFrame:
+    """The frame with those time columns that it has as UTC timestamps."""
     from cd4ml.stages.table import kind_of
 
-    parsed = {}
-    for column in time_columns:
-        if column not in frame.columns or kind_of(frame[column]) == "timestamp":
-            continue
-        kind = kind_of(frame[column])
-        if kind != "string":
-            raise StageFailed(STAGE, f"{where}: time column {column!r} holds {kind}, not ISO 8601 text")
-        times = pd.to_datetime(frame[column], format="ISO8601", utc=True, errors="coerce")
-        bad = times.isna() & frame[column].notna()
-        if bad.any():
-            message = f"{where}: {int(bad.sum())} of {len(frame)} values of {column!r} are not ISO 8601 times"
-            raise StageFailed(STAGE, f"{message}, the first in row {int(bad.argmax())}")
-        parsed[column] = times.astype("datetime64[ns, UTC]")
+    there = [column for column in data.time_columns if column in frame.columns]
+    asked = [column for column in there if kind_of(frame[column]) != "timestamp"]
+    parsed = {column: _moments(frame[column], data.time_formats.get(column, ""), where) for column in asked}
     return frame.assign(**parsed) if parsed else frame
+
+
+def _moments(column: pd.Series[Any], written: str, where: str) -> pd.Series[Any]:
+    """A column of texts, or with a format ``written`` of whole numbers, as moments."""
+    import pandas as pd
+
+    from cd4ml.stages.table import kind_of, words_of
+
+    kind = kind_of(column)
+    if kind in {"int64", "float64"} and written:  # 20130201; with gaps it is float64
+        column = pd.Series(words_of(column), index=column.index, name=column.name, dtype="str")
+    elif kind != "string" and column.notna().any():
+        hint = f"data.time_formats.{column.name} may say how to read it; seconds since 1970 cannot be read"
+        raise StageFailed(STAGE, f"{where}: time column {column.name!r} holds {kind}, not ISO 8601 text; {hint}")
+    try:
+        times = pd.to_datetime(column, format=written or "ISO8601", utc=True, errors="coerce")
+        moments = times.astype("datetime64[ns, UTC]")
+    except pd.errors.OutOfBoundsDatetime as error:
+        raise StageFailed(STAGE, f"{where}: {column.name!r} holds times before 1678 or after 2261") from error
+    except ValueError as error:
+        key = f"data.time_formats.{column.name}"
+        raise ConfigError([Problem(PARAMS_FILE, key, f"{written!r} is no strptime format")]) from error
+    bad = moments.isna() & column.notna()
+    if bad.any():
+        what = f"times of the form {written!r}" if written else "ISO 8601 times"
+        message = f"{where}: {int(bad.sum())} of {len(column)} values of {column.name!r} are not {what}"
+        hint = "" if written else f"; data.time_formats.{column.name} may say otherwise"
+        raise StageFailed(STAGE, f"{message}, the first in row {int(bad.argmax())}{hint}")
+    return moments
 
 
 def _joined(left: pd.DataFrame, right: pd.DataFrame, join: JoinSpec) -> tuple[pd.DataFrame, int]:
@@ -129,9 +161,7 @@ def _joined(left: pd.DataFrame, right: pd.DataFrame, join: JoinSpec) -> tuple[pd
 
     keys = list(join.on)
     for side, frame, wanted in (("the main table", left, keys), (join.source, right, [*keys, *join.columns])):
-        absent = [column for column in wanted if column not in frame.columns]
-        if absent:
-            raise StageFailed(STAGE, f"join of {join.source}: {side} has no column {', '.join(map(repr, absent))}")
+        _refuse_absent(f"join of {join.source}: {side}", frame, wanted)
     numbers = {"int64", "float64"}
     for key in keys:
         kinds = {kind_of(left[key]), kind_of(right[key])}
@@ -180,17 +210,59 @@ def _with_room_for_gaps(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.astype("boolean") if kind == "bool" else column
 
 
-def _with_target(frame: pd.DataFrame, data: DataSpec) -> tuple[pd.DataFrame, int]:
+def _with_target(frame: pd.DataFrame, data: DataSpec, task: Task) -> tuple[pd.DataFrame, int]:
     """The rows that have a target, and how many had none."""
-    from cd4ml.stages.table import kind_of
-
-    if kind_of(frame[data.target]) not in {"int64", "float64"}:
-        raise StageFailed(STAGE, f"target {data.target!r} holds {kind_of(frame[data.target])}, not numbers")
     present = frame[data.target].notna()
     missing = int((~present).sum())
+    if missing == len(frame):
+        raise StageFailed(STAGE, f"no row has a {data.target!r}")
     if missing and not data.drop_missing_target:
         message = f"{missing} of {len(frame)} rows have no {data.target!r}"
         raise StageFailed(STAGE, f"{message}; data.drop_missing_target: true would leave them out")
-    if missing == len(frame):
-        raise StageFailed(STAGE, f"no row has a {data.target!r}")
-    return frame[present].reset_index(drop=True), missing
+    kept = frame[present].reset_index(drop=True) if missing else frame
+    check = _as_numbers if task == "regression" else _as_classes
+    return kept.assign(**{data.target: check(kept[data.target], task)}), missing
+
+
+def _as_numbers(target: pd.Series[Any], task: Task) -> pd.Series[Any]:
+    """The target of a regression."""
+    import numpy as np
+
+    from cd4ml.stages.table import kind_of
+
+    kind = kind_of(target)
+    if kind not in {"int64", "float64"}:
+        two = kind == "bool" or target.nunique() == len(("one", "other"))
+        hint = f"did you mean evaluation.task: {'binary' if two else 'multiclass'}?"
+        hint = "" if kind == "timestamp" else f"; {hint}"
+        raise StageFailed(STAGE, f"target {target.name!r} holds {kind}, not the numbers of a {task}{hint}")
+    infinite = int(np.isinf(target.to_numpy(np.float64)).sum())
+    if infinite:
+        raise StageFailed(STAGE, f"{infinite} of {len(target)} values of the target {target.name!r} are infinite")
+    return target
+
+
+def _as_classes(target: pd.Series[Any], task: Task) -> pd.Series[Any]:
+    """The target of a classification: text, truth or whole numbers. Classes are counted, and never shown."""
+    import numpy as np
+
+    from cd4ml.stages.table import kind_of
+
+    kind = kind_of(target)
+    numbers = target.to_numpy(np.float64) if kind == "float64" else np.zeros(0)
+    if not (np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) <= _EXACT)).all():
+        hint = "; did you mean evaluation.task: regression?"
+        raise StageFailed(STAGE, f"target {target.name!r} holds numbers that are not whole, and so no classes{hint}")
+    if kind == "timestamp":
+        raise StageFailed(STAGE, f"target {target.name!r} holds times, and so no classes")
+    classes = target.nunique()
+    if classes == 1 or (task == "binary" and classes > len(("one", "other"))):
+        wanted = "2" if task == "binary" else "at least 2"
+        hint = "; did you mean evaluation.task: multiclass?" if classes > 1 else ""
+        count = f"{classes} class" + ("es" if classes > 1 else "")
+        raise StageFailed(
+            STAGE, f"target {target.name!r} has {count} in {len(target)} rows, a {task} task needs {wanted}{hint}"
+        )
+    if kind == "float64":
+        return target.astype("int64")
+    return target.astype("bool") if kind == "bool" else target  # nothing is missing any more

@@ -18,13 +18,14 @@ from cd4ml.spec.pin import Pin
 @dataclass(frozen=True)
 class Job:
     """One stage's surroundings: ``root`` of the tree whose paths ``spec.pipeline`` names, ``raw_dir`` where raw
-    source files lie under their SHA-256, what is asked for, and the pins by source name.
+    source files lie under their SHA-256, what is asked for, the pins by source name, and the stage's own name.
     """
 
     root: Path
     raw_dir: Path
     spec: Spec
     pins: Mapping[str, Pin]
+    name: str = ""
 
 
 def put(root: Path, relative: str, write: Callable[[Path], None]) -> None:

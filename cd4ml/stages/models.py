@@ -3,8 +3,9 @@
 A skops file is a zip archive: ``schema.json`` is a tree of nodes, and arrays and byte strings are members of
 their own. As skops writes it, it differs on every run: nodes carry ``id()`` numbers, members are named after
 them or after a UUID, the archive carries the time, structured arrays carry whatever lay in their padding,
-sets come in hash order, and searches over parameters keep how long they took. Here all of that is made a
-function of the model (design, decision 11); skops loads the outcome unchanged.
+sets come in hash order, searches over parameters keep how long they took, text vectorisers an address and
+histogram boosting how many threads there were. Here all of that is made a function of the model (design, decision
+11); skops loads the outcome unchanged.
 
 Loading checks every node of the tree against the rule in ``_refusal`` before skops sees the file.
 """
@@ -17,6 +18,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 from cd4ml.errors import IntegrityError, StageFailed
@@ -46,8 +48,19 @@ SUPPORT_TYPES = frozenset(
         *(f"scipy.sparse._{module}.{module}_{kind}" for module in ("csr", "csc") for kind in ("matrix", "array")),
     }
 )
-FUNCTIONS = frozenset({"sklearn.utils.validation.check_array", "scipy._lib.array_api_compat.numpy._aliases.asarray"})
-"""Functions that a model may hold, beside the ufuncs of NumPy and scipy.special: they compute and do nothing else."""
+FUNCTIONS = frozenset(
+    {
+        "sklearn.utils.validation.check_array",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",
+        "numpy.mean",
+        "sklearn.cluster._kmeans._kmeans_single_lloyd",
+        "sklearn.cluster._kmeans._kmeans_single_elkan",
+        *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("f_classif", "f_regression")),
+        *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "r_regression")),
+    }
+)
+"""Functions that a model may hold, beside the metrics of scikit-learn (searches keep what they scored by) and the
+ufuncs of NumPy and scipy.special: they compute and do nothing else."""
 
 _CLASS_LOADERS = frozenset({"ObjectNode", "TreeNode", "LossNode"})
 _SUPPORT_LOADERS = frozenset(
@@ -59,6 +72,10 @@ _SUPPORT_LOADERS = frozenset(
 )
 _DENIED_PARTS = frozenset({"externals", "tests", "testing", "conftest", "datasets", "dask", "spark"})
 _TIMES = frozenset({"refit_time_", "mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time"})
+_OF_THE_PROCESS: Mapping[str, str] = MappingProxyType({"_stop_words_id": "0", "_n_threads": "1"})
+"""Attributes that say something of the process that trained, and what stands for them: the ``id()`` that a text
+vectoriser compares to see whether its words were changed, and how many threads there were."""
+
 _UNSHARED = frozenset({"JsonNode", "TypeNode", "FunctionNode"})
 """Nodes of values that cannot change: whether two of them are one object depends on Python's interning only."""
 
@@ -185,7 +202,7 @@ def _canonical(schema: Node, members: Mapping[str, bytes]) -> tuple[Node, dict[s
     renamed = {names[name]: _normal_array(content) for name, content in members.items() if name in names}
     for node in _nodes(schema):
         if node["__loader__"] == "DictNode":
-            _forget_times(node, renamed)
+            _forget_process(node, renamed)
     return schema, renamed
 
 
@@ -222,10 +239,13 @@ def _saved(array: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _forget_times(node: Node, members: dict[str, bytes]) -> None:
-    """Set what a search wrote about its own speed to zero."""
+def _forget_process(node: Node, members: dict[str, bytes]) -> None:
+    """Set what a search wrote about its own speed to zero, and what is said of the process."""
     import numpy as np
 
+    for key in _OF_THE_PROCESS.keys() & node["content"].keys():
+        if node["content"][key]["__loader__"] == "JsonNode":
+            node["content"][key]["content"] = _OF_THE_PROCESS[key]
     for key in _TIMES & node["content"].keys():
         item = node["content"][key]
         if item["__loader__"] == "JsonNode":
@@ -251,8 +271,9 @@ def _refusal(loader: str, module: str, name: str, packages: frozenset[str]) -> b
     """The rule: a node is refused unless its loader and what it names are one of
 
     - a plain value, container, array or random generator of Python, NumPy or SciPy that is named above;
+    - a named tuple, found where it says it is, of an allowed package;
     - a *class*, found where it says it is, of an allowed package and not of its tests or downloads;
-    - one of the few functions named above, or a ufunc of NumPy or scipy.special.
+    - one of the few functions named above, a metric of scikit-learn, or a ufunc of NumPy or scipy.special.
 
     Bound methods, attribute getters and calls of a constructor (``MethodNode``, ``OperatorFuncNode``,
     ``ConstructorFromReduceNode``) can act on loading and have no place here.
@@ -261,10 +282,11 @@ def _refusal(loader: str, module: str, name: str, packages: frozenset[str]) -> b
     checks: Mapping[str, Callable[[], bool]] = {
         **dict.fromkeys(_SUPPORT_LOADERS, lambda: full in SUPPORT_TYPES or _is_numpy_scalar(module, name)),
         **dict.fromkeys(_CLASS_LOADERS, lambda: full in SUPPORT_TYPES or _is_class(module, name, packages)),
+        "TupleNode": lambda: full in SUPPORT_TYPES or _is_named_tuple(module, name, packages),
         "TypeNode": lambda: (
             full in SUPPORT_TYPES or _is_numpy_scalar(module, name) or _is_class(module, name, packages)
         ),
-        "FunctionNode": lambda: full in FUNCTIONS or _is_ufunc(module, name),
+        "FunctionNode": lambda: full in FUNCTIONS or _is_ufunc(module, name) or _is_metric(module, name),
     }
     return loader not in checks or not checks[loader]()
 
@@ -281,6 +303,13 @@ def _is_class(module: str, name: str, packages: frozenset[str]) -> bool:
     return isinstance(found, type) and found.__module__ == module and found.__qualname__ == name
 
 
+def _is_named_tuple(module: str, name: str, packages: frozenset[str]) -> bool:
+    if not _is_class(module, name, packages):
+        return False
+    found = getattr(importlib.import_module(module), name)
+    return issubclass(found, tuple) and hasattr(found, "_fields")
+
+
 def _is_numpy_scalar(module: str, name: str) -> bool:
     import numpy as np
 
@@ -295,3 +324,10 @@ def _is_ufunc(module: str, name: str) -> bool:
     homes = {"numpy": np, "numpy._core._multiarray_umath": np, "scipy.special": scipy.special}
     homes["scipy.special._ufuncs"] = scipy.special
     return module in homes and isinstance(getattr(homes[module], name, None), np.ufunc)
+
+
+def _is_metric(module: str, name: str) -> bool:
+    import sklearn.metrics
+
+    found = getattr(sklearn.metrics, name, None) if module.startswith("sklearn.metrics.") else None
+    return isinstance(found, FunctionType) and found.__module__ == module and found.__name__ == name

@@ -7,28 +7,36 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType, ModuleType
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
 from cd4ml.errors import ConfigError, Problem, StageFailed, UsageError
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pin import Pin, parse_pin
-from cd4ml.spec.pipeline import DERIVED, PARAMS_FILE, StageSpec, derived_params, pin_path, stages
+from cd4ml.spec.pin import Pin, parse_pin, pin_problems
+from cd4ml.spec.pipeline import (
+    DERIVED,
+    PARAMS_FILE,
+    STAGE_NAMES,
+    StageSpec,
+    derived_params,
+    pin_path,
+    pipeline_of,
+    stages,
+)
 from cd4ml.spec.sources import CONF, RENDERED_FROM, conf_digest, load_yaml
 from cd4ml.stages.job import Job
+from cd4ml.stages.own_code import code_on_disk, own_code, own_packages
 
-STAGE_MODULES: Mapping[str, str] = MappingProxyType({stage.name: f"cd4ml.stages.{stage.name}" for stage in stages(())})
-OWN_CODE_STAGES = frozenset({"train", "predict"})
-"""The stages in which classes of the project's own package may be used."""
+STAGE_MODULES: Mapping[str, str] = MappingProxyType({name: f"cd4ml.stages.{name}" for name in STAGE_NAMES})
+OWN_STAGE_MODULE = "cd4ml.stages.own"
+"""What runs a stage of the project."""
+
+NO_OWN_CODE_STAGES = frozenset({"ingest", "validate", "split", "featurize"})
+"""The stages in which nothing of the project's own package may be used."""
 
 
 def run_stage(name: str, root: Path, raw_dir: Path) -> None:
@@ -39,16 +47,16 @@ def run_stage(name: str, root: Path, raw_dir: Path) -> None:
     or was rendered from another ``conf/``, IntegrityError for bytes that are not what was promised, and
     StageFailed for everything that the stage could not do.
     """
-    stage = next((one for one in stages(()) if one.name == name), None)
-    if stage is None:
-        raise UsageError(f"there is no stage {name!r}; there are {', '.join(STAGE_MODULES)}")
     spec = read_params(root)
+    pipeline = {one.name: one for one in stages(pipeline_of(spec))}
+    if name not in pipeline:
+        raise UsageError(f"there is no stage {name!r}; there are {', '.join(pipeline)}")
     pins = read_pins(root, spec) if name == "ingest" else {}
-    _remove_outputs(root, stage)
-    run: Callable[[Job], None] = importlib.import_module(STAGE_MODULES[name]).run
+    _remove_outputs(root, pipeline[name])
+    run: Callable[[Job], None] = importlib.import_module(STAGE_MODULES.get(name, OWN_STAGE_MODULE)).run
     try:
-        with _own_code(root, _own_packages(spec) if name in OWN_CODE_STAGES else ()):
-            run(Job(root, raw_dir, spec, pins))
+        with own_code(root, () if name in NO_OWN_CODE_STAGES else own_packages(spec)):
+            run(Job(root, raw_dir, spec, pins, name))
     except FileNotFoundError as error:
         missing = _inside(root, error.filename)
         raise StageFailed(name, f"{missing} is not there; an earlier stage writes it") from error
@@ -73,7 +81,10 @@ def read_params(root: Path) -> Spec:
         raise _params_problem(RENDERED_FROM, "conf/ has changed since this file was rendered")
     derived = content.pop(DERIVED, None)
     spec = parse(content)
-    if derived != derived_params(tuple(source.name for source in spec.data.sources)):
+    expected = derived_params(pipeline_of(spec), code_on_disk(root, spec.code))
+    if isinstance(derived, dict) and {**derived, "code": expected["code"]} == expected != derived:
+        raise _params_problem(f"{DERIVED}.code", "the project's own code has changed since this file was rendered")
+    if derived != expected:
         raise _params_problem(DERIVED, "was rendered by another version of cd4ml")
     return spec
 
@@ -93,9 +104,7 @@ def read_pins(root: Path, spec: Spec) -> dict[str, Pin]:
         except ConfigError as error:
             problems += error.problems
         else:
-            if (pin.source, pin.location, pin.format) != (source.name, source.location, source.format):
-                message = f"is the pin of another source than data.sources.{source.name} describes"
-                problems.append(Problem(path, "", message, f"run `cd4ml data update {source.name}`"))
+            problems += pin_problems(pin, source, path)
             pins[source.name] = pin
     if problems:
         raise ConfigError(problems)
@@ -115,44 +124,8 @@ def _conf_files(root: Path) -> dict[str, bytes]:
     }
 
 
-@dataclass(frozen=True)
-class _OwnPackages(MetaPathFinder):
-    """Finds the named packages in the project's root, and nothing else there.
-
-    It is asked last, so that it can hide nothing that is installed; and a library that tries whether some
-    package exists does not run a file of that name that a branch has put there.
-    """
-
-    root: Path
-    names: tuple[str, ...]
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if path is not None or fullname not in self.names:
-            return None
-        return PathFinder.find_spec(fullname, [os.fspath(self.root)], target)
-
-
-def _own_packages(spec: Spec) -> tuple[str, ...]:
-    """Top-level packages that ``code:`` declares, so that the fingerprint counts them, and that are allowed."""
-    declared = {PurePosixPath(path).parts[0].removesuffix(".py") for path in spec.code}
-    return tuple(sorted(declared.intersection(name.partition(".")[0] for name in spec.allowed_packages)))
-
-
-@contextmanager
-def _own_code(root: Path, names: tuple[str, ...]) -> Iterator[None]:
-    """Let the project's own packages be imported for as long as the block runs."""
-    finder = _OwnPackages(root.resolve(), names)
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-
-
 def _remove_outputs(root: Path, stage: StageSpec) -> None:
-    for path in (*stage.outs, *stage.metrics, *(plot.path for plot in stage.plots)):
+    for path in stage.written:
         (root / path).unlink(missing_ok=True)
 
 

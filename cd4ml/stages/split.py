@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from cd4ml.errors import ConfigError, Problem, StageFailed
+from cd4ml.errors import StageFailed
 from cd4ml.spec.experiment import SplitSpec
-from cd4ml.spec.pipeline import PARAMS_FILE, SIDES, SPLIT, SPLIT_PROOF, TABLE
+from cd4ml.spec.pipeline import SIDES, SPLIT, SPLIT_PROOF, TABLE
 from cd4ml.stages.job import Job, put, put_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 STAGE = "split"
@@ -32,81 +34,115 @@ def assign_sides(table: pd.DataFrame, split: SplitSpec) -> pd.DataFrame:
     """The side of every row of a canonical table: columns ``row`` (int64, its position), ``digest`` (its 16-byte
     digest), ``side`` (``train``, ``validation`` or ``test``), in the table's order.
 
-    Raises ConfigError when the bounds are no times or out of order, StageFailed when the column is no time,
-    a row has none, or a side is empty.
+    Raises ConfigError when the column is not there, or the bounds are no times or out of order, StageFailed when
+    the method cannot use the column, a row has no value there, or a side is empty.
     """
     import numpy as np
     import pandas as pd
 
+    from cd4ml.stages.split_methods import sides_of
     from cd4ml.stages.table import row_digests
 
-    validation_from, test_from = _bounds(split)
-    times = _times(table, split)
-    side = np.select([times >= test_from, times >= validation_from], ["test", "validation"], "train")
-    for name, key in zip(SIDES, ("validation_from", "validation_from", "test_from"), strict=True):
+    matrix = row_digests(table)
+    side = sides_of(table, matrix, split)
+    for name in SIDES:
         if not (side == name).any():
-            message = f"the {name} side is empty: {split.column} runs from {times.min()} to {times.max()}"
-            raise StageFailed(STAGE, f"{message}; move split.{key}")
-    digests = [row.tobytes() for row in row_digests(table)]
+            raise StageFailed(STAGE, f"the {name} side is empty: {_advice(table, split, name)}")
+    digests = [row.tobytes() for row in matrix]
     rows = np.arange(len(table), dtype=np.int64)
     return pd.DataFrame({"row": rows, "digest": pd.Series(digests, dtype=object), "side": pd.Series(side, dtype="str")})
+
+
+def _advice(table: pd.DataFrame, split: SplitSpec, side: str) -> str:
+    """What there is to part, and what to change so that a side gets some of it."""
+    rows = f"the table has {len(table)} rows"
+    if split.method == "time":
+        times = table[split.column]
+        key = "test_from" if side == "test" else "validation_from"
+        return f"{split.column} runs from {times.min()} to {times.max()}; move split.{key}"
+    if split.method == "predefined":
+        return f"no row of {split.column!r} says a word of split.values.{side}"
+    if split.method == "group":
+        rows = f"{split.column!r} has {table[split.column].nunique()} groups"
+    share = "split.validation and split.test" if side == "train" else f"split.{side}"
+    return f"{rows}; change {share}, or split.seed"
 
 
 def prove(table: pd.DataFrame, sides: pd.DataFrame, split: SplitSpec) -> dict[str, Any]:
     """What holds of the sides, computed from the rows themselves and not from how they were assigned.
 
-    Returns ``{side: {rows, first, last, digest}, disjoint: true, ordered: true}``: ``first`` and ``last`` are the
-    side's earliest and latest times, ``digest`` the SHA-256 of its row digests, sorted. Raises StageFailed
-    when an equal row is on two sides, or a side reaches into the time of the next.
+    Returns ``{method, side: {rows, digest, …}, disjoint: true, …}``: ``digest`` is the SHA-256 of the side's row
+    digests, sorted. By method there are also: for ``time`` the side's ``first`` and ``last`` moment, and
+    ``ordered: true``; for ``group`` its number of ``groups``, and ``groups_disjoint: true``; for ``stratified`` its
+    rows in each class, ``classes``, in the order of the classes' names; for ``predefined`` ``repeated``, how many of
+    its rows are also on an earlier side but for the column that says the side. Raises StageFailed when an equal row,
+    or a group, is on two sides, or a side reaches into the time of the next.
     """
-    times = _times(table, split)
-    proof: dict[str, Any] = {}
-    digests: dict[str, set[bytes]] = {}
+    here = {side: (sides["side"] == side).to_numpy() for side in SIDES}
+    proof: dict[str, Any] = {"method": split.method, "disjoint": True}
+    digests: dict[str, set[Any]] = {}
     for side in SIDES:
-        here = (sides["side"] == side).to_numpy()
-        listed = sorted(sides.loc[here, "digest"])
+        listed = sorted(sides.loc[here[side], "digest"])
         digests[side] = set(listed)
-        proof[side] = {
-            "rows": int(here.sum()),
-            "first": times[here].min().isoformat(),
-            "last": times[here].max().isoformat(),
-            "digest": hashlib.sha256(b"".join(listed)).hexdigest(),
-        }
-    for earlier, later in ((0, 1), (0, 2), (1, 2)):
-        one, other = SIDES[earlier], SIDES[later]
+        proof[side] = {"rows": len(listed), "digest": hashlib.sha256(b"".join(listed)).hexdigest()}
+    for one, other in _PAIRS:
         shared = len(digests[one] & digests[other])
         if shared:
             raise StageFailed(STAGE, f"{shared} rows are on both the {one} and the {other} side")
-        if times[(sides["side"] == one).to_numpy()].max() >= times[(sides["side"] == other).to_numpy()].min():
+    provers = {"time": _prove_time, "group": _prove_group, "stratified": _count_classes, "predefined": _count_repeated}
+    if split.method in provers:
+        provers[split.method](table, here, split, proof)
+    return proof
+
+
+_PAIRS = (("train", "validation"), ("train", "test"), ("validation", "test"))
+
+
+def _prove_time(
+    table: pd.DataFrame, here: dict[str, npt.NDArray[np.bool_]], split: SplitSpec, proof: dict[str, Any]
+) -> None:
+    from cd4ml.stages.split_methods import times_of
+
+    times = times_of(table, split)
+    for side in SIDES:
+        proof[side] |= {"first": times[here[side]].min().isoformat(), "last": times[here[side]].max().isoformat()}
+    for one, other in _PAIRS:
+        if times[here[one]].max() >= times[here[other]].min():
             raise StageFailed(STAGE, f"the {one} side reaches into the time of the {other} side")
-    return {**proof, "disjoint": True, "ordered": True}
+    proof["ordered"] = True
 
 
-def _bounds(split: SplitSpec) -> tuple[pd.Timestamp, pd.Timestamp]:
-    import pandas as pd
-
-    bounds = {}
-    problems = []
-    for key, text in (("validation_from", split.validation_from), ("test_from", split.test_from)):
-        try:
-            moment = pd.Timestamp(text)
-            bounds[key] = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
-        except (ValueError, TypeError, OverflowError):
-            problems.append(Problem(PARAMS_FILE, f"split.{key}", "is not an ISO 8601 time"))
-    if len(bounds) == len(("validation_from", "test_from")) and bounds["validation_from"] >= bounds["test_from"]:
-        problems.append(Problem(PARAMS_FILE, "split.test_from", "must be later than split.validation_from"))
-    if problems:
-        raise ConfigError(problems)
-    return bounds["validation_from"], bounds["test_from"]
+def _prove_group(
+    table: pd.DataFrame, here: dict[str, npt.NDArray[np.bool_]], split: SplitSpec, proof: dict[str, Any]
+) -> None:
+    groups = {side: set(table.loc[here[side], split.column]) for side in SIDES}
+    for one, other in _PAIRS:
+        shared = len(groups[one] & groups[other])
+        if shared:
+            raise StageFailed(STAGE, f"{shared} groups are on both the {one} and the {other} side")
+    for side in SIDES:
+        proof[side]["groups"] = len(groups[side])
+    proof["groups_disjoint"] = True
 
 
-def _times(table: pd.DataFrame, split: SplitSpec) -> pd.Series[Any]:
-    from cd4ml.stages.table import kind_of
+def _count_classes(
+    table: pd.DataFrame, here: dict[str, npt.NDArray[np.bool_]], split: SplitSpec, proof: dict[str, Any]
+) -> None:
+    classes = sorted(table[split.column].unique())
+    for side in SIDES:
+        counts = table.loc[here[side], split.column].value_counts()
+        proof[side]["classes"] = [int(counts.get(one, 0)) for one in classes]
 
-    if split.column not in table.columns or kind_of(table[split.column]) != "timestamp":
-        raise StageFailed(STAGE, f"split.column {split.column!r} is no time column of the table; see data.time_columns")
-    times = table[split.column]
-    missing = int(times.isna().sum())
-    if missing:
-        raise StageFailed(STAGE, f"{missing} of {len(table)} rows have no {split.column!r}")
-    return times
+
+def _count_repeated(
+    table: pd.DataFrame, here: dict[str, npt.NDArray[np.bool_]], split: SplitSpec, proof: dict[str, Any]
+) -> None:
+    from cd4ml.stages.table import row_digests
+
+    others = table.drop(columns=split.column)
+    rows = [row.tobytes() for row in row_digests(others)] if len(others.columns) else []
+    earlier: set[bytes] = set()
+    for side in SIDES:
+        listed = [row for row, is_here in zip(rows, here[side], strict=False) if is_here]
+        proof[side]["repeated"] = sum(row in earlier for row in listed)
+        earlier |= set(listed)

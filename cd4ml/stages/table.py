@@ -19,14 +19,9 @@ so that neither moves with a version of pandas, NumPy or Arrow.
 
 from __future__ import annotations
 
-import bz2
-import csv
-import gzip
 import hashlib
-import io
-import lzma
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -34,119 +29,91 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.spec.canonical import canonical_json
+from cd4ml.spec.checks import not_empty
+from cd4ml.spec.text import one_line
+from cd4ml.stages.csv_table import MAX_UNPACKED_BYTES, read_csv
 
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "<NA>")
-"""What a cell of a CSV file says when it holds nothing."""
-
-TRUE_WORDS = frozenset({"true", "True", "TRUE"})
-FALSE_WORDS = frozenset({"false", "False", "FALSE"})
-
-MAX_UNPACKED_BYTES = 16 << 30
-"""More than this from a compressed source is taken for a decompression bomb."""
+MAX_COLUMNS = 10_000
+RESERVED = frozenset({"__row__", "__partner__"})
+"""Names of columns that stages add for themselves."""
 
 ROW_DIGEST_BYTES = 16
 _PERSON = b"cd4ml row v1"
 _ROW_GROUP = 131_072
+_BATCH = 16_384
+_CELL_BYTES = 8
 _CHUNK = 16_384
 """Rows laid out at a time: few enough that their bytes stay in the processor's cache."""
 
 
-def read_table(path: Path, file_format: str, name: str) -> pd.DataFrame:
+def read_table(path: Path, file_format: str, name: str, delimiter: str = ",") -> pd.DataFrame:
     """The table in the file at ``path`` as a canonical frame of at least one row.
 
     ``file_format`` is ``csv`` or ``parquet``; for ``csv`` the ending of ``name`` (.zip, .gz, .bz2, .xz) says how it
-    is compressed. CSV must be UTF-8, with a header, and every record as long as the header. Whole numbers
-    that fit 64 bits become ``int64`` (``float64`` when some are missing), other numbers ``float64``,
-    true/false ``bool``, all else ``string``; times stay text. Raises StageFailed naming ``name`` for
-    anything else. Reads the file; no other effect.
+    is compressed, and ``delimiter`` stands between cells. CSV must be UTF-8, with a header, and every record as long
+    as the header. Whole numbers that fit 64 bits become ``int64`` (``float64`` when some are missing), other numbers
+    ``float64``, true/false ``bool``, all else ``string``; times stay text. Raises StageFailed naming ``name`` for
+    anything else, in one line that shows no cell. Reads the file; no other effect.
     """
-    readers: Mapping[str, Callable[[Path, str], pa.Table]] = {"csv": _read_csv, "parquet": _read_parquet_source}
     try:
-        table = readers[file_format](path, name)
-    except (pa.ArrowException, ValueError, OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        reason = " ".join(str(error).split())[:200]
+        table = read_csv(path, name, delimiter) if file_format == "csv" else _read_parquet_source(path)
+        _check_names(table.column_names)
+    except ValueError as error:  # Arrow's errors are ValueErrors too, and may quote cells
+        reason = f"({type(error).__name__})" if isinstance(error, pa.ArrowException) else str(error)
+        raise StageFailed("ingest", f"{name} cannot be read as {file_format}: {reason}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = f"it is damaged or cut off ({type(error).__name__})"
         raise StageFailed("ingest", f"{name} cannot be read as {file_format}: {reason}") from error
     if table.num_rows == 0:
         raise StageFailed("ingest", f"{name} has no rows")
     return to_frame(table, name)
 
 
-def _read_parquet_source(path: Path, name: str) -> pa.Table:  # noqa: ARG001  # one signature for every format
-    return pq.read_table(path, use_threads=False, memory_map=False)
+def _read_parquet_source(path: Path) -> pa.Table:
+    """A Parquet file that somebody else wrote. Raises ValueError for what is none, or would not fit into memory."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - 4))
+        end = file.read()
+    if not size:
+        raise ValueError("it is empty")
+    if not start.startswith(b"PAR1"):
+        printable = start.isascii() and start.decode("ascii", "replace").replace("\n", "").isprintable()
+        raise ValueError("it is no Parquet file" + ("; did you mean format: csv?" if printable else ""))
+    if end != b"PAR1":
+        raise ValueError("it is cut off, or damaged at its end")
+    with pq.ParquetFile(path, memory_map=False) as parquet:
+        _refuse_too_much(parquet.metadata.num_rows * parquet.metadata.num_columns * _CELL_BYTES)
+        batches, total = [], 0
+        for batch in parquet.iter_batches(batch_size=_BATCH, use_threads=False):
+            batches.append(batch)
+            total += batch.nbytes
+            _refuse_too_much(total)
+        return pa.Table.from_batches(batches, parquet.schema_arrow)
 
 
-def _read_csv(path: Path, name: str) -> pa.Table:
-    raw = _unpacked(path.read_bytes(), name)
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raw = raw[3:]
-    header = _header(raw)
-    text = pacsv.read_csv(
-        pa.BufferReader(raw),
-        read_options=pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, min(len(raw) + 1, 1 << 30))),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), null_values=list(MISSING_WORDS), strings_can_be_null=True
-        ),
-    )
-    if raw.count(b'"') % 2 and text.num_rows and any("\n" in str(column[-1].as_py()) for column in text.columns):
-        raise ValueError("a quoted field is not closed (truncated?)")
-    return pa.table({column: _inferred(text[column].combine_chunks()) for column in header})
+def _refuse_too_much(size: int) -> None:
+    if size > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it holds more than {MAX_UNPACKED_BYTES >> 20} MiB")
 
 
-def _header(raw: bytes) -> list[str]:
-    """The column names. Raises ValueError when there are none, one is empty, or one is there twice."""
-    lines = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline="")
-    names = next(csv.reader(lines), [])
-    if not names or not all(names):
-        raise ValueError("the first line does not name every column")
-    twice = sorted({column for column in names if names.count(column) > 1})
+def _check_names(names: list[str]) -> None:
+    """Raises ValueError when a column's name is missing, there twice, or cannot stand on a line of a record."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
-        raise ValueError(f"columns named twice: {', '.join(twice)}")
-    return names
-
-
-def _unpacked(raw: bytes, name: str) -> bytes:
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) != 1:
-                raise ValueError(f"the archive holds {len(members)} files, one is needed")
-            with archive.open(members[0]) as stream:
-                return _bounded(stream)
-    openers: Mapping[str, Callable[[io.BytesIO], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    for ending, opener in openers.items():
-        if name.endswith(ending):
-            with opener(io.BytesIO(raw)) as stream:
-                return _bounded(stream)
-    return raw
-
-
-def _bounded(stream: Any) -> bytes:
-    unpacked: bytes = stream.read(MAX_UNPACKED_BYTES + 1)
-    if len(unpacked) > MAX_UNPACKED_BYTES:
-        raise ValueError("it unpacks to more than 16 GiB")
-    return unpacked
-
-
-def _inferred(text: pa.Array) -> pa.Array:
-    """A column of texts as numbers or booleans, where every text that is there is one."""
-    if text.null_count == len(text):
-        return pa.nulls(len(text), pa.float64())
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            return text.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    words = set(pc.unique(text).to_pylist()) - {None}
-    if words <= TRUE_WORDS | FALSE_WORDS:
-        return pc.if_else(pc.is_null(text), None, pc.is_in(text, value_set=pa.array(sorted(TRUE_WORDS))))
-    return text
+        raise ValueError(f"columns named twice: {', '.join(one_line(repr(name), 60) for name in twice[:5])}")
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"it has {len(names)} columns, more than {MAX_COLUMNS}")
+    for index, name in enumerate(names, 1):
+        problem = not_empty(name)
+        if problem or name in RESERVED:
+            raise ValueError(f"the name of column {index} {problem or 'is one that cd4ml uses itself'}")
 
 
 def to_frame(table: pa.Table, name: str) -> pd.DataFrame:
@@ -208,6 +175,30 @@ def kind_of(column: pd.Series[Any]) -> str:
 def column_types(frame: pd.DataFrame) -> tuple[tuple[str, str], ...]:
     """(name, kind) of every column of a canonical frame, in order."""
     return tuple((str(name), kind_of(frame[name])) for name in frame.columns)
+
+
+def did_you_mean(name: str, columns: Iterable[str]) -> str:
+    """The column that was probably meant, in quotes, so that blanks at its ends are seen; ``""`` when none is near."""
+    close = get_close_matches(name, [str(column) for column in columns], n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def words_of(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
+    """Every value as text, the same for a whole number however it is kept; None where nothing is there.
+
+    Whole numbers are in decimals, truth is ``true`` or ``false``, moments are nanoseconds since 1970.
+    """
+    kind = kind_of(column)
+    codes, values = pd.factorize(column, use_na_sentinel=True)
+    if kind == "timestamp":
+        texts = [str(value.value) for value in values]
+    elif kind == "bool":
+        texts = ["true" if value else "false" for value in values]
+    elif kind == "float64":
+        texts = [str(int(value)) if float(value).is_integer() else repr(float(value)) for value in values]
+    else:
+        texts = [str(value) for value in values]
+    return np.array([*texts, None], dtype=object)[codes]  # the last answers code -1: missing
 
 
 def row_digests(frame: pd.DataFrame) -> npt.NDArray[np.uint8]:

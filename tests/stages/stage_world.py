@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cd4ml.render.artifacts import render_params
+from cd4ml.render.artifacts import render_params, with_derived
 from cd4ml.spec.experiment import DataSpec, Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pin import Pin
 from cd4ml.spec.pipeline import PARAMS_FILE, pin_path
 from cd4ml.spec.sources import conf_digest
+from cd4ml.stages.own_code import code_on_disk
 from cd4ml.stages.table import column_types, read_table, table_digest
 
 DAYS = 60
@@ -144,7 +145,9 @@ def build(root: Path, raw: Path, value: Mapping[str, Any], files: Mapping[str, P
 
 def render(root: Path, value: Mapping[str, Any]) -> None:
     conf = {"conf/config.yaml": (root / "conf/config.yaml").read_bytes()}
-    (root / PARAMS_FILE).write_text(render_params(value, conf_digest(conf)))
+    spec = parse(value)
+    params = with_derived(value, spec, code_on_disk(root, spec.code))
+    (root / PARAMS_FILE).write_text(render_params(params, conf_digest(conf)))
 
 
 def pin(root: Path, raw: Path, name: str, location: str, content: bytes) -> Pin:

@@ -93,9 +93,10 @@ def test_a_target_that_is_no_public_estimator_class_is_refused(target: Any) -> N
     assert list(refused({"_target_": target})) == ["model.estimator._target_"]
 
 
-@pytest.mark.parametrize(
-    "target", [target for target in HOSTILE_TARGETS if target != "sklearn.preprocessing.StandardScaler"]
-)
+INSIDE_ONLY = ("sklearn.preprocessing.StandardScaler", "sklearn.model_selection.KFold")
+
+
+@pytest.mark.parametrize("target", [target for target in HOSTILE_TARGETS if target not in INSIDE_ONLY])
 def test_it_is_refused_inside_another_estimator_as_well(target: Any) -> None:
     mapping = {"_target_": "sklearn.pipeline.Pipeline", "steps": [["x", {"_target_": target}]]}
     assert list(refused(mapping)) == ["model.estimator.steps[0][1]._target_"]
@@ -133,6 +134,18 @@ def test_a_package_that_is_not_allowed_is_not_even_imported(tmp_path: Path, monk
     assert "trap_package" not in sys.modules
 
 
+def test_the_projects_own_package_is_checked_around_but_never_imported(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "trap_package.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"_target_": "trap_package.Model", "anything": 1}
+    misspelt = {"_target_": "sklearn.linear_model.Ridge", "alhpa": 1.0}
+    mapping = {"_target_": "sklearn.pipeline.Pipeline", "steps": [["one", own], ["two", misspelt]]}
+    found = check_estimator(mapping, (*ALLOWED, "trap_package"), unseen=frozenset({"trap_package"}))
+    assert [problem.key for problem in found] == ["model.estimator.steps[1][1].alhpa"]
+    assert check_estimator(own, (*ALLOWED, "trap_package"), unseen=frozenset({"trap_package"})) == ()
+    assert "trap_package" not in sys.modules
+
+
 def test_a_class_that_an_allowed_package_only_imported_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "mine_models.py").write_text(
         "from sklearn.linear_model import Ridge\n"
@@ -144,7 +157,7 @@ def test_a_class_that_an_allowed_package_only_imported_is_refused(tmp_path: Path
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert type(build_estimator({"_target_": "mine_models.Mine"}, ("mine_models",), 1)).__name__ == "Mine"
-    for name, reason in (("Ridge", "not defined in"), ("Alias", "not a public"), ("factory", "not a class")):
+    for name, reason in (("Ridge", "not defined in"), ("Alias", "not public"), ("factory", "not a class")):
         assert reason in refused({"_target_": f"mine_models.{name}"}, ("mine_models",))["model.estimator._target_"]
 
 

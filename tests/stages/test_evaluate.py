@@ -1,4 +1,4 @@
-"""The judge's scoring: a run's predictions are a stranger's file, and every metric agrees with scikit-learn."""
+"""The judge: a run's predictions are a stranger's file, and what they are worth is told by side, slice and plot."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cd4ml.errors import IntegrityError, StageFailed
+from cd4ml.index.record import encode
+from cd4ml.index.validate import MAX_BYTES
 from cd4ml.spec.experiment import EvaluationSpec
-from cd4ml.spec.metrics import DIRECTIONS
-from cd4ml.spec.pipeline import PREDICTED_VS_OBSERVED, RESIDUALS_OVER_TIME
-from cd4ml.stages.evaluate import SAMPLE, check_predictions, judge_predictions, score
+from cd4ml.spec.metrics import metrics_of
+from cd4ml.spec.pipeline import (
+    CALIBRATION,
+    CONFUSION,
+    PRECISION_RECALL,
+    PREDICTED_VS_OBSERVED,
+    RESIDUALS,
+    RESIDUALS_OVER_TIME,
+    ROC,
+)
+from cd4ml.stages.evaluate import check_predictions, judge_predictions
+from cd4ml.stages.plots import SAMPLE
+from cd4ml.stages.slices import MISSING
 from cd4ml.stages.split import assign_sides
 from cd4ml.stages.table import digest_matrix, write_parquet
+from tests.index.index_world import run_body
 from tests.stages.stage_world import spec
 
 ROWS = 4000
 SPEC = spec({"split.validation_from": "2013-02-01", "split.test_from": "2013-05-01"})
-ALL = EvaluationSpec("regression", tuple(DIRECTIONS), "rmse")
 
 
 @pytest.fixture(scope="module")
@@ -148,81 +158,210 @@ def test_a_file_that_is_no_predictions_file_is_refused(
         judge_predictions(table, split, path, SPEC)
 
 
-# --- metrics -------------------------------------------------------------------------------------------
+# --- predictions of classes ----------------------------------------------------------------------------
 
-values = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(values, values), min_size=2, max_size=40))
-def test_metrics_are_scikit_learns(pairs: list[tuple[float, float]]) -> None:
-    from sklearn import metrics
-
-    from cd4ml.stages.evaluate import METRIC_FUNCTIONS
-
-    observed, predicted = np.array(pairs).T
-    references = {
-        "rmse": metrics.root_mean_squared_error,
-        "mae": metrics.mean_absolute_error,
-        "medae": metrics.median_absolute_error,
-        "max_error": metrics.max_error,
-        "mape": metrics.mean_absolute_percentage_error,
-        "r2": metrics.r2_score,
+CLASSES = ("blue", "green", "red")
+COLOURED = spec(
+    {
+        "split.validation_from": "2013-02-01",
+        "split.test_from": "2013-05-01",
+        "evaluation": {"task": "multiclass", "metrics": ["accuracy", "log_loss"], "primary": "log_loss"},
     }
-    assert set(references) == set(METRIC_FUNCTIONS) == set(DIRECTIONS)
-    for name, reference in references.items():
-        if name == "mape" and (abs(observed) < 1e-3).any():
-            continue
-        if name == "r2" and np.ptp(observed) < 1e-3:
-            continue
-        assert METRIC_FUNCTIONS[name](observed, predicted) == pytest.approx(
-            reference(observed, predicted), rel=1e-9, abs=1e-9
-        )
-
-
-def test_directions_say_which_way_a_better_prediction_moves_each_metric(
-    table: pd.DataFrame, predictions: pd.DataFrame
-) -> None:
-    truth = table["delay"].to_numpy()[predictions["row"]]
-    worse = score(predictions, truth, ALL)["test"]
-    better = score(predictions.assign(prediction=(predictions["prediction"] + truth) / 2), truth, ALL)["test"]
-    for name, direction in DIRECTIONS.items():
-        assert (better[name] < worse[name]) == (direction == "minimize")
-
-
-def test_each_side_is_scored_on_its_own_rows(table: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    truth = table["delay"].to_numpy()[predictions["row"]]
-    perfect_on_test = predictions.assign(
-        prediction=predictions["prediction"].where(predictions["side"] != "test", truth)
-    )
-    scores = score(perfect_on_test, truth, ALL)
-    assert scores["test"] == {"rmse": 0.0, "mae": 0.0, "medae": 0.0, "max_error": 0.0, "mape": 0.0, "r2": 1.0}
-    assert scores["validation"]["rmse"] > 0.5
-
-
-@pytest.mark.parametrize(
-    ("truth", "metric"),
-    [
-        (lambda truth: np.full_like(truth, 3.0), "r2"),
-        (lambda truth: truth * 0.0, "mape"),
-        (lambda truth: truth * np.nan, "mae"),
-    ],
 )
-def test_a_metric_without_a_finite_value_is_an_error_and_never_a_pass(
-    table: pd.DataFrame, predictions: pd.DataFrame, truth: Callable[[Any], Any], metric: str
+
+
+@pytest.fixture(scope="module")
+def coloured(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(delay=pd.Series(np.array(CLASSES)[np.arange(ROWS) % 3], dtype="str"))
+
+
+@pytest.fixture
+def answered(split: pd.DataFrame) -> pd.DataFrame:
+    """Right for two rows of three, with probabilities."""
+    asked = split[split["side"] != "train"].reset_index(drop=True)
+    codes = (asked["row"] % 3).where(asked["row"] % 9 != 0, 2)
+    shares = {f"p{code}": np.where(codes == code, 0.8, 0.1) for code in range(3)}
+    return asked.assign(prediction=codes.astype("float64"), **shares)
+
+
+def written_classes(tmp_path: Path, frame: pd.DataFrame) -> Path:
+    path = tmp_path / "predictions.parquet"
+    write_parquet(frame.drop(columns="digest"), path, {"digest": digest_matrix(frame["digest"])})
+    return path
+
+
+def test_classes_are_judged_by_code_and_probability(
+    tmp_path: Path, coloured: pd.DataFrame, split: pd.DataFrame, answered: pd.DataFrame
 ) -> None:
-    values_ = truth(table["delay"].to_numpy()[predictions["row"]])
-    with pytest.raises(StageFailed, match=f"metric '{metric}' has no finite value on the validation side"):
-        score(predictions, values_, EvaluationSpec("regression", (metric,), metric))
+    evaluation = judge_predictions(coloured, split, written_classes(tmp_path, answered), COLOURED, CLASSES)
+    test = answered[answered["side"] == "test"]
+    right = (test["prediction"] == test["row"] % 3).to_numpy()
+    assert evaluation.metrics["test"]["accuracy"] == pytest.approx(right.mean())
+    loss = -(right * np.log(0.8) + (~right) * np.log(0.1)).mean()
+    assert evaluation.metrics["test"]["log_loss"] == pytest.approx(loss)
+    lines = evaluation.plots[CONFUSION].splitlines()
+    assert lines[0] == "predicted,observed"
+    assert set(lines[1:]) == {"blue,blue", "green,green", "red,red", "red,blue"}
+    assert len(lines) == 1 + SAMPLE
 
 
-def test_an_unknown_metric_and_a_side_without_rows_are_errors(table: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    truth = table["delay"].to_numpy()[predictions["row"]]
-    with pytest.raises(StageFailed, match="'rsme' is not known"):
-        score(predictions, truth, EvaluationSpec("regression", ("rsme",), "rsme"))
-    here = (predictions["side"] == "validation").to_numpy()
-    with pytest.raises(StageFailed, match="test side has no rows"):
-        score(predictions[here], truth[here], ALL)
+CLASS_CHEATS: dict[str, tuple[Change, str]] = {
+    "a class that is not there": (lambda frame: frame.assign(prediction=3.0), "no code"),
+    "half a class": (lambda frame: frame.assign(prediction=0.5), "no code"),
+    "a class below": (lambda frame: frame.assign(prediction=-1.0), "no code"),
+    "a probability over 1": (lambda frame: frame.assign(p0=1.5, p1=-0.25, p2=-0.25), "no probabilities that sum to 1"),
+    "probabilities that sum to more": (lambda frame: frame.assign(p0=0.9, p1=0.9, p2=0.9), "no probabilities that sum"),
+    "a probability that is no number": (lambda frame: frame.assign(p0=np.nan), "missing|no probabilities"),
+    "a class more": (lambda frame: frame.assign(p3=0.0), "must hold exactly"),
+    "a class less": (lambda frame: frame.drop(columns="p2"), "must hold exactly"),
+}
+
+
+@pytest.mark.parametrize("cheat", CLASS_CHEATS)
+def test_classes_and_probabilities_that_are_none_are_refused(
+    tmp_path: Path, coloured: pd.DataFrame, split: pd.DataFrame, answered: pd.DataFrame, cheat: str
+) -> None:
+    change, message = CLASS_CHEATS[cheat]
+    with pytest.raises(IntegrityError, match=message):
+        judge_predictions(coloured, split, written_classes(tmp_path, change(answered)), COLOURED, CLASSES)
+
+
+def test_a_metric_that_needs_probabilities_is_refused_where_there_are_none(
+    tmp_path: Path, coloured: pd.DataFrame, split: pd.DataFrame, answered: pd.DataFrame
+) -> None:
+    path = written_classes(tmp_path, answered.drop(columns=["p0", "p1", "p2"]))
+    with pytest.raises(StageFailed, match="'log_loss' needs probabilities, and the model gives none"):
+        judge_predictions(coloured, split, path, COLOURED, CLASSES)
+
+
+def test_the_truth_must_be_of_a_known_class(
+    tmp_path: Path, coloured: pd.DataFrame, split: pd.DataFrame, answered: pd.DataFrame
+) -> None:
+    odd, path = coloured.assign(delay="purple"), written_classes(tmp_path, answered)
+    with pytest.raises(StageFailed, match="no known class, on the validation side"):
+        judge_predictions(odd, split, path, COLOURED, CLASSES)
+
+
+BINARY = replace(
+    COLOURED,
+    evaluation=EvaluationSpec("binary", ("recall", "roc_auc"), "roc_auc"),
+)
+
+
+def test_a_binary_task_draws_its_curves_and_without_probabilities_their_header_alone(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame
+) -> None:
+    late = table.assign(delay=table["delay"] > 20)
+    asked = split[split["side"] != "train"].reset_index(drop=True)
+    share = np.clip((table["delay"].to_numpy()[asked["row"]] - 17) / 6, 0, 1)
+    answered = asked.assign(prediction=(share > 0.5).astype("float64"), p0=1 - share, p1=share)
+    evaluation = judge_predictions(late, split, written_classes(tmp_path, answered), BINARY, (False, True))
+    assert evaluation.metrics["test"] == {"recall": 1.0, "roc_auc": 1.0}
+    roc = [tuple(map(float, line.split(","))) for line in evaluation.plots[ROC].splitlines()[1:]]
+    assert roc[0] == (0.0, 0.0)
+    assert roc[-1] == (1.0, 1.0)
+    assert (0.0, 1.0) in roc
+    assert evaluation.plots[PRECISION_RECALL].splitlines()[0] == "recall,precision"
+    bins = [line.split(",") for line in evaluation.plots[CALIBRATION].splitlines()]
+    assert bins[0] == ["predicted", "observed", "rows"]
+    assert len(bins) == 11
+    assert sum(int(rows) for _, _, rows in bins[1:]) == int((asked["side"] == "validation").sum())
+    assert set(evaluation.plots) == {ROC, PRECISION_RECALL, CALIBRATION, CONFUSION}
+    unsure = replace(BINARY, evaluation=EvaluationSpec("binary", ("recall",), "recall"))
+    path = written_classes(tmp_path, answered.drop(columns=["p0", "p1"]))
+    plots = judge_predictions(late, split, path, unsure, (False, True)).plots
+    assert [plots[path] for path in (ROC, PRECISION_RECALL, CALIBRATION)] == [
+        "false_positive_rate,true_positive_rate\n",
+        "recall,precision\n",
+        "predicted,observed,rows\n",
+    ]
+    drawn = set(plots[CONFUSION].splitlines()[1:])
+    assert {"True,True", "False,False"} <= drawn <= {"True,True", "False,False", "False,True"}
+
+
+def test_a_binary_task_has_two_classes(
+    tmp_path: Path, coloured: pd.DataFrame, split: pd.DataFrame, answered: pd.DataFrame
+) -> None:
+    with pytest.raises(StageFailed, match="has two classes, and the target has 3"):
+        judge_predictions(coloured, split, written_classes(tmp_path, answered), BINARY, CLASSES)
+
+
+def test_classes_in_the_order_of_another_positive_class_are_never_scored(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame
+) -> None:
+    """Scored as they stand, recall of the wrong class would be told."""
+    late = table.assign(delay=table["delay"] > 20)
+    asked = split[split["side"] != "train"].reset_index(drop=True)
+    path = written_classes(tmp_path, asked.assign(prediction=(asked["row"] % 2).astype("float64")))
+    for positive, classes in (("true", (False, True)), ("False", (True, False)), ("", (False, True))):
+        one = replace(BINARY, evaluation=EvaluationSpec("binary", ("recall",), "recall", positive=positive))
+        assert judge_predictions(late, split, path, one, classes).metrics["test"]["recall"] > 0
+        if positive:
+            with pytest.raises(StageFailed, match=r"evaluation\.positive: .* was made for another one"):
+                judge_predictions(late, split, path, one, classes[::-1])
+
+
+# --- slices --------------------------------------------------------------------------------------------
+
+
+def sliced(*columns: str, metrics: tuple[str, ...] = ("rmse", "r2")) -> Any:
+    return replace(SPEC, evaluation=EvaluationSpec("regression", metrics, metrics[0], slices=columns))
+
+
+def test_slices_hold_each_metric_of_each_value_and_side(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    city = pd.Series(np.where(np.arange(ROWS) % 5 == 0, "oslo", "rome"), dtype="str").where(np.arange(ROWS) % 7 != 0)
+    asked = sliced("city", "night")
+    wide = table.assign(city=city, night=np.arange(ROWS) % 2 == 0)
+    slices = judge_predictions(wide, split, written(tmp_path, predictions), asked).slices
+    assert [value["value"] for value in slices["city"]["values"]] == ["rome", "oslo", MISSING]
+    assert [value["value"] for value in slices["night"]["values"]] == ["False", "True"]
+    here = predictions[(predictions["side"] == "test") & (city[predictions["row"]].to_numpy() == "oslo")]
+    error = table["delay"].to_numpy()[here["row"]] - here["prediction"]
+    oslo = slices["city"]["values"][1]
+    assert oslo["rows"]["test"] == len(here)
+    assert oslo["test"]["rmse"] == pytest.approx(float(np.sqrt((error**2).mean())))
+    assert slices["city"]["left_out"] == 0
+
+
+def test_a_slice_has_nothing_for_a_metric_that_is_not_defined_and_small_ones_are_counted(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    rows = {side: predictions.loc[predictions["side"] == side, "row"].to_numpy() for side in ("validation", "test")}
+    code = np.zeros(ROWS, np.int64)
+    for number in range(1, 61):  # one row on each side
+        code[[rows["validation"][number], rows["test"][number]]] = number
+    code[rows["test"][100]] = 99  # on one side only
+    slices = judge_predictions(table.assign(code=code), split, written(tmp_path, predictions), sliced("code")).slices
+    values = slices["code"]["values"]
+    assert len(values) == 50
+    assert values[0]["value"] == "0"
+    assert slices["code"]["left_out"] == 62 - 50
+    assert all(value["test"]["r2"] is None and value["test"]["rmse"] >= 0 for value in values[1:])
+    assert values[0]["test"]["r2"] is not None
+
+
+def test_what_cannot_be_sliced_by_is_named(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    path = written(tmp_path, predictions)
+    with pytest.raises(StageFailed, match=r"evaluation\.slices: the table has no column 'town'"):
+        judge_predictions(table, split, path, sliced("town"))
+    with pytest.raises(StageFailed, match="'delay' has 4000 values, more than 1000"):
+        judge_predictions(table, split, path, sliced("delay"))
+
+
+def test_the_slices_of_the_most_that_may_be_asked_for_fit_into_a_record(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    names = [f"column {number}" for number in range(20)]
+    values = pd.Series([f"{row % 60:0>90}" for row in range(ROWS)], dtype="str")
+    wide = table.assign(**dict.fromkeys(names, values))
+    metrics = tuple(name for name in metrics_of("regression") if name != "rmsle")
+    slices = judge_predictions(wide, split, written(tmp_path, predictions), sliced(*names, metrics=metrics)).slices
+    assert len(slices["column 3"]["values"]) == 12
+    assert len(encode(run_body(slices=slices))) < MAX_BYTES / 3
 
 
 # --- the whole -----------------------------------------------------------------------------------------
@@ -243,6 +382,10 @@ def test_plots_sample_the_validation_side_and_average_each_day(
     sample = evaluation.plots[PREDICTED_VS_OBSERVED].splitlines()
     assert sample[0] == "predicted,observed"
     assert len(sample) == 1 + SAMPLE < 1 + int((predictions["side"] == "validation").sum())
+    residuals = evaluation.plots[RESIDUALS].splitlines()
+    assert residuals[0] == "predicted,residual"
+    predicted, observed = map(float, sample[1].split(","))
+    assert [float(value) for value in residuals[1].split(",")] == pytest.approx([predicted, observed - predicted])
     lines = [line.split(",") for line in evaluation.plots[RESIDUALS_OVER_TIME].splitlines()]
     assert lines[0] == ["side", "date", "day", "mean_residual"]
     truth = pd.Series(table["delay"].to_numpy()[predictions["row"]] - predictions["prediction"])
@@ -265,3 +408,20 @@ def test_only_the_metrics_asked_for_are_given(
         "validation": ["mae"],
         "test": ["mae"],
     }
+
+
+def test_each_side_is_scored_on_its_own_rows(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    truth = table["delay"].to_numpy()[predictions["row"]]
+    perfect_on_test = predictions["prediction"].where(predictions["side"] != "test", truth)
+    scores = judge_predictions(table, split, written(tmp_path, predictions.assign(prediction=perfect_on_test)), SPEC)
+    assert scores.metrics["test"] == {"rmse": 0.0, "mae": 0.0, "r2": 1.0}
+    assert scores.metrics["validation"]["rmse"] > 0.5
+
+
+def test_a_side_without_rows_is_an_error(tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame) -> None:
+    none = split.assign(side=split["side"].replace({"test": "train"}))
+    asked = none[none["side"] == "validation"].assign(prediction=1.0)
+    with pytest.raises(StageFailed, match="test side has no rows"):
+        judge_predictions(table, none, written(tmp_path, asked), SPEC)

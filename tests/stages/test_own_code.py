@@ -11,7 +11,9 @@ import pytest
 from cd4ml.gateways.hydra import compose
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.parse import parse
-from cd4ml.stages.runner import OWN_CODE_STAGES, _own_code, _own_packages
+from cd4ml.spec.pipeline import STAGE_NAMES
+from cd4ml.stages.own_code import own_code, own_packages
+from cd4ml.stages.runner import NO_OWN_CODE_STAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,13 +38,13 @@ def spec() -> Spec:
 def test_own_packages_are_those_that_are_declared_and_allowed(
     spec: Spec, code: tuple[str, ...], allowed: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
-    assert _own_packages(replace(spec, code=code, allowed_packages=allowed)) == found
+    assert own_packages(replace(spec, code=code, allowed_packages=allowed)) == found
 
 
 def test_only_the_named_package_is_importable_and_only_within_the_block(tmp_path: Path) -> None:
     for name in ("cd4ml_test_mine", "cd4ml_test_other", "json"):
         (tmp_path / f"{name}.py").write_text("PLACE = __file__\n", "utf-8")
-    with _own_code(tmp_path, ("cd4ml_test_mine", "json")):
+    with own_code(tmp_path, ("cd4ml_test_mine", "json")):
         import json
 
         import cd4ml_test_mine  # type: ignore[import-not-found]  # made above
@@ -57,4 +59,4 @@ def test_only_the_named_package_is_importable_and_only_within_the_block(tmp_path
 
 
 def test_the_stages_that_judge_data_never_see_a_branch_s_code() -> None:
-    assert {"train", "predict"} == OWN_CODE_STAGES
+    assert set(STAGE_NAMES) - {"train", "predict", "explain", "evaluate"} == NO_OWN_CODE_STAGES

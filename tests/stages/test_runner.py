@@ -29,6 +29,7 @@ from cd4ml.spec.pipeline import (
     SPLIT,
     SPLIT_PROOF,
     TABLE,
+    Pipeline,
     pin_path,
     stages,
 )
@@ -37,8 +38,9 @@ from cd4ml.stages.runner import read_params, read_pins, run_stage
 from cd4ml.stages.table import digest_matrix, read_parquet, table_digest, write_parquet
 from tests.stages.stage_world import build, render, resolved
 
-NAMES = tuple(stage.name for stage in stages(()))
-OUTPUTS = {stage.name: (*stage.outs, *stage.metrics, *(plot.path for plot in stage.plots)) for stage in stages(())}
+PIPELINE = Pipeline(("trips", "planes"), timed=True)
+NAMES = tuple(stage.name for stage in stages(PIPELINE))
+OUTPUTS = {stage.name: stage.written for stage in stages(PIPELINE)}
 
 
 def run_all(root: Path, raw: Path) -> dict[str, str]:
@@ -72,7 +74,7 @@ def test_each_stage_reads_nothing_but_what_it_declares(world: tuple[Path, Path],
     """Run each stage in a tree that holds only the files that the pipeline says it depends on."""
     root, raw = world
     expected = run_all(root, raw)
-    for stage in stages(("trips", "planes")):
+    for stage in stages(PIPELINE):
         alone = tmp_path / stage.name
         for path in ("params.yaml", "conf/config.yaml", *stage.deps):
             (alone / path).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,7 @@ def test_the_outputs_of_a_known_table_never_move_unnoticed(world: tuple[Path, Pa
         run_stage(name, root, raw)
     judged_by_hand(root)
     run_stage("evaluate", root, raw)
-    meanings = {stage.name: stage.meaning for stage in stages(())}
+    meanings = {stage.name: stage.meaning for stage in stages(PIPELINE)}
     found = {
         f"{stage} {meanings[stage]}": {Path(path).name: content(root, path)[:16] for path in paths}
         for stage, paths in OUTPUTS.items()
@@ -135,22 +137,25 @@ def test_the_results_of_a_known_suite_never_move_unnoticed(world: tuple[Path, Pa
         "unexpected_count": 0,
         "unexpected_percent": 0.0,
         "element_count": 54,
+        "missing_count": 0,
+        "missing_percent": 0.0,
         "error": None,
     }
 
 
 GOLDEN: dict[str, dict[str, str]] = {
-    "ingest 1": {"table.parquet": "71d6013e77709813", "provenance.json": "254f00702f2a4c7c"},
-    "split 1": {"split.parquet": "0d78a743d6149080", "proof.json": "8ec64b05b4d8219e"},
-    "featurize 1": {
+    "ingest 2": {"table.parquet": "71d6013e77709813", "provenance.json": "254f00702f2a4c7c"},
+    "split 2": {"split.parquet": "0d78a743d6149080", "proof.json": "cc13aed265c4b471"},
+    "featurize 2": {
         "train.parquet": "7684e875931de2b5",
         "validation.parquet": "1d003a18673c802f",
         "test.parquet": "75c2362bc6906b21",
-        "schema.json": "90ca1f742fc5339a",
+        "schema.json": "304212f704a244e6",
     },
-    "evaluate 1": {
+    "evaluate 2": {
         "metrics.json": "201e722ddb77fe08",
         "predicted_vs_observed.csv": "4531903c8b7faff4",
+        "residuals.csv": "26cb82625ceaa887",
         "residuals_over_time.csv": "5ed76674d4320f1e",
     },
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv as csv_module
 import hashlib
 import io
 import struct
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -182,6 +184,30 @@ def test_csv_kinds_are_inferred_by_our_own_rules(tmp_path: Path) -> None:
     assert frame["word"].tolist() == ["a", 'b, "c"\nd']
     assert frame["holes"].isna().tolist() == [False, True]
     assert frame["f"].tolist() == [1.5, np.inf]
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6).map("w".__add__)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(st.tuples(words, words), min_size=1, max_size=6),
+    delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    mark=st.booleans(),
+)
+def test_what_the_csv_module_writes_is_read_back(
+    rows: list[tuple[str, str]], delimiter: str, end: str, mark: bool
+) -> None:
+    text = io.StringIO()
+    returns = any("\r" in cell for row in rows for cell in row)  # which the module quotes in newer Pythons only
+    quoting: Literal[0, 1] = csv_module.QUOTE_ALL if returns else csv_module.QUOTE_MINIMAL
+    writer = csv_module.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting)
+    writer.writerows([("a", "b"), *rows])
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(text.getvalue().encode("utf-8-sig" if mark else "utf-8"))
+        frame = read_table(Path(file.name), "csv", "t.csv", delimiter)
+    assert list(zip(frame["a"], frame["b"], strict=True)) == rows
 
 
 def test_decimals_are_read_to_the_nearest_double(tmp_path: Path) -> None:

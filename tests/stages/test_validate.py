@@ -12,10 +12,11 @@ import pytest
 
 from cd4ml.errors import ConfigError, StageFailed
 from cd4ml.spec.experiment import ExpectationSpec, Severity, ValidationSpec
-from cd4ml.spec.pipeline import EXPECTATION_RESULTS
+from cd4ml.spec.pipeline import DATA_DOCS, EXPECTATION_RESULTS
 from cd4ml.stages import validate
+from cd4ml.stages.expectations import check_expectations, known_types
 from cd4ml.stages.runner import run_stage
-from cd4ml.stages.validate import check_expectations, describe, validate_table
+from cd4ml.stages.validate import describe, validate_table
 from tests.stages.stage_world import build, resolved
 
 TABLE = pd.DataFrame(
@@ -123,20 +124,6 @@ def test_arguments_that_are_evaluated_unknown_or_wrong_are_refused_by_name(kwarg
     assert f"validation.expectations[0].kwargs.{key}" in found
 
 
-@pytest.mark.parametrize(
-    "expectation",
-    [
-        expect("expect_column_values_to_match_regex", column="word", regex="^(a+)+$"),
-        expect("expect_column_values_to_not_match_regex_list", column="word", regex_list=["^(a+)+$"]),
-        expect("expect_column_values_to_match_json_schema", column="word", json_schema={"pattern": "^(a+)+$"}),
-        expect("unexpected_rows_expectation", unexpected_rows_query="SELECT 1"),
-        expect("expect_query_results_to_match_comparison", base_query="SELECT 1"),
-    ],
-)
-def test_expectations_that_search_by_pattern_or_run_queries_are_not_known(expectation: ExpectationSpec) -> None:
-    assert list(problems(expectation)) == ["validation.expectations[0].type"]
-
-
 def test_every_problem_of_a_suite_is_reported_at_once() -> None:
     found = problems(
         expect("nonsense"),
@@ -171,9 +158,9 @@ def test_bounds_of_a_time_column_may_be_written_as_text() -> None:
 
 
 def test_an_answer_that_was_not_asked_for_stops_the_stage(monkeypatch: Any) -> None:
-    original = validate._known_types()
+    original = known_types()
     other = original["expect_column_values_to_be_unique"]
-    monkeypatch.setattr(validate, "_known_types", lambda: {**original, "expect_column_values_to_not_be_null": other})
+    monkeypatch.setattr(validate, "known_types", lambda: {**original, "expect_column_values_to_not_be_null": other})
     with pytest.raises(StageFailed, match="Great Expectations"):
         validate_table(TABLE, suite(NOT_NULL))
 
@@ -197,6 +184,9 @@ def test_the_stage_writes_its_results_before_it_fails(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "root" / EXPECTATION_RESULTS).read_text())
     assert results["success"] is False
     assert [item["severity"] for item in results["expectations"]] == ["critical", "warning"]
+    page = (tmp_path / "root" / DATA_DOCS).read_text()
+    assert "Rejected" in page
+    assert "1 critical and 1 with a warning were not" in page
 
 
 def test_the_suites_that_the_project_ships_are_all_known() -> None:
