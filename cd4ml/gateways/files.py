@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,30 @@ def digest_file(path: Path) -> FileDigest:
         return digest_stream(stream)
 
 
+def told(error: OSError) -> str:
+    """An error of the system in a line that names the file."""
+    place = error.filename2 or error.filename
+    return f"{f'{place}: ' if place else ''}{error.strerror or error}"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file (a full disk does not) name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """See that a folder takes another MiB. Raises OSError where the disk is full, broken or read-only."""
+    probe = folder / f".probe-{os.getpid()}-{threading.get_ident()}"
+    write_atomically(probe, bytes(_CHUNK))
+    probe.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends well, and vanishes when not.
@@ -54,7 +79,8 @@ def replacing(path: Path, mode: int) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(mode)

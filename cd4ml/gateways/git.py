@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cd4ml.errors import RemoteError, RepositoryError, ToolError
-from cd4ml.gateways.files import write_atomically
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError
+from cd4ml.gateways.files import naming, write_atomically
 from cd4ml.gateways.process import Completed, run, without_git_variables
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ _HARDENING = (
 )
 _FILE_MODES = frozenset({"100644", "100755"})
 _KINDS = {"120000": "symbolic link", "160000": "submodule"}
+_UNDER_WAY = {
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase",
+}
 _LONGEST_NAME = 255
 _LARGEST_FOLDER = 32 << 20
 _RAW_BYTES = "* -text !eol -ident -filter !working-tree-encoding\n"
@@ -101,6 +108,14 @@ class RemoteState:
     def index(self) -> str | None:
         """The tip of the index branch."""
         return self.heads.get(INDEX_BRANCH)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record that is kept here alone: its commit, and the fingerprint that the commit's message names."""
+
+    commit: str
+    fingerprint: str
 
 
 def _environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -204,7 +219,7 @@ class Repository:
                 odb, name = self._objects.odb, bytes.fromhex(object_id)
                 return None if odb.info(name).size > limit else bytes(odb.stream(name).read())
             except ValueError as error:
-                raise RepositoryError(f"object {object_id} is not here: the clone is damaged or partial") from error
+                raise IntegrityError(f"object {object_id} cannot be read: the clone is damaged or partial") from error
 
     # ── questions about commits and trees ──
 
@@ -223,7 +238,7 @@ class Repository:
         form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%ct%x00%s"
         options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", f"--format={form}")
         try:
-            told = self.git("show", *options, "--end-of-options", f"{commit}^{{commit}}").text
+            told = self.git("log", "-1", *options, "--end-of-options", f"{commit}^{{commit}}").text
         except ToolError as error:
             raise RepositoryError(f"{commit}: is not a commit here") from error
         fields = told.rstrip("\n").split("\0", 6)
@@ -279,6 +294,11 @@ class Repository:
             raise RepositoryError(f"{twice}: lies below a file")
         return files
 
+    def blob_ids(self, treeish: str, path: str) -> dict[str, str]:
+        """The object id of every file, link and submodule at or under ``path``, by its path from the root."""
+        listed = self._listed(treeish, path.rstrip("/"), "-r")
+        return {name.decode("utf-8", "backslashreplace"): object_id for _, object_id, name in listed}
+
     def read_blob(self, treeish: str, path: str, limit: int) -> bytes | None:
         """The bytes at ``path``, or nothing when there is no regular file; the first ``limit`` + 1 of them."""
         for mode, object_id, _ in self._listed(treeish, path.rstrip("/") or "."):
@@ -315,7 +335,7 @@ class Repository:
             end = packed.index(b"\n", position)
             head = packed[position:end].split(b" ")
             if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
-                raise RepositoryError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
+                raise IntegrityError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
             size = int(head[2])
             files[name] = packed[end + 1 : end + 1 + size]
             position = end + 1 + size + 1
@@ -344,6 +364,11 @@ class Repository:
         clone is the exception: only its own settings can bring missing objects.)
         Raises RepositoryError for histories that share nothing.
         """
+        tree, conflicts = self.merged_tree(ours, theirs)
+        return (None, conflicts) if conflicts else (tree, ())
+
+    def merged_tree(self, ours: str, theirs: str) -> tuple[str, tuple[str, ...]]:
+        """The same, where a conflict gives a tree too: files that conflict hold both sides between markers."""
         options = ("--write-tree", "--name-only", "--no-messages", "-z", "--end-of-options")
         try:
             with self._settingless() as env:
@@ -355,7 +380,12 @@ class Repository:
         parts = [part for part in done.text.split("\0") if part]
         if not parts:
             raise RepositoryError(f"{theirs[:12]} cannot be merged: {done.stderr.decode('utf-8', 'replace').strip()}")
-        return (parts[0].strip(), ()) if done.returncode == 0 else (None, tuple(dict.fromkeys(parts[1:])))
+        return parts[0].strip(), () if done.returncode == 0 else tuple(dict.fromkeys(parts[1:]))
+
+    def merge_base(self, ours: str, theirs: str) -> str | None:
+        """The newest commit that both histories hold; nothing when they share none."""
+        done = self.git("merge-base", ours, theirs, allowed=(0, 1))
+        return done.text.split()[0] if done.returncode == 0 else None
 
     @contextmanager
     def _settingless(self) -> Iterator[Mapping[str, str]]:
@@ -367,8 +397,9 @@ class Repository:
             bare = Path(folder)
             (bare / "objects").mkdir()
             (bare / "refs").mkdir()
-            (bare / "HEAD").write_text("ref: refs/heads/none\n", "utf-8")
-            (bare / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n", "utf-8")
+            with naming(bare):
+                (bare / "HEAD").write_text("ref: refs/heads/none\n", "utf-8")
+                (bare / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = true\n", "utf-8")
             shallow = self.common_dir / "shallow"
             yield {
                 **_NO_SETTINGS,
@@ -399,6 +430,10 @@ class Repository:
         """The branch that HEAD names, or nothing when it is detached."""
         done = self.git("symbolic-ref", "--quiet", "HEAD", allowed=(0, 1))
         return done.text.strip().removeprefix(HEADS) or None
+
+    def under_way(self) -> str:
+        """What waits to be finished in the work tree (``"a merge"``, …), or ``""``."""
+        return next((what for name, what in _UNDER_WAY.items() if (self.git_dir / name).exists()), "")
 
     def local_heads(self) -> dict[str, str]:
         """Commits of the local branches, by name."""
@@ -445,6 +480,13 @@ class Repository:
         seen = (self._refs(_SEEN + "heads/"), self._refs(_SEEN + "landing/", LANDING))
         return RemoteState(*seen, self._refs(_DRAFT, LANDING))
 
+    def drafts_by_age(self) -> dict[str, Draft]:
+        """The drafts by the name of their record, the oldest first."""
+        form = "%(objectname) %(refname) %(contents:trailers:key=Fingerprint,valueonly)"
+        listed = self.git("for-each-ref", "--sort=committerdate", f"--format={form}%00", _DRAFT).text
+        parts = (line.strip().split(" ", 2) for line in listed.split("\0") if line.strip())
+        return {ref.removeprefix(_DRAFT): Draft(commit, fingerprint.strip()) for commit, ref, fingerprint in parts}
+
     def keep_draft(self, name: str, commit: str) -> None:
         """Keep a record's commit here alone, under the name that it would land with."""
         self.git("update-ref", _DRAFT + name, commit)
@@ -474,8 +516,37 @@ class Repository:
 
     # ── writing objects; no ref moves ──
 
-    def write_tree(self, base: str | None, files: Mapping[str, bytes]) -> str:
+    def snapshot_tree(self, commit: str, paths: Sequence[str], pins: Sequence[str]) -> str:
+        """The tree of ``commit`` with these files and folders as the work tree holds them. Writes objects only.
+
+        Untracked files count and ignored ones do not, as ``git add`` would take them; a file of ``pins`` counts in
+        any case. Neither the index nor any file of the work tree is touched. Raises RepositoryError.
+        """
+        with tempfile.TemporaryDirectory(prefix="cd4ml-index-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+            self.git("read-tree", "--end-of-options", commit, env=env)
+            wanted = [path.rstrip("/") for path in paths]
+            listed = ("--literal-pathspecs", "ls-files", "-z", "--others", "--exclude-standard", "--", *wanted)
+            new = [name for name in self.git(*listed, env=env).stdout.split(b"\0") if name and not name.endswith(b"/")]
+            new += [os.fsencode(path) for path in pins if os.path.lexists(self.root / path)]
+            tracked = [
+                path
+                for path in (*wanted, *pins)
+                if self.git("--literal-pathspecs", "ls-files", "-z", "--", path, env=env).stdout
+            ]
+            try:
+                if tracked:
+                    self.git("--literal-pathspecs", "add", "--update", "--", *tracked, env=env)
+                names = b"".join(name + b"\0" for name in new)
+                self.git("update-index", "--add", "--replace", "-z", "--stdin", stdin=names, env=env)
+                return self.git("write-tree", env=env).text.strip()
+            except ToolError as error:
+                raise RepositoryError(f"the work tree cannot be read: {_last_line(error)}") from error
+
+    def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
+
+        What ``base`` holds in the folder ``without`` is left out.
 
         Raises RepositoryError for a path that leads out of the tree.
         """
@@ -486,10 +557,14 @@ class Repository:
             env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if base is not None:
                 self.git("read-tree", "--end-of-options", base, env=env)
+            if base is not None and without:
+                gone = (f"0 {'0' * 40}\t".encode() + name + b"\0" for _, _, name in self._listed(base, without, "-r"))
+                self.git("update-index", "-z", "--index-info", stdin=b"".join(gone), env=env)
             ordered = sorted(files.items())
             sources = [Path(folder) / str(number) for number in range(len(ordered))]
             for source, (_, data) in zip(sources, ordered, strict=True):
-                source.write_bytes(data)
+                with naming(source):
+                    source.write_bytes(data)
             listed = "".join(f"{source}\n" for source in sources).encode()
             made = self.git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).text.split()
             lines = [f"100644 {object_id}\t{path}\0" for object_id, (path, _) in zip(made, ordered, strict=True)]
@@ -593,12 +668,46 @@ class Repository:
         except ToolError as error:
             raise RepositoryError(f"cannot switch to {branch}: {_last_line(error)}") from error
 
+    def move_branch(self, branch: str, commit: str, old: str) -> None:
+        """Move a local branch that is checked out nowhere from ``old`` (``""`` to make it). Raises RepositoryError."""
+        try:
+            self.git("update-ref", "-m", "cd4ml update", HEADS + branch, commit, old or "0" * 40)
+        except ToolError as error:
+            raise RepositoryError(f"branch {branch} cannot be moved: {_last_line(error)}") from error
+
+    def fast_forward(self, commit: str) -> None:
+        """Move the branch that is checked out to a descendant; work tree and index follow.
+
+        Raises RepositoryError when a file is in the way.
+        """
+        try:
+            self.git("merge", "--quiet", "--ff-only", "--no-autostash", commit)
+        except ToolError as error:
+            raise RepositoryError(f"the work tree cannot follow: {_last_line(error)}") from error
+
+    def uncommitted(self) -> tuple[str, ...]:
+        """Tracked paths that differ from HEAD, in the index or in the work tree."""
+        listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no").text
+        return tuple(line[3:] for line in listed.split("\0") if line)
+
+    def worktree_of(self, branch: str) -> str | None:
+        """The folder of the work tree in which a branch is checked out, or nothing."""
+        folder = None
+        for line in self.git("worktree", "list", "--porcelain").text.splitlines():
+            word, _, rest = line.partition(" ")
+            folder = rest if word == "worktree" else folder
+            if (word, rest) == ("branch", HEADS + branch):
+                return folder
+        return None
+
     def commit_paths(self, paths: Sequence[str], message: str) -> str:
         """Commit exactly these paths of the work tree, whatever else is staged. Moves HEAD's branch.
 
         Raises RepositoryError when nothing in them has changed, or a merge is under way.
         """
         options = ("--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "--message", message, "--only")
+        if under_way := self.under_way():
+            raise RepositoryError(f"cannot commit {', '.join(paths)}: {under_way} is under way: finish it, then commit")
         try:
             self.git("--literal-pathspecs", "add", "--force", "--", *paths)
             self.git("--literal-pathspecs", "commit", *options, "--", *paths, env=self._identity)

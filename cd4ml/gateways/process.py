@@ -11,12 +11,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cd4ml.errors import ToolError
+from cd4ml.gateways import guard
 
 CRASH_POINTS = (
     "execute.started",
@@ -49,6 +52,8 @@ _KEPT_GIT_VARIABLES = frozenset(
     }
 )
 _KEPT_IN_EXECUTE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+_POLL_SECONDS = 0.02
+_SECONDS_TO_END = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,7 @@ def run(
     Raises ToolError for an exit code that is not allowed, a program that is not there, or a timeout (seconds).
     """
     try:
-        done = subprocess.run(
-            list(command),
-            cwd=cwd,
-            env=dict(os.environ) if env is None else dict(env),
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        done = _communicated(list(command), cwd, dict(os.environ) if env is None else dict(env), stdin, timeout)
     except FileNotFoundError as error:
         raise ToolError(tuple(command), 127, "", f"{error.filename}: not found") from error
     except (OSError, ValueError) as error:  # not executable, a list too long, a NUL in an argument
@@ -97,6 +94,44 @@ def run(
     if done.returncode not in allowed:
         raise ToolError(tuple(command), done.returncode, completed.text, done.stderr.decode("utf-8", "replace").strip())
     return completed
+
+
+_children: set[subprocess.Popen[bytes]] = set()
+_ending = threading.Event()
+
+
+def _communicated(
+    command: list[str], cwd: Path, env: dict[str, str], stdin: bytes, timeout: float | None
+) -> subprocess.CompletedProcess[bytes]:
+    """``subprocess.run``, with the program among those that ``end_children`` ends."""
+    if _ending.is_set():
+        raise ToolError(tuple(command), 130, "", "interrupted")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        _children.add(process)
+        try:
+            if _ending.is_set():  # since the program was started
+                process.terminate()
+            stdout, stderr = process.communicate(stdin, timeout)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _children.discard(process)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def end_children() -> None:
+    """Ask every program that ``run`` waits for, in whatever thread, to end; start no further one."""
+    _ending.set()
+    for process in tuple(_children):
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+
+
+def let_children() -> None:
+    """Let programs be started again after ``end_children``."""
+    _ending.clear()
 
 
 def scrub_git_variables() -> None:
@@ -130,10 +165,11 @@ def thread_environment(threads: int) -> dict[str, str]:
     }
 
 
-def execute_environment(home: Path, threads: int, extra: Mapping[str, str]) -> dict[str, str]:
+def execute_environment(home: Path, threads: int, extra: Mapping[str, str], python: str = "") -> dict[str, str]:
     """The whole environment that code of an experiment sees: no credentials, nothing inherited but locale.
 
-    ``home`` is a private folder; it also takes the temporary files.
+    ``home`` is a private folder; it also takes the temporary files. ``python`` is the interpreter beside which
+    ``cd4ml`` is found (``""``: the running one).
     """
     kept = {name: os.environ[name] for name in _KEPT_IN_EXECUTE if name in os.environ}
     return {
@@ -141,7 +177,7 @@ def execute_environment(home: Path, threads: int, extra: Mapping[str, str]) -> d
         **thread_environment(threads),
         "HOME": str(home),
         "TMPDIR": str(home / "tmp"),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
+        "PATH": os.pathsep.join([str(Path(python or sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
@@ -156,13 +192,20 @@ def execute_environment(home: Path, threads: int, extra: Mapping[str, str]) -> d
 
 
 class ProcessGroup:
-    """A program in a session of its own, so that it and all that it started can be ended together."""
+    """A program in a session of its own, so that it and all that it started can be ended together.
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+    One that is ``guarded`` ends when the thread that started it does, and takes with it what left its session.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, guarded: bool = False
+    ) -> None:
         """Start it; output and error output go to ``log`` (appended)."""
+        self._guarded = guarded
+        before = (sys.executable, "-P", "-m", guard.__name__, str(os.getpid())) if guarded else ()
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
-                list(command),
+                [*before, *command],
                 cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
@@ -184,9 +227,45 @@ class ProcessGroup:
 
     def kill(self) -> None:
         """End the whole group; harmless when it has ended."""
+        if self._guarded and self._process.poll() is None:
+            self._process.terminate()  # the guard ends what it guards, before itself
+            self.wait(_SECONDS_TO_END)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def end_process(pid: int, word: str, seconds: float) -> bool:
+    """End a process that is not our child, and wait until it has ended; SIGTERM first, SIGKILL after ``seconds``.
+
+    Only if ``word`` is one of its arguments: by now the id may be another process's. Says whether it was there.
+    """
+    if not _has_argument(pid, word):
+        return False
+    deadline = time.monotonic() + seconds
+    number = signal.SIGTERM
+    while _has_argument(pid, word):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+        time.sleep(_POLL_SECONDS)
+        if time.monotonic() > deadline:
+            if number is signal.SIGKILL:
+                break  # in the kernel's hands
+            number, deadline = signal.SIGKILL, time.monotonic() + seconds
+    return True
+
+
+def _has_argument(pid: int, word: str) -> bool:
+    if pid <= 1:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        if Path("/proc/self/cmdline").exists():
+            return False
+        told = run(["ps", "-o", "command=", "-p", str(pid)], cwd=Path("/"), allowed=(0, 1)).stdout
+        words = told.split()
+    return os.fsencode(word) in words
 
 
 _passed: Counter[str] = Counter()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cd4ml.errors import RemoteError, RepositoryError, ToolError
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError
 from cd4ml.gateways import git
 from cd4ml.gateways.git import HEADS, HERE, LANDING, RefUpdate, Repository
 
@@ -447,9 +447,9 @@ def test_a_tree_with_a_missing_object_is_reported_as_damaged(home: Path, reposit
     path = home / ".git" / "objects" / name[:2] / name[2:]
     path.chmod(0o600)
     path.unlink()
-    with pytest.raises(RepositoryError, match=r"code\.py: its object .* is not here"):
+    with pytest.raises(IntegrityError, match=r"code\.py: its object .* is not here"):
         repository.read_tree(made)
-    with pytest.raises(RepositoryError, match="is not here"):
+    with pytest.raises(IntegrityError, match="cannot be read"):
         repository.read_blob(made, "code.py", 10)
 
 

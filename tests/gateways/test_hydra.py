@@ -112,7 +112,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, bytes], tuple[str, str, str]]] = {
     ),
     "selected experiment": (
         {**PROJECT, "conf/config.yaml": CONFIG.replace(b"experiment: baseline", b"experiment: basline")},
-        ("conf/config.yaml", "defaults.10", "did you mean baseline?"),
+        ("conf/config.yaml", "defaults.11", "did you mean baseline?"),
     ),
     "missing interpolation": (
         with_baseline("split: {column: '${data.nope}'}"),

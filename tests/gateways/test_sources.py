@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cd4ml.errors import RemoteError, UsageError
-from cd4ml.gateways.sources import fetch, file_name
+from cd4ml.gateways.sources import fetch, fetch_source, file_name, override_variable
+from cd4ml.spec.experiment import SourceSpec
 
 
 @pytest.fixture
@@ -154,4 +155,37 @@ def test_a_url_that_gives_nothing_is_an_error_in_one_line(root: Path, tmp_path: 
     ],
 )
 def test_the_name_is_the_last_part_of_the_path(location: str, name: str) -> None:
-    assert file_name(location) == name
+    assert file_name(SourceSpec("x", location, "csv")) == name
+
+
+def test_the_answer_of_a_database_has_the_name_of_its_source() -> None:
+    assert file_name(SourceSpec("sales", "postgresql://host/db.csv.zip", "sql", "SELECT 1")) == "sales.parquet"
+
+
+@pytest.mark.parametrize(
+    ("source", "variable"),
+    [("flights", "CD4ML_SOURCE_FLIGHTS_URL"), ("daily-sales_2", "CD4ML_SOURCE_DAILY_SALES_2_URL")],
+)
+def test_the_variable_of_a_source_is_its_name_in_capitals(source: str, variable: str) -> None:
+    assert override_variable(source) == variable
+
+
+def test_an_environment_variable_replaces_a_location_for_the_fetch(
+    root: Path, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CD4ML_SOURCE_SALES_URL", f"{server}/a.csv?signature=s3cret")
+    fetch_source(SourceSpec("sales", "https://nowhere.invalid/a.csv", "csv"), root, tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"web" * 1000
+    fetch_source(SourceSpec("other", "raw/a.csv", "csv"), root, tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == b"x\n1\n"
+
+
+@pytest.mark.parametrize("url", ["{server}/none.csv?key=s3cret", "http://127.0.0.1:1/s3cret", "s3cret://x/a", "s3cret"])
+def test_what_an_environment_variable_holds_is_never_told(
+    root: Path, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("CD4ML_SOURCE_SALES_URL", url.format(server=server))
+    with pytest.raises((RemoteError, UsageError), match=r"^source sales: \$CD4ML_SOURCE_SALES_URL: ") as caught:
+        fetch_source(SourceSpec("sales", "raw/a.csv", "csv"), root, tmp_path / "target")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__suppress_context__
