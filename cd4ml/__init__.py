@@ -7,8 +7,9 @@ index that lives in Git. The map of this house (a module imports only from lower
     ├── errors.py        the error tree, drawn at the top
     │                    ── functional core: values in, values out ──
     ├── spec/          1 WHAT A COMMIT ASKS FOR   experiment (frozen values, one per conf/ group) · sources (raw
-    │                    YAML, checked) · parse · override · secrets · text · pin · pipeline (the stages) · metrics ·
-    │                    environment · canonical · fingerprint
+    │                    YAML, checked) · reading, checks, parse (one section, one text, the whole) · keys (what each
+    │                    means) · override · merge (three-way) · secrets · text · pin · pipeline (the stages) ·
+    │                    metrics · environment · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path) · lock (dvc.lock from what was verified)
     ├── index/         2 WHAT HAS HAPPENED        record · validate · fold · history · rows · filter, query (filter
@@ -17,16 +18,39 @@ index that lives in Git. The map of this house (a module imports only from lower
     ├── promotion/     3 CHALLENGER vs CHAMPION   compare
     ├── report/        4 VALUES → TEXT            terminal · configuration · visible
     │                    ── what runs inside a DVC stage ──
-    ├── stages/        4 ingest · validate · split · featurize · train · predict · evaluate: read files, call pure
-    │                    functions, write files; table, estimators, models (canonical skops), runner
+    ├── stages/        4 ingest · validate · split · featurize · train · predict · explain · evaluate · own (the
+    │                    project's): read files, call pure functions, write files. Of data: table, csv_table;
+    │                    expectations, data_docs; split_methods. Of models: targets, estimators, early_stopping,
+    │                    models (canonical skops). Of numbers: scores, slices, plots. runner, job, own_code, guard,
+    │                    time_limit
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git · hydra · dvc · store (SQLite) ·
-    │                    sources (raw data) · files · untrusted · warm
+    │                    sources, database (raw data) · files · untrusted · warm
     ├── controller/    5 THE VERBS  project · specs · observe · landed · run (execute, judge, land) · judge · land ·
-    │                    reconcile · reproduce · experiments · data · stage · render · init · warm
-    └── cli/           6 arguments, exit codes, tables; one short function per verb
+    │                    reconcile · reproduce · experiments · data · stage · render · init · warm, lingering (the
+    │                    warm process, for a command and beyond) · edit, drafts (run the work tree) · update, merge
+    │                    (take the base branch in) · models · own_data, proposal, proposed_* (a project for one's
+    │                    own table)
+    ├── cli/           6 arguments, exit codes, tables; one short function per verb
+    └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model
     conf/                Hydra groups; each group mirrors a value in spec/
     templates/           Jinja2: dvc.yaml, the CI workflow
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_IN_API = ("RunResult", "load_model", "load_spec", "run", "search")
+
+
+def __getattr__(name: str) -> Any:
+    """The Python interface, brought in when it is first asked for, so that ``import cd4ml`` costs nothing."""
+    if name in _IN_API:
+        return getattr(importlib.import_module("cd4ml.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *_IN_API))

@@ -95,5 +95,12 @@ class ToolError(Cd4mlError):
         self.returncode = exit_code
         self.stdout = stdout
         self.stderr = stderr
-        last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "no message")
-        super().__init__(f"{' '.join(command[:3])} … ended with {exit_code}: {last.strip()}")
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        told = [line for line in lines if line.lower().startswith(("error:", "fatal:"))] or lines or ["no message"]
+        super().__init__(f"{' '.join(_named(command)[:3])} … ended with {exit_code}: {told[-1]}")
+
+
+def _named(command: tuple[str, ...]) -> list[str]:
+    """A command without the settings (``-c key=value``) that only its caller cares about."""
+    settings = {place for place, word in enumerate(command) if word == "-c"}
+    return [word for place, word in enumerate(command) if place not in settings and place - 1 not in settings]

@@ -16,6 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# As the Makefile has it, for whoever calls pytest by itself; it counts only before the libraries are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from cd4ml.controller.warm import warm_process
 from cd4ml.gateways.process import scrub_git_variables
 from cd4ml.gateways.warm import SOCKET_VARIABLE
@@ -42,6 +46,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.setenv("DVC_NO_ANALYTICS", "1")
         patch.setenv("GX_ANALYTICS_ENABLED", "false")
+        patch.setenv("CD4ML_WARM_MINUTES", "0")  # no test leaves a process behind
         patch.setenv("NO_COLOR", "1")
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         yield

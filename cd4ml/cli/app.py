@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -12,9 +13,11 @@ from typing import Annotated
 import typer
 
 import cd4ml
-from cd4ml.cli import declare, experiments, index, pipeline
+from cd4ml.cli import declare, edit, experiments, index, pipeline, start
 from cd4ml.cli.context import Context
+from cd4ml.cli.signals import answering
 from cd4ml.errors import Cd4mlError
+from cd4ml.gateways.files import told
 from cd4ml.gateways.process import scrub_git_variables, thread_environment
 
 INTERRUPTED = 130
@@ -23,7 +26,7 @@ DEFECT = 3
 app = typer.Typer(
     name="cd4ml",
     help="Declarative GitOps for machine learning: a branch is an experiment, a merge promotes.",
-    epilog="Start with `cd4ml init`, then `cd4ml new NAME`, `git push` and `cd4ml reconcile`.",
+    epilog="Example: `cd4ml init`, then `cd4ml new NAME`, `git push` and `cd4ml reconcile`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -50,44 +53,51 @@ def _global(
     context.obj = Context(directory, remote, debug)
 
 
-for module in (declare, pipeline, experiments, index):
+for module in (start, declare, edit, pipeline, experiments, index):
     module.register(app)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; gives its exit code. Never raises.
 
-    0 done, 1 failed, 2 bad usage or configuration, 3 a defect of ours, 130 interrupted.
+    0 done, 1 failed, 2 bad usage or configuration, 3 a defect of ours, 130 interrupted (SIGTERM 143, SIGHUP 129).
     """
     scrub_git_variables()
     for name, value in thread_environment(1).items():
         os.environ.setdefault(name, value)  # before anything imports a library that reads them
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
-    try:
-        code = app(arguments, prog_name="cd4ml", standalone_mode=False)
-    except Cd4mlError as error:
+    with answering() as heard:
+        try:
+            code = app(arguments, prog_name="cd4ml", standalone_mode=False)
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BaseException as error:  # noqa: BLE001  # the last place where a defect can be told from a mistake
+            code = INTERRUPTED if heard.number else _failed(error, debug)
+    if code != INTERRUPTED:  # typer answers an interrupt by itself, with no word
+        return code if isinstance(code, int) else 0
+    number = heard.number or signal.SIGINT
+    sys.stderr.write(f"cd4ml: interrupted{'' if number == signal.SIGINT else f' by {number.name}'}\n")
+    return 128 + number
+
+
+def _failed(error: BaseException, debug: bool) -> int:
+    """The exit code for an error, told in a line. One of the system (a full disk, no permission) is no defect."""
+    if isinstance(error, Cd4mlError):
         return _expected(error, debug)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    except OSError as error:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, OSError):
         if debug:
             traceback.print_exc()
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"cd4ml: {place}{error.strerror or error}\n")
+        sys.stderr.write(f"cd4ml: {told(error)}\n")
         return 1
-    except Exception as error:  # noqa: BLE001  # the last place where a defect of ours can be told from a user's mistake
-        return _misused(error) or _defect(debug)
-    if code == INTERRUPTED:  # typer answers an interrupt by itself, with no word
-        sys.stderr.write("cd4ml: interrupted\n")
-    return code if isinstance(code, int) else 0
+    return _misused(error) or _defect(debug)
 
 
-def _misused(error: Exception) -> int:
+def _misused(error: BaseException) -> int:
     """The exit code for arguments that make no sense, told in one line; 0 for any other error.
 
     typer brings its parser along under a name of its own, so its errors are known by what they can say.

@@ -1,47 +1,28 @@
-"""Verbs that say what is wanted: init, new, config, data."""
+"""Verbs that say what is wanted: new, config, data."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show
 from cd4ml.errors import UsageError
 
-data = typer.Typer(help="Pins: which data the runs use.", no_args_is_help=True)
+data = typer.Typer(
+    help="Pins: which data the runs use.", epilog="Example: cd4ml data update flights", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(epilog="Example: cd4ml init flights --storage ../storage")(init)
     app.command(
         epilog="Example: cd4ml new deeper model=xgboost model.estimator.max_depth=10 --hypothesis 'Depth helps'"
     )(new)
     app.command(epilog="Examples: cd4ml config · cd4ml config origin/exp/deeper --json")(config)
     data.command(epilog="Examples: cd4ml data update · cd4ml data update flights")(update)
     app.add_typer(data, name="data")
-
-
-def init(
-    context: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder to make a project in.")] = Path(),
-    storage: Annotated[str, typer.Option(help="URL or path of the DVC remote that keeps data and models.")] = "",
-) -> None:
-    """Make a project: conf/, dvc.yaml, a workflow and a lock file, never overwriting anything.
-
-    The scaffold is the flights example, whole and ready to reconcile; change its groups to your data.
-    """
-    from cd4ml.controller.init import init_project
-
-    options: Context = context.obj
-    done = init_project((options.directory / directory).resolve(), storage=storage)
-    for path in done.made:
-        say(f"made  {path}")
-    for path in done.kept:
-        say(f"kept  {path}")
-    say("Next: `cd4ml data update` pins the data; then commit, push, and `cd4ml reconcile`.")
 
 
 def new(
@@ -67,7 +48,12 @@ def new(
 
 def config(
     context: typer.Context,
-    revision: Annotated[str, typer.Argument(metavar="[REV]", help="Commit or branch (default: the work tree).")] = "",
+    revision: Annotated[
+        str,
+        typer.Argument(
+            metavar="[REV]", help="Commit or branch (default: the work tree).", autocompletion=complete_branch
+        ),
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Print the resolved configuration, with the file that each value came from."""

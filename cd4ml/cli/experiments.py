@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, show, warn
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from cd4ml.plan.action import Plan, PlanItem
 
 PENDING = 10
-Branches = Annotated[list[str] | None, typer.Argument(metavar="[BRANCH]...", help="Only these (default: all).")]
+Branches = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[BRANCH]...", help="Only these (default: all).", autocompletion=complete_branch),
+]
 Retry = Annotated[bool, typer.Option("--retry", help="Run failed ones again.")]
 RefreshEnv = Annotated[bool, typer.Option("--refresh-env", help="Run again what was run in another environment.")]
 Publish = Annotated[bool, typer.Option("--publish", help="Record branches that are not pushed, too.")]

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 
 if TYPE_CHECKING:
     from cd4ml.controller.reproduce import Reproduction
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique prefix of a fingerprint, or a branch.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run id, a unique prefix of a fingerprint, or a branch.", autocompletion=complete_branch
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,8 +85,10 @@ def say_lines(text: str) -> None:
 
 def diff(
     context: typer.Context,
-    champion: Annotated[str, typer.Argument(metavar="A", help="The run to compare against.")],
-    challenger: Annotated[str, typer.Argument(metavar="B", help="The run to compare.")],
+    champion: Annotated[
+        str, typer.Argument(metavar="A", help="The run to compare against.", autocompletion=complete_branch)
+    ],
+    challenger: Annotated[str, typer.Argument(metavar="B", help="The run to compare.", autocompletion=complete_branch)],
     as_json: JsonFlag = False,
 ) -> None:
     """Compare two runs: metrics with their direction, configuration, data, environment."""
@@ -97,7 +105,9 @@ def diff(
 
 def note(
     context: typer.Context,
-    branch: Annotated[str, typer.Argument(help="The experiment's branch, deleted or not.")],
+    branch: Annotated[
+        str, typer.Argument(help="The experiment's branch, deleted or not.", autocompletion=complete_branch)
+    ],
     text: Annotated[str, typer.Argument(help="What was learnt.")],
 ) -> None:
     """Write a conclusion beside an experiment; it is kept in the index."""

@@ -12,7 +12,7 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(epilog="Examples: cd4ml render · cd4ml render --check")(render)
+    app.command(epilog="Examples: cd4ml render --check · cd4ml render --template github/cd4ml.yml.j2")(render)
     app.command(epilog="Example: cd4ml render && cd4ml stage ingest (or all of them: dvc repro)")(stage)
 
 
@@ -21,16 +21,22 @@ def render(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if a committed file is not as rendered.")
     ] = False,
+    template: Annotated[
+        str, typer.Option(metavar="NAME", help="Copy this shipped template to templates/, to change; render nothing.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Write dvc.yaml, params.yaml and the CI workflow from templates and conf/."""
     from dataclasses import asdict
 
-    from cd4ml.controller.render import check_rendered
+    from cd4ml.controller.render import check_rendered, vendor_template
     from cd4ml.controller.render import render as render_project
 
     options: Context = context.obj
     project = options.project()
+    if template:
+        say(f"wrote {vendor_template(project, template)}")
+        return
     if check:
         problems = check_rendered(project)
         if as_json:
@@ -54,8 +60,8 @@ def stage(
     name: Annotated[str, typer.Argument(help="ingest, validate, split, featurize, train, predict or evaluate.")],
 ) -> None:
     """Run one stage of the pipeline here, as `dvc repro` does."""
-    from cd4ml.controller.stage import stage_main
+    from cd4ml.controller.stage import guarded_stage
 
     options: Context = context.obj
     os.chdir(options.directory)  # stages work in the current folder, as DVC starts them
-    raise typer.Exit(stage_main(name))
+    raise typer.Exit(guarded_stage(name))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def watching() -> Iterator[Watch]:
     """Something to tell events to, for as long as the block runs."""
     screen = console(stderr=True)
-    if not screen.is_terminal:
+    if not screen.is_terminal or screen.is_dumb_terminal:  # a dumb one cannot be drawn over
         yield _tell_line
         return
     from rich.live import Live

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cd4ml.controller.project import CONF, Project
-from cd4ml.errors import ConfigError, IntegrityError, RemoteError, UsageError
+from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, write_atomically
 from cd4ml.gateways.hydra import compose
-from cd4ml.gateways.sources import fetch, file_name
+from cd4ml.gateways.sources import fetch_source, file_name
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pin import Pin, parse_pin
+from cd4ml.spec.pin import Pin, archived_format, parse_pin
 from cd4ml.spec.pipeline import pin_path
 
 
@@ -34,8 +34,16 @@ class PinChange:
 
     @property
     def moved(self) -> bool:
-        """Does the source hold other data than the pin says?"""
-        return self.before is None or self.before.digest != self.after.digest
+        """Does the source hold other data than the pin says, or is it described otherwise than when it was pinned?"""
+        return self.before is None or (self.before.digest, _described(self.before)) != (
+            self.after.digest,
+            _described(self.after),
+        )
+
+
+def _described(pin: Pin) -> tuple[str, ...]:
+    """What of a pin was configured."""
+    return pin.source, pin.location, pin.format, pin.query, pin.delimiter
 
 
 def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
@@ -136,12 +144,15 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
 
     path = project.work_tree() / pin_path(source.name)
     before = _pinned(path, source.name)
-    name = file_name(source.location)
+    name = file_name(source)
     with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as folder:
         raw = Path(folder) / "raw"
-        fetch(source.location, project.work_tree(), raw)
+        fetch_source(source, project.work_tree(), raw)
         digest = digest_file(raw)
-        frame = read_table(raw, source.format, name)
+        try:
+            frame = read_table(raw, archived_format(source), name, source.delimiter)
+        except StageFailed as error:  # no stage ran: the source is what is wrong
+            raise Cd4mlError(f"source {source.name}: {error.message}") from error
         after = Pin(
             source=source.name,
             digest=table_digest(frame),
@@ -151,16 +162,19 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
             raw_md5=digest.md5,
             raw_bytes=digest.bytes,
             raw_name=name,
-            format=source.format,
+            format=archived_format(source),
             location=source.location,
             fetched=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            query=source.query,
+            delimiter=source.delimiter,
         )
+        change = PinChange(source.name, before, after)
         # a pin that stays keeps its raw bytes: these are the ones to archive again if they were lost
-        kept = after if before is None or before.digest != after.digest else before
+        kept = after if before is None or change.moved else before
         if kept.raw_sha256 == digest.sha256:
             archive(storage, raw, digest)
             copy_verified(raw, project.private / "raw" / digest.sha256, digest.sha256)
-    return PinChange(source.name, before, after)
+    return change
 
 
 def _pinned(path: Path, source: str) -> Pin | None:

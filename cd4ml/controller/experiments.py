@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cd4ml.controller.land import fold_landed, land_experiment
 from cd4ml.controller.landed import read_history
@@ -45,7 +45,7 @@ def open_experiment(
     state = project.repository.fetch(project.remote)
     base_commit = state.heads.get(project.base)
     if base_commit is None:
-        raise RepositoryError(f"{project.remote}: has no branch {project.base}: push it first")
+        raise project.without_base()
     files = project.repository.read_files(base_commit, CONF)
     before = compose(files)
     policy = parse(before.resolved, before.origin)
@@ -91,11 +91,16 @@ def branch_name(name: str, patterns: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _check_estimator(spec: Spec, origin: Mapping[str, str], policy: Spec) -> None:
-    """See that the model's class and parameters exist, so that a misspelt one is found now and not by a run."""
+    """See that the model's class and parameters exist, so that a misspelt one is found now and not by a run.
+
+    The project's own classes are not looked at: its code runs only where experiments are executed.
+    """
     from cd4ml.stages.estimators import check_estimator
+    from cd4ml.stages.own_code import own_packages
 
     file = origin.get("model.estimator._target_", "conf/model")
-    problems = check_estimator(spec.model.estimator, policy.allowed_packages, file=file)
+    unseen = frozenset(own_packages(replace(spec, allowed_packages=policy.allowed_packages)))
+    problems = check_estimator(spec.model.estimator, policy.allowed_packages, file=file, unseen=unseen)
     if problems:
         raise ConfigError(problems)
 

@@ -20,23 +20,26 @@ from cd4ml.errors import Cd4mlError, IntegrityError, StageFailed
 from cd4ml.gateways.files import FileDigest, digest_file, write_atomically
 from cd4ml.gateways.untrusted import read_json
 from cd4ml.spec.pipeline import (
-    LAST_EXECUTED_STAGE,
+    JUDGED_ANEW,
     METRICS,
     MODEL,
     MODEL_CARD,
     PREDICTIONS,
     PROVENANCE,
     SIDES,
+    SLICES,
     SPLIT_PROOF,
+    Pipeline,
+    executed,
+    pipeline_of,
     stages,
 )
 
-_OURS = tuple(stage for stage in stages(()) if stage.name in ("ingest", "validate", "split", "featurize"))
-"""The stages that run no code of an experiment: what they give follows from pins and configuration alone."""
-
-_TRUTH = tuple(path for stage in _OURS for path in stage.outs)
+_TRUTH = tuple(path for stage in stages(Pipeline(())) if stage.name in JUDGED_ANEW for path in stage.outs)
 _TRUTH_DIGESTS = "digests.json"
+_OUTCOME_OF_VALIDATION = tuple(path for path in _TRUTH if path.startswith("artifacts/validate/"))
 _LARGEST_SMALL_FILE = 1 << 20
+_LARGEST_TOLD = 64 << 20
 
 
 def judge_main() -> int:
@@ -44,7 +47,8 @@ def judge_main() -> int:
     folder = Path.cwd()
     request = json.loads((folder / JUDGE_REQUEST).read_text("utf-8"))
     try:
-        verdict = _judge(folder, Path(request["clone"]), Path(request["truth"]), Path(request["raw"]))
+        places = (Path(request[name]) for name in ("clone", "truth", "raw"))
+        verdict = _judge(folder, *places, other_libraries=request["other_libraries"])
     except Cd4mlError as error:
         stage = error.stage if isinstance(error, StageFailed) else "judge"
         kind = error.kind if isinstance(error, StageFailed) else "deterministic"
@@ -54,30 +58,55 @@ def judge_main() -> int:
     return 0
 
 
-def _judge(folder: Path, clone: Path, truth: Path, raw: Path) -> dict[str, Any]:
-    from cd4ml.stages.runner import run_stage
+def _judge(folder: Path, clone: Path, truth: Path, raw: Path, *, other_libraries: bool) -> dict[str, Any]:
+    from cd4ml.stages.runner import read_params, run_stage
 
+    pipeline = pipeline_of(read_params(folder))
     _bring_truth(folder, truth, raw)
-    files = _digest_outputs(folder, clone)
+    files = _digest_outputs(folder, clone, pipeline)
     for path in _TRUTH:
-        if digest_file(folder / path) != files[path]:
+        ours = digest_file(folder / path)
+        if ours != files[path] and not (other_libraries and _same_content(folder, clone, path)):
             raise IntegrityError(f"{path}: is not what the pins and the configuration give")
+        if path in _OUTCOME_OF_VALIDATION:
+            files[path] = ours
     _copy(clone, folder, PREDICTIONS)
     if digest_file(folder / PREDICTIONS) != files[PREDICTIONS]:
         raise IntegrityError(f"{PREDICTIONS}: changed while it was judged")
     run_stage("evaluate", folder, raw)
-    evaluate = stages(())[-1]
-    for path in (*evaluate.metrics, *(plot.path for plot in evaluate.plots)):
+    for path in stages(pipeline)[-1].written:
         files[path] = digest_file(folder / path)
     table = json.loads((folder / PROVENANCE).read_text("utf-8"))["table"]
     proof = json.loads((folder / SPLIT_PROOF).read_text("utf-8"))
     return {
         "metrics": json.loads((folder / METRICS).read_text("utf-8")),
+        "slices": json.loads((folder / SLICES).read_text("utf-8")) if pipeline.sliced else {},
         "table": {key: table[key] for key in ("digest", "rows")},
         "split": {side: {key: proof[side][key] for key in ("digest", "rows")} for side in SIDES},
         "model": _model(clone, files[MODEL]),
         "files": {path: asdict(value) for path, value in files.items()},
     }
+
+
+def _same_content(folder: Path, clone: Path, path: str) -> bool:
+    """Whether a file of ours and one of a run with other versions of the libraries say the same.
+
+    Tables are compared by their canonical digest, JSON by value. What validation says of the table is the judge's
+    own in any case.
+    """
+    from cd4ml.stages.table import read_parquet, table_digest
+
+    if path in _OUTCOME_OF_VALIDATION:
+        return True
+    if path.endswith(".json"):
+        told = read_json(clone / path, _LARGEST_TOLD)
+        return told is not None and told == json.loads((folder / path).read_text("utf-8"))
+    if (clone / path).stat().st_size > 2 * (folder / path).stat().st_size + _LARGEST_SMALL_FILE:
+        return False
+    ours, theirs = (read_parquet(place / path) for place in (folder, clone))
+    binary = [name for name in ours.columns if name in theirs.columns and ours[name].dtype == object]
+    digests = [table_digest(frame.drop(columns=binary)) for frame in (ours, theirs)]
+    return digests[0] == digests[1] and all(ours[name].equals(theirs[name]) for name in binary)
 
 
 def _bring_truth(folder: Path, truth: Path, raw: Path) -> None:
@@ -86,16 +115,16 @@ def _bring_truth(folder: Path, truth: Path, raw: Path) -> None:
 
     if _copied_truth(truth, folder):
         return
-    for stage in _OURS:
-        run_stage(stage.name, folder, raw)
+    for name in JUDGED_ANEW:
+        run_stage(name, folder, raw)
     part = truth.with_name(f"{truth.name}.{uuid.uuid4().hex[:8]}.part")
-    for path in _TRUTH:
-        _copy(folder, part, path)
     digests = {path: asdict(digest_file(folder / path)) for path in _TRUTH}
-    write_atomically(part / _TRUTH_DIGESTS, json.dumps(digests).encode())
     try:
+        for path in _TRUTH:
+            _copy(folder, part, path)
+        write_atomically(part / _TRUTH_DIGESTS, json.dumps(digests).encode())
         part.rename(truth)
-    except OSError:  # another judge was first
+    except OSError:  # another judge was first, or there is no room: what is not kept is made again
         shutil.rmtree(part, ignore_errors=True)
 
 
@@ -118,17 +147,15 @@ def _copy(source: Path, target: Path, path: str) -> None:
     shutil.copyfile(source / path, target / path)
 
 
-def _digest_outputs(folder: Path, clone: Path) -> dict[str, FileDigest]:
+def _digest_outputs(folder: Path, clone: Path, pipeline: Pipeline) -> dict[str, FileDigest]:
     """Digests of everything that the executed stages should have written. Raises StageFailed for a hole."""
     files: dict[str, FileDigest] = {}
-    for stage in stages(()):
-        for path in stage.outs:
+    for stage in executed(pipeline):
+        for path in stage.written:
             found = clone / path
             if Path(os.path.realpath(found)) != Path(os.path.realpath(clone)) / path or not found.is_file():
                 raise StageFailed(stage.name, f"{path} was not written")
             files[path] = digest_file(found)
-        if stage.name == LAST_EXECUTED_STAGE:
-            break
     for pin in sorted((folder / "data").glob("*.lock.json")):
         files[f"data/{pin.name}"] = digest_file(pin)
     return files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import random
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries, read_landed
 from cd4ml.controller.project import Project
-from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_text
+from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_of, params_text
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
@@ -28,13 +29,14 @@ from cd4ml.index.record import RECORD_PATH, RunRecord, encode, seal
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.render.lock import render_lock
 from cd4ml.spec.canonical import digest
-from cd4ml.spec.metrics import DIRECTIONS
+from cd4ml.spec.metrics import direction_of
 from cd4ml.spec.pipeline import (
     EXPECTATION_RESULTS,
     LOCK_FILE,
     PARAMS_FILE,
     PIPELINE_FILE,
     StageSpec,
+    pipeline_of,
     stages,
 )
 from cd4ml.spec.text import one_line
@@ -71,14 +73,16 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
         "outcome": "succeeded",
         "reason": None,
         "metrics": verdict.metrics,
+        **({"slices": dict(verdict.slices)} if verdict.slices else {}),
         "table": dict(verdict.table),
         "split": dict(verdict.split),
         "validation": _validation(verdict.folder),
         "model": verdict.model,
         "files": {path: vars(value) for path, value in sorted(verdict.files.items())},
     }
-    declared = stages(tuple(job.asked.pins))
-    lock = render_lock(declared, job.params, {path: (value.md5, value.bytes) for path, value in verdict.files.items()})
+    declared = stages(pipeline_of(job.asked.spec))
+    params = params_of(project, job)
+    lock = render_lock(declared, params, {path: (value.md5, value.bytes) for path, value in verdict.files.items()})
     files = {LOCK_FILE: lock.encode()}
     for path in _kept_in_git(declared):
         files[path] = output_path(execution, verdict, path).read_bytes()
@@ -118,12 +122,15 @@ def _common(job: Job, execution: Execution) -> dict[str, Any]:
         "side": job.side,
         "name": spec.name,
         "params": dict(spec.resolved),
-        "primary": {"metric": spec.evaluation.primary, "direction": DIRECTIONS[spec.evaluation.primary]},
+        "primary": {
+            "metric": spec.evaluation.primary,
+            "direction": direction_of(spec.evaluation.primary, spec.evaluation),
+        },
         "data": {name: {"digest": pin.digest, "rows": pin.rows} for name, pin in asked.pins.items()},
         "environment": {
             "python": platform.python_version(),
             "platform": f"{platform.system()}-{platform.machine()}",
-            "packages": installed_versions(_PACKAGES),
+            "packages": _packages(job),
             "lock": digest(sorted(asked.lock)) if asked.lock else "",
         },
         "threads": job.policy.executor.threads,
@@ -131,6 +138,15 @@ def _common(job: Job, execution: Execution) -> dict[str, Any]:
         "started": execution.started,
         "finished": execution.finished,
     }
+
+
+def _packages(job: Job) -> dict[str, str]:
+    """Versions of what matters most, as executed: of an environment of its own, those that its lock says."""
+    found = installed_versions(_PACKAGES)
+    if job.python != sys.executable:
+        locked = dict(entry.partition(" ; ")[0].split("==", 1) for entry in job.asked.lock)
+        found |= {name: version for name, version in locked.items() if name in _PACKAGES}
+    return found
 
 
 def _validation(folder: Path) -> dict[str, Any] | None:
@@ -221,14 +237,19 @@ def publish_drafts(project: Project, storage: Storage, state: RemoteState, branc
         head = state.heads.get(run.branch)
         pushed = head is not None and project.repository.is_ancestor(source, head)
         if pushed or run.branch in branches:
-            outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
-            ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
-            places = {storage.cached(known.md5): known for known in ours.values()}
-            if all(place.is_file() for place in places):
-                _store_remotely(storage, places)
-                _push_landing(project, run.id, commit, found.data)
-            # where the cache was cleared the outputs are gone: forgotten, the run is made again
-            project.repository.drop_draft(run.id)
+            publish_draft(project, storage, commit, found.data, run)
+
+
+def publish_draft(project: Project, storage: Storage, commit: str, data: bytes, run: RunRecord) -> None:
+    """Land one draft, and forget it as such. ``data`` is its record's bytes."""
+    outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
+    ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
+    places = {storage.cached(known.md5): known for known in ours.values()}
+    if all(place.is_file() for place in places):
+        _store_remotely(storage, places)
+        _push_landing(project, run.id, commit, data)
+    # where the cache was cleared the outputs are gone: forgotten, the run is made again
+    project.repository.drop_draft(run.id)
 
 
 # ── an experiment record ──

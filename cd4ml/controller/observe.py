@@ -6,14 +6,14 @@ Desired is what the remote's heads ask for; observed is what the index holds and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.specs import Asked, asked_of, spec_of
-from cd4ml.errors import ConfigError, Problem, RepositoryError, ToolError, UsageError
+from cd4ml.errors import ConfigError, IntegrityError, Problem, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.git import INDEX_BRANCH, CommitInfo, RemoteState
 from cd4ml.index.history import History
 from cd4ml.plan.state import DesiredState, Experiment, Target
@@ -28,7 +28,8 @@ class Observation:
     """Everything that a plan is made from, and what its actions will need.
 
     ``policy`` is the base branch's spec (gates, allow-lists, executor, templates are its); ``asked`` holds
-    what each target commit asks for.
+    what each target commit asks for. ``unreadable`` has a line for each branch whose objects are damaged here, by
+    branch: that says nothing of the experiment, so nothing is done or recorded for it.
     """
 
     remote: RemoteState
@@ -37,6 +38,7 @@ class Observation:
     desired: DesiredState
     history: History
     asked: Mapping[str, Asked]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def observe(project: Project) -> Observation:
@@ -51,17 +53,20 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
     """The same for what a fetch saw. Raises RepositoryError, ConfigError for the base branch's conf."""
     base_commit = remote.heads.get(project.base)
     if base_commit is None:
-        raise RepositoryError(
-            f"{project.remote}: has no branch {project.base}: push it first (or set `git config cd4ml.base`)"
-        )
+        raise project.without_base()
     policy, _ = spec_of(project, base_commit)
     history = read_history(project, remote, drafts=False)
     asked: dict[str, Asked] = {}
+    unreadable: dict[str, str] = {}
     experiments = [_experiment(project, project.base, base_commit, base_commit, asked, is_base=True)]
     local = project.repository.local_heads() if project.has_remote else {}
     for branch, commit in sorted(_heads(project, remote, local, policy).items()):
         published = remote.heads.get(branch) == commit
-        one = _experiment(project, branch, commit, base_commit, asked, published=published)
+        try:
+            one = _experiment(project, branch, commit, base_commit, asked, published=published)
+        except IntegrityError as error:
+            unreadable[branch] = f"{branch}: {error}"
+            one = _damaged(branch, commit, str(error), published=published)
         experiments.append(replace(one, unpushed=_ahead(project, local.get(branch), commit)))
     desired = DesiredState(
         base=project.base,
@@ -70,7 +75,9 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
         base_commits=_recorded_in_base(project, base_commit, history),
         base_first_parents=frozenset(project.repository.first_parents(base_commit)),
     )
-    return Observation(remote, base_commit, policy, desired, _with_drafts(project, remote, history, desired), asked)
+    return Observation(
+        remote, base_commit, policy, desired, _with_drafts(project, remote, history, desired), asked, unreadable
+    )
 
 
 def _with_drafts(project: Project, remote: RemoteState, history: History, desired: DesiredState) -> History:
@@ -146,11 +153,32 @@ def _experiment(
     )
 
 
+def _damaged(branch: str, commit: str, message: str, *, published: bool) -> Experiment:
+    head = Target("head", commit, "", None, (Problem(commit[:12], "", message),))
+    return Experiment(
+        branch=branch,
+        commit=commit,
+        is_base=False,
+        author="",
+        committed="",
+        name=branch,
+        hypothesis="",
+        tags=(),
+        head=head,
+        merge=None,
+        conflicts=(),
+        published=published,
+        ancestor_of_base=False,
+    )
+
+
 def _target(project: Project, side: str, commit: str, tree: str, asked: dict[str, Asked]) -> Target:
     try:
         found = asked.get(commit) or asked_of(project, tree)
     except ConfigError as error:
         return Target("merge" if side == "merge" else "head", commit, tree, None, error.problems)
+    except (IntegrityError, ToolError) as error:
+        raise IntegrityError(f"{commit[:12]} cannot be read, see `git fsck`: {error}") from error
     except Exception as error:  # noqa: BLE001  # whatever a branch brings, the others must still be seen
         problem = Problem("conf/", "", f"cannot be read: {type(error).__name__}")
         return Target("merge" if side == "merge" else "head", commit, tree, None, (problem,))

@@ -35,6 +35,17 @@ class Project:
     def has_remote(self) -> bool:
         return self.remote != git.HERE
 
+    def without_base(self) -> RepositoryError:
+        """The error for a base branch that is not there, with what to do about it."""
+        if not self.has_remote:
+            return RepositoryError(
+                f"{self.root}: has no commit on {self.base} yet: commit the project first "
+                "(or name the base branch with `git config cd4ml.base NAME`)"
+            )
+        return RepositoryError(
+            f"{self.remote}: has no branch {self.base}: push it first (or set `git config cd4ml.base`)"
+        )
+
     def work_tree(self) -> Path:
         """The work tree. Raises RepositoryError in a bare repository."""
         if self.repository.work_tree is None:

@@ -10,7 +10,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from cd4ml.controller.data import ensure_raw
-from cd4ml.controller.environment import check_environment
+from cd4ml.controller.drafts import adopt
+from cd4ml.controller.environment import python_for
 from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success, publish_drafts
 from cd4ml.controller.observe import Observation, observe
 from cd4ml.controller.project import Project
@@ -19,7 +20,7 @@ from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.warm import warm_process
 from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import exclusive
+from cd4ml.gateways.files import exclusive, told
 from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
 from cd4ml.plan.diff import PlanPolicy, diff
 
@@ -64,7 +65,7 @@ def make_plan(observation: Observation, request: Request, failed: frozenset[str]
         retry=(request.named or everyone) if request.retry else frozenset(),
         named=request.named,
         publish=request.publish,
-        failed=failed,
+        failed=failed | frozenset(observation.unreadable),
     )
     return diff(observation.desired, observation.history, policy)
 
@@ -86,6 +87,9 @@ def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     _publish(project, request)
     refused = fold_landed(project, project.repository.fetch(project.remote))
     observation = observe(project)
+    if _adopt(project, request, observation):
+        refused = fold_landed(project, project.repository.fetch(project.remote))
+        observation = observe(project)
     plan = make_plan(observation, request)
     left = _PASSES + observation.policy.experiments.retries
     while left and not plan.is_empty:
@@ -100,7 +104,8 @@ def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
         refused = fold_landed(project, project.repository.fetch(project.remote))
         observation = observe(project)
         plan = make_plan(observation, request, frozenset(failed))
-    return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(failed.values()), refused)
+    not_applied = {**observation.unreadable, **failed}
+    return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(not_applied.values()), refused)
 
 
 def _publish(project: Project, request: Request) -> None:
@@ -111,6 +116,15 @@ def _publish(project: Project, request: Request) -> None:
         everyone = project.repository.local_heads() if request.publish else {}
         named = request.named if request.publish and request.named is not None else frozenset(everyone)
         publish_drafts(project, project.storage(base_commit), state, named)
+
+
+def _adopt(project: Project, request: Request, observation: Observation) -> bool:
+    """Land the runs of the work tree that a branch asks for by now; says whether there were any."""
+    if not observation.remote.drafts:
+        return False
+    local = {one.branch for one in observation.desired.experiments if not one.published} if request.publish else set()
+    also = local if request.named is None else local & request.named
+    return adopt(project, project.storage(observation.base_commit), observation.desired, also)
 
 
 @dataclass
@@ -179,8 +193,10 @@ def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
             elif isinstance(action, RecordExperiment):
                 with shop.landing:
                     land_experiment(shop.project, experiment_body(item, action))
-    except (Cd4mlError, OSError) as error:
+    except Cd4mlError as error:
         return item.branch, ids, f"{item.branch}: {error}"
+    except OSError as error:
+        return item.branch, ids, f"{item.branch}: {told(error)}"
     except Exception as error:  # noqa: BLE001  # a defect met on one branch must not stop the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         return item.branch, ids, f"{item.branch}: a defect of cd4ml: {type(error).__name__}: {error} in {place.name}"
@@ -191,11 +207,12 @@ def _run(shop: _Workshop, action: Run, *, published: bool) -> str:
     """Execute, judge and land one target; gives the run id, of a failed run too."""
     project, target = shop.project, action.target
     asked = shop.observation.asked[target.commit]
-    check_environment(asked)
-    policy = shop.observation.policy
-    job = Job(action.branch, target.side, target.commit, target.tree, asked, policy, shop.templates, published)
+    policy, base = shop.observation.policy, shop.observation.base_commit
     with shop.landing:
+        python = python_for(project, asked, target.tree, policy)
         raw = ensure_raw(project, shop.storage, asked.pins.values())
+    where = (action.branch, target.side, target.commit, target.tree)
+    job = Job(*where, asked, policy, shop.templates, published, base_commit=base, python=python)
     tried = attempt(project, job, storage=shop.storage, raw=raw, warm=shop.warm, watch=shop.watch, stop=shop.stop)
     try:
         shop.watch(Event(job.branch, job.side, "land", "started"))

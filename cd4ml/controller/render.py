@@ -8,13 +8,14 @@ from pathlib import Path
 from cd4ml.controller.data import read_folder
 from cd4ml.controller.project import CONF, TEMPLATES, Project
 from cd4ml.controller.scaffold import merged_templates
-from cd4ml.errors import Problem
+from cd4ml.errors import Problem, UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.hydra import compose
-from cd4ml.render.artifacts import check, render_params, render_pipeline, render_workflow
+from cd4ml.render.artifacts import check, render_params, render_pipeline, render_workflow, with_derived
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PARAMS_FILE, PIPELINE_FILE
 from cd4ml.spec.sources import conf_digest
+from cd4ml.stages.own_code import code_on_disk
 
 
 def templates_of(root: Path) -> Mapping[str, str]:
@@ -35,10 +36,9 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
     ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it.
     """
     composed = compose(files)
-    expected = {
-        **committed_files(root, files, base),
-        PARAMS_FILE: render_params(composed.resolved, conf_digest(files)),
-    }
+    spec = parse(composed.resolved, composed.origin)
+    params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code))
+    expected = {**committed_files(root, files, base), PARAMS_FILE: render_params(params, conf_digest(files))}
     changed = []
     for path, text in expected.items():
         target = root / path
@@ -53,6 +53,22 @@ def render(project: Project) -> list[str]:
     """Render the work tree's configuration into the work tree."""
     root = project.work_tree()
     return write_rendered(root, read_folder(root, CONF), base=project.base)
+
+
+def vendor_template(project: Project, name: str) -> str:
+    """Copy a template that cd4ml ships into the work tree's ``templates/``; gives its path there.
+
+    Raises UsageError for a name that is none, or a file that is there already.
+    """
+    ours = merged_templates({})
+    if name not in ours:
+        raise UsageError(f"there is no template {name!r}; there are {', '.join(sorted(ours))}")
+    path = f"{TEMPLATES}/{name}"
+    target = project.work_tree() / path
+    if target.exists() or target.is_symlink():
+        raise UsageError(f"{path}: is there already")
+    write_atomically(target, ours[name].encode())
+    return path
 
 
 def check_rendered(project: Project) -> tuple[Problem, ...]:

@@ -72,7 +72,8 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
     environment = environment_differences(asked.lock)
     policy, _ = spec_of(project, base_commit)
     storage = project.storage(base_commit)
-    job = Job(run.branch, run.body["side"], run.commit, tree, asked, policy, load_templates(project, base_commit))
+    templates, side = load_templates(project, base_commit), run.body["side"]
+    job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=base_commit)
     raw = ensure_raw(project, storage, asked.pins.values())
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -23,19 +24,19 @@ from typing import Any
 
 from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.project import CONF, Project
-from cd4ml.controller.specs import Asked
-from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER
+from cd4ml.controller.specs import Asked, own_code_of
+from cd4ml.controller.stage import EVENTS, FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER
 from cd4ml.errors import Cd4mlError, FailureKind, IntegrityError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage, isolate
-from cd4ml.gateways.files import FileDigest, remove_tree, write_atomically
+from cd4ml.gateways.files import FileDigest, check_writable, remove_tree, write_atomically
 from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
 from cd4ml.gateways.untrusted import parse_json, read_json
 from cd4ml.gateways.warm import SOCKET_VARIABLE, WarmTask
 from cd4ml.plan.state import Side
-from cd4ml.render.artifacts import render_params, render_pipeline
+from cd4ml.render.artifacts import render_params, render_pipeline, with_derived
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import LAST_EXECUTED_STAGE, LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, pin_path, stages
+from cd4ml.spec.pipeline import LOCK_FILE, PARAMS_FILE, PIPELINE_FILE, executed, pin_path, pipeline_of
 from cd4ml.spec.sources import conf_digest
 from cd4ml.spec.text import one_line
 
@@ -43,7 +44,7 @@ JUDGE_REQUEST = "request.json"
 JUDGE_VERDICT = "verdict.json"
 ARTIFACTS = "artifacts"
 _POLL_SECONDS = 0.1
-_STAGES = frozenset(stage.name for stage in stages(()))
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _EVENTS = frozenset({"started", "finished", "failed"})
 _MOST_SECONDS = 1e7
 _LARGEST_READ = 1 << 20
@@ -77,7 +78,9 @@ class Job:
     """One target to run, and everything that running it needs to know.
 
     ``policy`` is the base branch's spec and ``templates`` the base branch's: a branch has no say in either.
-    The record of a job that is not ``published`` is a draft, which stays in this clone.
+    The record of a job that is not ``published`` is a draft, which stays in this clone. ``base_commit`` is the base
+    branch's commit, whose code computes the project's own metrics (``""``: there is none). ``python`` is the
+    interpreter that executes; where it is not the running one, the warm process is of no use.
     """
 
     branch: str
@@ -88,6 +91,8 @@ class Job:
     policy: Spec
     templates: Mapping[str, str]
     published: bool = True
+    base_commit: str = ""
+    python: str = sys.executable
 
     @property
     def params(self) -> dict[str, Any]:
@@ -125,6 +130,7 @@ class Verdict:
 
     folder: Path
     metrics: Mapping[str, Mapping[str, float]]
+    slices: Mapping[str, Any]
     table: Mapping[str, Any]
     split: Mapping[str, Any]
     model: Mapping[str, Any]
@@ -158,7 +164,8 @@ def attempt(
     """Execute, and judge what came of it.
 
     ``storage.cache`` is used and mended: a failure that damaged entries of it may have caused is transient.
-    Whoever sets ``stop`` ends it: Cd4mlError is raised then.
+    Whoever sets ``stop`` ends it: Cd4mlError is raised then. Raises OSError where a failure goes with a disk that
+    takes nothing any more.
     """
     stop = stop or threading.Event()
     execution = execute(project, job, cache=storage.cache, raw=raw, warm=warm, watch=watch, stop=stop)
@@ -175,6 +182,13 @@ def attempt(
     if damaged:
         message = f"{len(damaged)} entries of the DVC cache were damaged and have been removed ({damaged[0]})"
         failure = Failure("execute", message, "transient")
+    if failure and failure.kind == "transient":
+        try:
+            for place in (execution.folder, storage.cache):
+                check_writable(place)
+        except OSError:  # this machine's fault says nothing of the experiment: it is no result of it
+            discard(execution)
+            raise
     return Attempt(execution, verdict, failure)
 
 
@@ -203,13 +217,16 @@ def execute(
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
     extra = {RUN_FOLDER: str(folder), RAW_FOLDER: str(raw), "DVC_SITE_CACHE_DIR": str(folder / "site")}
+    warm = warm if job.python == sys.executable else ""
     if warm:
         extra[SOCKET_VARIABLE] = warm
+    if job.policy.executor.memory_gib is not None:
+        extra[MEMORY_GIB] = str(job.policy.executor.memory_gib)
     started = now()
     crash_point("execute.started")
-    env = execute_environment(home, job.policy.executor.threads, extra)
+    env = execute_environment(home, job.policy.executor.threads, extra, job.python)
     try:
-        code = _repro(folder, env, warm, _limit(job), stop, lambda event: watch(_told(job, event)))
+        code = _repro(job, folder, env, warm, _limit(job), stop, lambda event: watch(_told(job, event)))
     except BaseException:
         remove_tree(folder)
         raise
@@ -217,9 +234,22 @@ def execute(
     return Execution(folder, _failure(folder, code), _seconds(folder), started, now())
 
 
-def params_text(project: Project, job: Job) -> str:
+def _targets(job: Job) -> tuple[str, ...]:
+    """The executed stages that no other one reads: DVC runs what these need."""
+    there = executed(pipeline_of(job.asked.spec))
+    needed = {path for stage in there for path in stage.deps}
+    return tuple(stage.name for stage in there if not needed.intersection(stage.written))
+
+
+def params_of(project: Project, job: Job) -> dict[str, Any]:
+    """What ``params.yaml`` of a job holds beside the digest of ``conf/``."""
+    return with_derived(job.params, job.asked.spec, own_code_of(project, job.tree, job.asked.spec.code))
+
+
+def params_text(project: Project, job: Job, params: Mapping[str, Any] | None = None) -> str:
     """``params.yaml`` of a job, with the digest of the ``conf/`` that it was rendered from."""
-    return render_params(job.params, conf_digest(project.repository.read_files(job.tree, CONF)))
+    conf = conf_digest(project.repository.read_files(job.tree, CONF))
+    return render_params(params_of(project, job) if params is None else params, conf)
 
 
 def _told(job: Job, event: Mapping[str, Any]) -> Event:
@@ -232,6 +262,7 @@ def _limit(job: Job) -> float:
 
 
 def _repro(
+    job: Job,
     folder: Path,
     env: Mapping[str, str],
     warm: str,
@@ -239,9 +270,9 @@ def _repro(
     stop: threading.Event,
     tell: Callable[[Mapping[str, Any]], None],
 ) -> int | None:
-    """Exit code of ``dvc repro``, or nothing when the time was up and it was ended."""
-    words = ["dvc", "repro", LAST_EXECUTED_STAGE]
-    cold = [sys.executable, "-P", "-m", *words]  # -P: the clone, which is a branch's, is no place to import from
+    """Exit code of ``dvc repro`` of all executed stages, or nothing when the time was up and it was ended."""
+    words = ["dvc", "repro", *_targets(job)]
+    cold = [job.python, "-P", "-m", *words]  # -P: the clone, which is a branch's, is no place to import from
     task = _task(warm, words, cold, cwd=folder / "clone", env=env, log=folder / "log.txt")
     events = _events(folder)
 
@@ -261,7 +292,7 @@ def _task(
     if warm:
         with contextlib.suppress(OSError), log.open("ab") as sink:
             return WarmTask(warm, words, cwd=cwd, env=env, output=sink.fileno())
-    return ProcessGroup(cold, cwd=cwd, env=env, log=log)
+    return ProcessGroup(cold, cwd=cwd, env=env, log=log, guarded=True)
 
 
 def _ended(task: WarmTask | ProcessGroup, limit: float, stop: threading.Event, look: Callable[[], None]) -> int | None:
@@ -301,7 +332,8 @@ def _as_event(line: str) -> Mapping[str, Any] | None:
     event = parse_json(line)
     try:
         seconds = float(event["seconds"])
-        known = event["stage"] in _STAGES and event["event"] in _EVENTS and 0 <= seconds < _MOST_SECONDS
+        named = _STAGE_NAME.fullmatch(event["stage"]) is not None
+        known = named and event["event"] in _EVENTS and 0 <= seconds < _MOST_SECONDS
         return {"stage": event["stage"], "event": event["event"], "seconds": seconds} if known else None
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
@@ -324,7 +356,8 @@ def _failure(folder: Path, code: int | None) -> Failure | None:
     if code is None:
         return Failure("execute", "the time limit of executor.timeout_minutes was reached", "transient")
     told = read_json(folder / FAILURE, _LARGEST_READ)
-    if isinstance(told, dict) and told.get("stage") in _STAGES and one_line(told.get("message"), 500):
+    named = isinstance(told, dict) and _STAGE_NAME.fullmatch(str(told.get("stage")))
+    if named and one_line(told.get("message"), 500):
         kind: FailureKind = "transient" if told.get("kind") == "transient" else "deterministic"
         return Failure(told["stage"], one_line(told["message"], 500), kind)
     return Failure("execute", f"dvc ended with {code} and no stage said why; see the log", "transient")
@@ -345,11 +378,17 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
     for source in job.asked.pins:
         path = pin_path(source)
         write_atomically(folder / path, project.repository.read_blob(job.tree, path, _LARGEST_PIN) or b"")
-    write_atomically(folder / PARAMS_FILE, params_text(project, job).encode())
+    params = with_derived(job.params, job.asked.spec, _bring_metrics(project, job, folder))
+    write_atomically(folder / PARAMS_FILE, params_text(project, job, params).encode())
     spec, components = job.asked.spec.resolved, job.asked.components
-    asked = [spec[name] for name in ("data", "validation", "split", "features")]
+    asked = [*(spec[name] for name in ("data", "validation", "split", "features")), *_classes(spec)]
     key = digest([*asked, components.data, components.pipeline, components.env, installed_versions(_OURS_RUN_ON)])
-    request = {"clone": str(execution.clone), "truth": str(project.private / "truth" / key), "raw": str(raw)}
+    request = {
+        "clone": str(execution.clone),
+        "truth": str(project.private / "truth" / key),
+        "raw": str(raw),
+        "other_libraries": job.python != sys.executable,
+    }
     write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
@@ -357,6 +396,23 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
     code = _judge_task(folder, env, warm, _limit(job), stop)
     crash_point("judge.finished")
     return _read_verdict(folder, code)
+
+
+def _classes(spec: Mapping[str, Any]) -> tuple[str, str]:
+    """What of the evaluation decides how the target is encoded."""
+    return str(spec["evaluation"]["task"]), str(spec["evaluation"].get("positive", ""))
+
+
+def _bring_metrics(project: Project, job: Job, folder: Path) -> str:
+    """The base branch's code for the judge, where the project's own metrics are asked for; gives its digest."""
+    spec = job.asked.spec
+    if not (spec.evaluation.own and job.base_commit):
+        return ""
+    for one in spec.code:
+        if project.repository.entry(job.base_commit, one) is not None:
+            for path, data in project.repository.read_files(job.base_commit, one).items():
+                write_atomically(folder / path, data)
+    return own_code_of(project, job.base_commit, spec.code)
 
 
 def _judge_task(folder: Path, env: Mapping[str, str], warm: str, limit: float, stop: threading.Event) -> int | None:
@@ -377,7 +433,7 @@ def _read_verdict(folder: Path, code: int | None) -> Verdict:
         failure = told["failure"]
         raise StageFailed(failure["stage"], one_line(failure["message"], 500), failure["kind"])
     files = {path: FileDigest(**value) for path, value in told["files"].items()}
-    return Verdict(folder, told["metrics"], told["table"], told["split"], told["model"], files)
+    return Verdict(folder, told["metrics"], told["slices"], told["table"], told["split"], told["model"], files)
 
 
 def output_path(execution: Execution, verdict: Verdict, path: str) -> Path:
@@ -386,7 +442,7 @@ def output_path(execution: Execution, verdict: Verdict, path: str) -> Path:
     Raises IntegrityError for a path that leads elsewhere through a link.
     """
     own = verdict.folder / path
-    if path.startswith("artifacts/evaluate/"):
+    if path.startswith(("artifacts/evaluate/", "artifacts/validate/")):
         return own
     found = execution.clone / path
     if Path(os.path.realpath(found)) != Path(os.path.realpath(execution.clone)) / path:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import cd4ml
-from cd4ml.controller.project import TEMPLATES, Project
+from cd4ml.controller.project import CONF, TEMPLATES, Project
 
 
 def shipped(folder: str) -> Path:
@@ -14,6 +14,12 @@ def shipped(folder: str) -> Path:
     package = Path(cd4ml.__file__).parent
     inside = package / "_project" / folder
     return inside if inside.is_dir() else package.parent / folder
+
+
+def scaffold() -> dict[str, bytes]:
+    """The shipped configuration by path from a repository's root."""
+    source = shipped(CONF)
+    return {f"{CONF}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in source.rglob("*.yaml")}
 
 
 def load_templates(project: Project, base_commit: str) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import cd4ml
+from cd4ml.controller.drafts import is_of_work_tree, without_label
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.observe import observe_state
 from cd4ml.controller.project import Project
@@ -38,7 +39,7 @@ def search(project: Project, text: str, *, order: str, limit: int | None) -> Fou
     """
     where = compile_filter(parse(text), datetime.now(UTC))
     order_by = compile_order(order) if order else None
-    state, stale = _state(project)
+    state, stale = known_state(project)
     cache = QueryCache(project.private / "query.sqlite")
     cache.refresh(_key(project, state), lambda: _rows(project, state))
     return Found(cache.search(where, order_by, limit), stale)
@@ -60,7 +61,7 @@ def named_runs(project: Project, name: str) -> tuple[Shown, ...]:
 
     Raises UsageError when nothing or more than one thing has that name.
     """
-    state, _ = _state(project)
+    state, _ = known_state(project)
     history = read_history(project, state)
     found = find(rows(history, _lifecycles(project, state, history)), name)
     entries = ((row, history.run_by_id(row.id)) for row in found)
@@ -69,7 +70,7 @@ def named_runs(project: Project, name: str) -> tuple[Shown, ...]:
 
 def named_run(project: Project, name: str) -> RunEntry:
     """The one run that a name means. Raises UsageError when what it names has none."""
-    state, _ = _state(project)
+    state, _ = known_state(project)
     row = find(_rows(project, state), name)[0]
     entry = read_history(project, state).run_by_id(row.id)
     if entry is None:
@@ -79,13 +80,13 @@ def named_run(project: Project, name: str) -> RunEntry:
 
 def compare_named(project: Project, champion: str, challenger: str) -> Comparison:
     """The comparison of two named runs, by the base branch's rules."""
-    state, _ = _state(project)
+    state, _ = known_state(project)
     observation = observe_state(project, state)
     least = observation.policy.promotion.min_improvement
     return compare(named_run(project, champion).run, named_run(project, challenger).run, least)
 
 
-def _state(project: Project) -> tuple[RemoteState, str]:
+def known_state(project: Project) -> tuple[RemoteState, str]:
     """What the remote holds now; where it cannot be reached, what the last fetch saw, and why."""
     try:
         return project.repository.fetch(project.remote), ""
@@ -97,7 +98,7 @@ def _state(project: Project) -> tuple[RemoteState, str]:
 
 
 def _key(project: Project, state: RemoteState) -> str:
-    return digest([cd4ml.__version__, project.base, dict(state.heads), dict(state.landing)])
+    return digest([cd4ml.__version__, project.base, dict(state.heads), dict(state.landing), dict(state.drafts)])
 
 
 def _rows(project: Project, state: RemoteState) -> tuple[Row, ...]:
@@ -110,5 +111,8 @@ def _lifecycles(project: Project, state: RemoteState, history: History) -> dict[
     try:
         plan = make_plan(observe_state(project, state), Request())
     except (UsageError, RepositoryError):
-        return dict.fromkeys(state.heads, "open")
-    return {item.branch: str(item.lifecycle) for item in plan.items} or dict.fromkeys(history.branches, "open")
+        known = dict.fromkeys(state.heads, "open")
+    else:
+        known = {item.branch: str(item.lifecycle) for item in plan.items} or dict.fromkeys(history.branches, "open")
+    edits = {run.run.branch for run in history.runs if is_of_work_tree(run.run.branch)}
+    return {**known, **{label: known.get(without_label(label), "open") for label in edits}}

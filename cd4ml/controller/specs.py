@@ -6,10 +6,14 @@ changed composes nothing and imports no Hydra.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cd4ml
@@ -19,10 +23,18 @@ from cd4ml.gateways.files import write_atomically
 from cd4ml.index.fold import RESULT_FILES, RESULT_FOLDER
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.fingerprint import Components, code_digest, data_digest, env_digest, pipeline_digest, spec_digest
+from cd4ml.spec.fingerprint import (
+    Components,
+    code_digest,
+    data_digest,
+    env_digest,
+    own_code_digest,
+    pipeline_digest,
+    spec_digest,
+)
 from cd4ml.spec.parse import parse
-from cd4ml.spec.pin import Pin, parse_pin
-from cd4ml.spec.pipeline import pin_path, stages
+from cd4ml.spec.pin import Pin, parse_pin, pin_problems
+from cd4ml.spec.pipeline import pin_path, pipeline_of, stages
 
 _LARGEST_INPUT = 4 << 20
 
@@ -49,20 +61,34 @@ def compose_tree(project: Project, tree: str) -> tuple[dict[str, Any], dict[str,
     if object_id is None:
         raise ConfigError([Problem(f"{CONF}/", "", "is missing", "make a project with `cd4ml init`")])
     remembered = project.private / "specs" / f"{object_id}-{cd4ml.__version__}.json"
-    try:
-        known = json.loads(remembered.read_bytes())
+    known = _remembered(remembered)
+    if known is not None:
         return known["resolved"], known["origin"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not remembered, or damaged: compose again
     from cd4ml.gateways.hydra import compose
 
     try:
         composed = compose(project.repository.read_files(tree, CONF))
     except RepositoryError as error:
         raise ConfigError([Problem(f"{CONF}/", "", str(error))]) from error
-    content = {"resolved": composed.resolved, "origin": composed.origin}
-    write_atomically(remembered, json.dumps(content).encode())
+    content = json.dumps({"resolved": composed.resolved, "origin": composed.origin}).encode()
+    with suppress(OSError):  # what cannot be remembered is composed again
+        write_atomically(remembered, _seal(remembered, content) + content)
     return composed.resolved, dict(composed.origin)
+
+
+def _seal(path: Path, content: bytes) -> bytes:
+    """The first line of a remembered composition: one that has changed, or was another tree's, is not believed."""
+    return hashlib.sha256(os.fsencode(path.name) + content).hexdigest().encode() + b"\n"
+
+
+def _remembered(path: Path) -> dict[str, Any] | None:
+    """What was remembered, or nothing when it was not, or is damaged."""
+    try:
+        seal, content = path.read_bytes().split(b"\n", 1)
+    except (OSError, ValueError):
+        return None
+    known: dict[str, Any] | None = json.loads(content) if seal + b"\n" == _seal(path, content) else None
+    return known
 
 
 def spec_of(project: Project, tree: str) -> tuple[Spec, dict[str, str]]:
@@ -85,10 +111,16 @@ def asked_of(project: Project, tree: str) -> Asked:
         spec=spec_digest(spec.resolved),
         code=code_digest(code),
         data=data_digest({name: pin.digest for name, pin in pins.items()}),
-        pipeline=pipeline_digest(stages(tuple(pins))),
+        pipeline=pipeline_digest(stages(pipeline_of(spec))),
         env=env_digest(lock, python_minor()),
     )
     return Asked(spec, origin, pins, lock, components)
+
+
+def own_code_of(project: Project, treeish: str, paths: tuple[str, ...]) -> str:
+    """``own_code_digest`` of the files of a tree or commit under ``paths`` (those of ``code:``)."""
+    listed = (project.repository.blob_ids(treeish, one) for one in paths)
+    return own_code_digest({path: blob for blobs in listed for path, blob in blobs.items()})
 
 
 def _pins(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> dict[str, Pin]:
@@ -100,9 +132,12 @@ def _pins(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> d
             problems.append(Problem(path, "", "no pin", f"pin the data with `cd4ml data update {source.name}`"))
             continue
         try:
-            pins[source.name] = parse_pin(data.decode("utf-8", "replace"), path)
+            pin = parse_pin(data.decode("utf-8", "replace"), path)
         except ConfigError as error:
             problems.extend(error.problems)
+        else:
+            problems.extend(pin_problems(pin, source, path))
+            pins[source.name] = pin
     return pins
 
 

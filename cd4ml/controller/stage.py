@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import resource
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 
 from cd4ml.errors import Cd4mlError, StageFailed
+from cd4ml.gateways.guard import die_with_parent
 
 RUN_FOLDER = "CD4ML_RUN_FOLDER"
 """Environment variable: where a run's events and its failure are written."""
@@ -17,9 +22,99 @@ RUN_FOLDER = "CD4ML_RUN_FOLDER"
 RAW_FOLDER = "CD4ML_RAW_FOLDER"
 """Environment variable: where the raw bytes behind the pins lie, by SHA-256."""
 
+MEMORY_GIB = "CD4ML_MEMORY_GIB"
+"""Environment variable: how much memory each process of a stage may take, in GiB."""
+
 EVENTS = "events.jsonl"
 FAILURE = "failure.json"
 _LONGEST_MESSAGE = 500
+_LIKELY_VICTIM = 500
+_MEMORY_WORDS = ("bad_alloc", "Cannot allocate memory", "Unable to allocate", "malloc of size")
+"""What libraries that raise something else than MemoryError say when memory runs out."""
+
+
+def guarded_stage(name: str) -> int:
+    """``stage_main``, in a run in a child: a stage that is killed leaves word of it all the same.
+
+    The child may take as much memory as ``CD4ML_MEMORY_GIB`` says, and is what the kernel ends first where
+    memory runs out. It ends with this process.
+    """
+    if RUN_FOLDER not in os.environ:
+        return stage_main(name)
+    began = time.monotonic()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        _in_child(name, parent)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code >= 0:
+        return code
+    _event(name, "failed", time.monotonic() - began)
+    _fail(name, _killed(signal.Signals(-code)), "transient")
+    return 128 - code
+
+
+def _in_child(name: str, parent: int) -> None:
+    """Run the stage in the fork, and end it."""
+    code = 3
+    try:
+        die_with_parent(parent)
+        with contextlib.suppress(OSError):  # where there is no such file, the kernel chooses by itself
+            Path("/proc/self/oom_score_adj").write_text(str(_LIKELY_VICTIM), "ascii")
+        limit_memory()
+        code = stage_main(name)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:  # noqa: BLE001  # a fork must not go on where its parent does
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def limit_memory() -> None:
+    """Keep this process, and each that it starts, to the memory that ``CD4ML_MEMORY_GIB`` names.
+
+    The limit is on private writable memory (getrlimit(2), RLIMIT_DATA), libraries included: about 0.3 GiB. What
+    asks for more gets an error and is not killed. Only Linux counts so.
+    """
+    text = os.environ.get(MEMORY_GIB)
+    if text:
+        most = int(float(text) * (1 << 30))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _ran_out() -> str:
+    allowed = os.environ.get(MEMORY_GIB)
+    return f"ran out of memory: executor.memory_gib allows {allowed} GiB" if allowed else "ran out of memory"
+
+
+def _killed(number: signal.Signals) -> str:
+    """What a signal says of the stage that it ended."""
+    allowed = os.environ.get(MEMORY_GIB)
+    limit = f"executor.memory_gib allows {allowed} GiB" if allowed else "executor.memory_gib sets no limit"
+    if number is signal.SIGKILL:
+        return f"was killed ({number.name}), as the kernel does when memory runs out; {limit}"
+    if number is signal.SIGABRT:
+        return f"was aborted ({number.name}), as libraries do when memory runs out; {limit}"
+    return f"crashed ({number.name})" if number is signal.SIGSEGV else f"was ended by {number.name}"
+
+
+def _is_about_memory(error: BaseException) -> bool:
+    """Did memory run out, whatever the error is called? Looks at its causes, too."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        known = isinstance(found, MemoryError) or (isinstance(found, OSError) and found.errno == errno.ENOMEM)
+        if known or any(word in str(found) for word in _MEMORY_WORDS):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def stage_main(name: str) -> int:
@@ -36,7 +131,9 @@ def stage_main(name: str) -> int:
         run_stage(name, Path.cwd(), _raw_folder(name))
     except Cd4mlError as error:
         _event(name, "failed", time.monotonic() - began)
-        if isinstance(error, StageFailed):
+        if _is_about_memory(error):
+            _fail(name, _ran_out(), "transient")
+        elif isinstance(error, StageFailed):
             _fail(error.stage, error.message, error.kind)
         else:
             _fail(name, str(error), "deterministic")
@@ -44,11 +141,12 @@ def stage_main(name: str) -> int:
         return error.exit_code
     except OSError as error:
         _event(name, "failed", time.monotonic() - began)
-        _fail(name, f"{type(error).__name__}: {error.strerror}", "transient")
+        told = _ran_out() if _is_about_memory(error) else f"{type(error).__name__}: {error.strerror}"
+        _fail(name, told, "transient")
         raise
     except MemoryError:
         _event(name, "failed", time.monotonic() - began)
-        _fail(name, "ran out of memory", "transient")
+        _fail(name, _ran_out(), "transient")
         raise
     except SystemExit:  # code of the experiment asked to leave: that is no result, whatever its code
         _event(name, "failed", time.monotonic() - began)
@@ -56,6 +154,9 @@ def stage_main(name: str) -> int:
         return 1
     except Exception as error:
         _event(name, "failed", time.monotonic() - began)
+        if _is_about_memory(error):
+            _fail(name, _ran_out(), "transient")
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         _fail(name, f"{type(error).__name__}{place}", "deterministic")

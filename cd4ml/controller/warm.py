@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -30,7 +29,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cd4ml.gateways.files import remove_tree
+from cd4ml.controller.lingering import PID, Lease, find
+from cd4ml.gateways.files import remove_tree, write_atomically
+from cd4ml.gateways.guard import adopt_orphans, die_with_parent, end_descendants
 from cd4ml.gateways.process import ProcessGroup, execute_environment
 from cd4ml.gateways.warm import KILLED, SOCKET_VARIABLE
 
@@ -45,17 +46,32 @@ _IMPORTS = (
     "sklearn.metrics",
     "skops.io",
     "xgboost",
+    "networkx",
+    "ruamel.yaml",
+    "scmrepo.git",
+    "dvc.cachemgr",
     "dvc.cli",
+    "dvc.cli.parser",
     "dvc.commands.repro",
+    "dvc.data_cloud",
+    "dvc.dirs",
+    "dvc.lock",
     "dvc.repo",
+    "dvc.repo.index",
+    "dvc.repo.metrics",
+    "dvc.repo.params",
+    "dvc.repo.plots",
     "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.rwlock",
+    "dvc.scm",
+    "dvc.utils.strictyaml",
     "jsonschema",
     "great_expectations",
     "cd4ml.stages.runner",
 )
 _LARGEST_REQUEST = 16 << 20
 _SECONDS_TO_END = 10.0
-_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -64,11 +80,13 @@ def warm_process(folder: Path, threads: int) -> Iterator[str]:
 
     It serves from the start; a task that comes before its imports are done waits for them. The socket lies
     in a short temporary folder, since the length of its path is limited to about 100 bytes. Where one serves
-    already (``CD4ML_WARM`` names it), that one is used. Gives ``""`` when none can be started (the log says
-    why): tasks then run cold.
+    already (``CD4ML_WARM`` names it, or it lingers for this clone), that one is used. Gives ``""`` when none can
+    be started (the log says why): tasks then run cold.
     """
     serving = os.environ.get(SOCKET_VARIABLE, "")
-    if serving and Path(serving).is_socket():
+    if not (serving and Path(serving).is_socket()):
+        serving = find(folder, threads)
+    if serving:
         yield serving
         return
     place = Path(tempfile.mkdtemp(prefix="cd4ml-"))
@@ -100,18 +118,45 @@ def _await_socket(address: str, group: ProcessGroup) -> bool:
 
 def serve(address: str) -> NoReturn:
     """Listen, import, then fork for each request until this process is ended."""
+    server = _imported(_listening(address))
+    while True:
+        server.step()
+
+
+def linger(address: str, folder: Path, seconds: float) -> NoReturn:
+    """Leave a server behind that listens, and end. It stays as long as its lease says."""
+    listener = _listening(address)
+    pid = os.fork()
+    if pid:
+        write_atomically(Path(address).parent / PID, str(pid).encode())
+        os._exit(0)
+    os.setsid()
+    server, lease = _imported(listener), Lease(address, folder, seconds)
+    while not lease.is_over(busy=server.is_busy):
+        server.step(lease.pause)
+    for wait in lease.last_calls():
+        server.step(wait)
+    while server.is_busy and lease.has_clone:
+        server.step(lease.pause)
+    lease.clear()
+    server.end()
+
+
+def _listening(address: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(f"{address}.new")
     listener.listen(64)
     Path(f"{address}.new").rename(address)  # whoever sees the name can connect
+    return listener
+
+
+def _imported(listener: socket.socket) -> _Server:
     for name in _IMPORTS:
         try:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001  # what cannot be imported is the task's to meet, with its own error
             traceback.print_exc()
-    server = _Server(listener)
-    while True:
-        server.step()
+    return _Server(listener)
 
 
 @dataclass
@@ -136,14 +181,20 @@ class _Server:
         listener.setblocking(False)
         signal.set_wakeup_fd(self._wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        signal.signal(signal.SIGTERM, lambda *_: self.end())
+        adopt_orphans()
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._woken, selectors.EVENT_READ, self._reap)
 
-    def step(self) -> None:
-        """Wait for something to happen, and deal with it."""
-        for key, _ in self._selector.select():
+    @property
+    def is_busy(self) -> bool:
+        """Does a task run?"""
+        return bool(self._tasks)
+
+    def step(self, seconds: float | None = None) -> None:
+        """Wait for something to happen (at most so long), and deal with it."""
+        for key, _ in self._selector.select(seconds):
             key.data()
 
     def _accept(self) -> None:
@@ -180,13 +231,14 @@ class _Server:
     def _begin(self, request: _Request, asked: Mapping[str, Any]) -> bool:
         sys.stdout.flush()
         sys.stderr.flush()  # what an import left unwritten is not the task's to write
+        server = os.getpid()
         try:
             pid = os.fork()
         except OSError:
             return False
         if pid == 0:
             self._forget(request.line)
-            _become(asked, request.descriptors)
+            _become(asked, request.descriptors, server)
         self._tasks[pid] = request.line
         self._selector.register(request.line, selectors.EVENT_READ, partial(self._abandon, pid))
         return True
@@ -219,6 +271,8 @@ class _Server:
                 return
             _end_group(pid)
             line = self._tasks.pop(pid, None)
+            # a task adopts its own orphans: what is a child here and no task outlived the one that began it
+            end_descendants(os.getpid(), keep=frozenset(self._tasks))
             if line is not None:
                 self._answer(line, os.waitstatus_to_exitcode(status))
 
@@ -234,9 +288,11 @@ class _Server:
         self._selector.unregister(self._tasks[pid])
         _end_session(pid)
 
-    def _end(self) -> NoReturn:
+    def end(self) -> NoReturn:
+        """End every task with what it started, and this process."""
         for pid in self._tasks:
             _end_session(pid)
+        end_descendants(os.getpid())
         os._exit(0)
 
 
@@ -262,7 +318,8 @@ def _parsed(data: bytes) -> Mapping[str, Any] | None:
 
 
 def _end_session(pid: int) -> None:
-    """End a task that is not reaped yet with all of its session, also when it has not made that session yet."""
+    """End a task that is not reaped yet with all that it started, in whatever session that is by now."""
+    end_descendants(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
     _end_group(pid)
@@ -273,21 +330,13 @@ def _end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def die_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
-    """Ask the kernel (Linux) to end this process when its parent ends, and end now if it already has."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
-    if os.getppid() != parent:
-        os._exit(KILLED)
-
-
-def _become(asked: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
+def _become(asked: Mapping[str, Any], descriptors: list[int], server: int) -> NoReturn:
     """In the fork: take on the task's session, descriptors, folder and environment, run it, and end."""
     code = KILLED
     try:
         os.setsid()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent(server)
+        adopt_orphans()
         for target, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, target)
         for descriptor in descriptors:
@@ -311,9 +360,9 @@ def _become(asked: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
 def _task(words: list[str]) -> int:
     match words:
         case ["stage", name]:
-            from cd4ml.controller.stage import stage_main
+            from cd4ml.controller.stage import guarded_stage
 
-            return stage_main(name)
+            return guarded_stage(name)
         case ["judge"]:
             from cd4ml.controller.judge import judge_main
 
@@ -328,5 +377,7 @@ def _task(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "linger":
+        linger(sys.argv[1], Path(sys.argv[3]), float(sys.argv[4]))
     die_with_parent(int(sys.argv[2]), signal.SIGTERM)  # so that it can end its tasks first
     serve(sys.argv[1])

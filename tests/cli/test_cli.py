@@ -34,7 +34,7 @@ from tests.controller.controller_world import (
 
 VERBS = (
     *("init", "new", "config", "data update", "render", "stage", "plan", "reconcile", "status"),
-    *("search", "show", "diff", "note", "reproduce"),
+    *("search", "show", "diff", "note", "reproduce", "run", "update"),
 )
 
 

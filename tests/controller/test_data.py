@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cd4ml.controller.data import ensure_raw, read_folder, update_pins, work_tree_spec, work_tree_storage
 from cd4ml.controller.project import Project, open_project
 from cd4ml.controller.scaffold import shipped
+from cd4ml.controller.specs import asked_of
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.dvc import Storage
@@ -177,9 +181,9 @@ def test_a_detached_head_is_no_hindrance_and_nothing_is_committed(project: Proje
     ("content", "message"),
     [
         (None, r"^raw/flights\.csv: no such file$"),
-        (b"", r"flights\.csv cannot be read as csv: the first line"),
-        (b"\x00\xff\xfe", r"flights\.csv cannot be read as csv: 'utf-8'"),
-        (b"a,a\n1,2\n", r"flights\.csv cannot be read as csv: columns named twice: a"),
+        (b"", r"^source flights: flights\.csv cannot be read as csv: it is empty$"),
+        (b"\x00\xff\xfe", r"flights\.csv cannot be read as csv: line 1 holds a NUL byte"),
+        (b"a,a\n1,2\n", r"flights\.csv cannot be read as csv: columns named twice: 'a'"),
     ],
 )
 def test_a_source_that_gives_no_table_is_an_error_in_one_line_and_pins_nothing(
@@ -211,6 +215,101 @@ def test_without_a_remote_a_source_is_pinned_with_its_bytes_in_the_cache(project
     (change,) = update_pins(project, ("flights",))
     assert is_sound(work_tree_storage(project).cached(change.after.raw_md5), change.after)
     assert not (project.root.parent / "storage").exists()
+
+
+# ── described otherwise ──
+
+
+def describe(project: Project, **changes: str) -> None:
+    """Write other keys of the source ``planes`` into the work tree's configuration."""
+    path = project.root / "conf" / "data" / "flights.yaml"
+    content = yaml.safe_load(path.read_text("utf-8"))
+    content["sources"]["planes"] |= changes
+    path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+
+
+def commit(project: Project) -> str:
+    sh(project.root, "git", "add", "--all")
+    sh(project.root, "git", "commit", "--quiet", "--message", "Describe")
+    return sh(project.root, "git", "rev-parse", "HEAD^{tree}")
+
+
+def shops(project: Project, *rows: str) -> None:
+    with contextlib.closing(sqlite3.connect(project.root / "raw" / "shops.db")) as database:
+        database.executescript("DROP TABLE IF EXISTS shop; CREATE TABLE shop (id INTEGER, town TEXT);")
+        for row in rows:
+            database.execute("INSERT INTO shop VALUES (?, ?)", row.split(","))
+        database.commit()
+
+
+def test_a_query_s_answer_is_pinned_and_archived_as_parquet_whatever_the_order_of_its_rows(
+    project: Project, storage: Storage
+) -> None:
+    shops(project, "1,Oslo", "2,Rome")
+    query = "SELECT id, town\nFROM shop"
+    describe(project, location="sqlite:///raw/shops.db", format="sql", query=query)
+    (first,) = update_pins(project, ("planes",))
+    assert (first.after.format, first.after.raw_name, first.after.query) == ("parquet", "planes.parquet", query)
+    assert first.after.columns == (("id", "int64"), ("town", "string"))
+    assert is_sound(on_remote(project, first.after), first.after)
+    shops(project, "2,Rome", "1,Oslo")
+    (second,) = update_pins(project, ("planes",))
+    assert not second.moved
+    assert second.after.raw_sha256 == first.after.raw_sha256
+    shops(project, "2,Rome", "1,Bergen")
+    assert update_pins(project, ("planes",))[0].moved
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"location": "raw/same.csv"},
+        {"location": "raw/same.csv", "delimiter": ";"},
+        {"location": "sqlite:///raw/shops.db", "format": "sql", "query": "SELECT * FROM shop"},
+    ],
+)
+def test_a_pin_of_what_was_described_once_is_no_pin_of_what_is_described_now(
+    project: Project, changes: dict[str, str]
+) -> None:
+    (project.root / "requirements.lock").write_text("numpy==2.0.0\n", "utf-8")
+    update_pins(project, ())
+    asked_of(project, commit(project))
+    (project.root / "raw" / "same.csv").write_text("a;b\n2;x\n" if "delimiter" in changes else "a,b\n2,x\n", "utf-8")
+    shops(project, "1,Oslo")
+    describe(project, **changes)
+    message = (
+        r"^data/planes\.lock\.json: is the pin of another source than data\.sources\.planes describes \(run `cd4ml"
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        asked_of(project, commit(project))
+    assert len(caught.value.problems) == 1
+    (change,) = update_pins(project, ("planes",))
+    assert change.moved
+    asked_of(project, commit(project))
+
+
+def test_a_source_that_is_only_described_otherwise_is_pinned_anew_with_the_same_digest(
+    project: Project, storage: Storage
+) -> None:
+    update_pins(project, ("planes",))
+    (project.root / "raw" / "moved.csv").write_text("a;b\n2;x\n2;größe\n", "utf-8")
+    describe(project, location="raw/moved.csv", delimiter=";")
+    (change,) = update_pins(project, ("planes",))
+    assert change.before is not None
+    assert (change.moved, change.before.digest) == (True, change.after.digest)
+    assert is_sound(storage.cached(change.after.raw_md5), change.after)
+    text = (project.root / "data" / "planes.lock.json").read_text("utf-8")
+    assert parse_pin(text, "x").delimiter == ";"
+
+
+def test_no_credential_reaches_a_pin(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops(project, "1,Oslo")
+    describe(project, location="postgresql+psycopg://127.0.0.1:1/x", format="sql", query="SELECT * FROM shop")
+    monkeypatch.setenv("CD4ML_SOURCE_PLANES_URL", f"sqlite:///{project.root}/raw/shops.db?password=s3cret")
+    (change,) = update_pins(project, ("planes",))
+    assert change.after.rows == 1
+    assert "s3cret" not in (project.root / "data" / "planes.lock.json").read_text("utf-8")
+    assert change.after.location == "postgresql+psycopg://127.0.0.1:1/x"
 
 
 # ── bringing ──

@@ -14,6 +14,7 @@ from tests.conftest import Shell
 from tests.docs.pages import ROOT, blocks, code, commands, expected_exit, pages, table
 
 README = ROOT / "README.md"
+SESSIONS = (*sorted((ROOT / "docs/tours").glob("*.md")), *sorted((ROOT / "docs/howto").glob("own-[mst]*.md")))
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _MARK = "exit code of line"
 
@@ -23,18 +24,18 @@ def in_the_checkout(command: str) -> bool:
     return command.startswith(("make ", "export PATH="))
 
 
-def script(folder: Path) -> tuple[str, list[str]]:
+def script(folder: Path, page: Path = README) -> tuple[str, list[str]]:
     """A shell script of all commands outside the checkout, each followed by its exit code; and the commands.
 
     A block that is named after a file stands for the file: it is written where the session is by then.
     """
     lines: list[str] = []
     typed: list[str] = []
-    for number, block in enumerate(blocks(README)):
-        if block.language == "yaml" and block.title:
+    for number, block in enumerate(blocks(page)):
+        if block.title:
             kept = folder / f"block-{number}"
             kept.write_text(block.text, "utf-8")
-            lines.append(f"cp {kept} {block.title} || exit 99")
+            lines.append(f"mkdir -p $(dirname {block.title}) && cp {kept} {block.title} || exit 99")
         for command in commands(block) if block.language == "console" else ():
             if not in_the_checkout(command):
                 lines += [command, f'code=$?; echo "{_MARK} {len(typed)}: $code"']
@@ -43,12 +44,10 @@ def script(folder: Path) -> tuple[str, list[str]]:
     return "\n".join(lines) + "\n", typed
 
 
-def type_all(shell: Shell) -> str:
-    """Type every command of the README in one shell, and give all that was printed."""
-    text, typed = script(shell.folder)
-    place = shell.folder / "work"
-    place.mkdir()
-    done = shell.at(place).attempt("bash", "-c", text)
+def type_all(shell: Shell, page: Path, folder: Path) -> str:
+    """Type every command of a page in one shell in ``shell.folder``, and give all that was printed."""
+    text, typed = script(folder, page)
+    done = shell.attempt("bash", "-c", text)
     reached = [int(number) for number in re.findall(rf"^{_MARK} (\d+): \d+$", done.stdout, re.MULTILINE)]
     last = typed[reached[-1]] if reached else "nothing"
     told = f"stopped at `{last}`\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -58,7 +57,9 @@ def type_all(shell: Shell) -> str:
 
 
 def test_every_command_of_the_readme_works_as_it_says(shell: Shell) -> None:
-    printed = type_all(shell)
+    place = shell.folder / "work"
+    place.mkdir()
+    printed = type_all(shell.at(place), README, shell.folder)
     assert "is reproduced" in printed
     flights, temperature = shell.at(shell.folder / "work/flights"), shell.at(shell.folder / "work/temperature")
     standing = {item["branch"]: item for item in json.loads(flights.run("cd4ml", "status", "--json"))["experiments"]}
@@ -72,6 +73,13 @@ def test_every_command_of_the_readme_works_as_it_says(shell: Shell) -> None:
     assert flights.run("git", "branch", "--list", "--remotes", "origin/exp/boosting") == ""
     (own,) = json.loads(temperature.run("cd4ml", "search", "--json"))["runs"]
     assert own["params"]["data"]["target"] == "temp"
+
+
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.stem))
+def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(team: Shell, tmp_path: Path, page: Path) -> None:
+    """Each is typed in a clone of a project whose ``main`` has a result."""
+    type_all(team, page, tmp_path)
+    team.run("cd4ml", "plan", "--exit-code")
 
 
 def test_a_merged_experiment_trains_nothing_and_reads_merged(team: Shell) -> None:

@@ -4,76 +4,45 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from cd4ml.spec.fingerprint import NOT_IN_SPEC
-from tests.docs.pages import ROOT, code, table
+from cd4ml.cli.app import app
+from cd4ml.spec.keys import MEANINGS
+from docs import reference
+from tests.docs.pages import ROOT, table
 
-CONFIGURATION = ROOT / "docs/configuration.md"
 RECORDS = ROOT / "docs/records.md"
-GROUPS = ("Root", "data", "validation", "split", "features", "model", "evaluation", "promotion", "ci", "executor")
-NAMED = {"data.sources": "NAME", "features.calendar": "COLUMN", "model.parameters": "NAME"}
-"""Mappings whose keys are names that a project chooses."""
-
-WHOLE = ("model.estimator", "validation.expectations[].kwargs")
-"""Mappings that are handed on as they are."""
 
 
-@pytest.fixture(scope="module")
-def resolved() -> dict[str, Any]:
-    """The resolved configuration of this repository."""
-    from cd4ml.gateways.hydra import compose
-
-    files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "conf").rglob("*.yaml")}
-    return dict(compose(files).resolved)
+@pytest.mark.parametrize("page", sorted(reference.PAGES), ids=lambda page: str(page.name))
+def test_the_reference_pages_are_what_the_code_gives(page: Path) -> None:
+    assert page.read_text("utf-8") == reference.PAGES[page](), "run `make reference`"
 
 
-def keys(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key as the page writes it, and its value."""
-    if isinstance(value, dict) and place not in WHOLE:
-        for name, inner in value.items():
-            yield from keys(inner, f"{place}.{NAMED.get(place, name)}".lstrip("."))
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for inner in value:
-            yield from keys(inner, f"{place}[]")
-    else:
-        yield place, value
+def test_every_key_that_is_asked_for_has_a_meaning_and_no_other() -> None:
+    with_rows = {key for key, meaning in MEANINGS.items() if meaning}
+    assert with_rows == set(reference.asked()) - {key for key, meaning in MEANINGS.items() if not meaning}
 
 
-def documented() -> dict[str, list[str]]:
-    """The rows of all tables of keys, by key."""
-    rows = [row for group in GROUPS for row in table(CONFIGURATION, f"## {group}")]
-    found = {code(row[0]): row for row in rows}
-    assert len(found) == len(rows), "a key is there twice"
-    return found
+def test_every_key_of_this_repository_is_documented() -> None:
+    page = reference.CONFIGURATION.read_text("utf-8")
+    for key in reference.asked():
+        if MEANINGS[key]:
+            assert f"| `{key}` |" in page
 
 
-def test_every_key_of_the_configuration_is_documented_and_no_other(resolved: dict[str, Any]) -> None:
-    assert set(documented()) == {key for key, _ in keys(resolved)}
-
-
-def test_the_documented_defaults_are_those_of_the_scaffold(resolved: dict[str, Any]) -> None:
-    there = dict(reversed(list(keys(resolved))))  # of several sources or joins, the first
-    told = {key: code(row[2]) for key, row in documented().items() if row[2] != "–"}
-    assert len(told) > 15
-    optional = "validation.expectations[].severity"
-    assert told.pop(optional) == "critical"
-    dated = {key: str(value) for key, value in there.items() if key.startswith("split.")}
-    assert {key: text if key in dated else yaml.safe_load(text) for key, text in told.items()} == {
-        key: {**there, **dated}[key] for key in told
-    }
-
-
-def test_what_counts_in_the_fingerprint_is_documented_as_it_is(resolved: dict[str, Any]) -> None:
-    elsewhere = {"code": "code", "environment.lock": "env"}
-    for key, row in documented().items():
-        counted = "spec" if key.split(".")[0] not in NOT_IN_SPEC else "–"
-        assert row[3] == elsewhere.get(key, counted), key
+def test_every_option_of_every_verb_is_documented() -> None:
+    page = reference.COMMANDS.read_text("utf-8")
+    for verb in ("init", "new", "run", "update", "config", "data update", "reconcile", "search", "reproduce"):
+        section = page.partition(f"\n## cd4ml {verb}\n")[2].partition("\n## ")[0]
+        assert section, verb
+        printed = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", printed)) - {"--help"}
+        assert options <= set(re.findall(r"--[a-z][a-z-]+", section)), verb
 
 
 @pytest.mark.parametrize(("heading", "kind"), [("### A run", "run"), ("### An experiment", "experiment")])
@@ -93,13 +62,6 @@ def test_the_fields_of_the_envelope_are_those_that_the_index_writes() -> None:
 def names(page: Path, heading: str) -> set[str]:
     """All that is `code` in the first column of a table."""
     return {name for row in table(page, heading) for name in re.findall(r"`([^`]+)`", row[0])}
-
-
-def test_the_metrics_that_the_page_offers_are_those_that_there_are() -> None:
-    from cd4ml.spec.metrics import DIRECTIONS
-
-    told = documented()["evaluation.metrics"][4]
-    assert re.findall(r"`([^`]+)`", told) == list(DIRECTIONS)
 
 
 def test_contributing_lists_every_make_target() -> None:

@@ -1,0 +1,173 @@
+"""cd4ml in Python: what the edit loop needs in a notebook or a script.
+
+::
+
+    import cd4ml
+
+    cd4ml.run("model.parameters.alpha=3")               # as `cd4ml run`; shows itself in a notebook
+    cd4ml.load_spec("exp/deeper").model.name
+    cd4ml.search("metrics.rmse < 18").sort_values("metrics.test.rmse")
+    cd4ml.load_model("exp/deeper").predict(features)
+
+Every function takes the project's ``directory`` (any folder in it), changes neither the current folder nor a
+signal handler, and raises the errors of ``cd4ml.errors``. Nothing is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cd4ml.gateways.process import thread_environment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cd4ml.controller.edit import Edited
+    from cd4ml.controller.project import Project
+    from cd4ml.controller.run import Event
+    from cd4ml.promotion.compare import Comparison
+    from cd4ml.spec.experiment import Spec
+
+__all__ = ["RunResult", "load_model", "load_spec", "run", "search"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run of the work tree ended.
+
+    ``outcome`` is ``"succeeded"`` or ``"failed"`` (``reason`` then says why, in one line); ``metrics`` are by side,
+    then by name, in the units of the target; ``comparison`` is with the champion, and missing where there is none,
+    or this is it. ``known`` is true when it was run before, so that nothing was run now.
+    """
+
+    id: str
+    fingerprint: str
+    outcome: str
+    reason: str
+    metrics: Mapping[str, Mapping[str, float]]
+    comparison: Comparison | None
+    known: bool
+
+    def __repr__(self) -> str:
+        sides = (
+            f"{side}: " + ", ".join(f"{metric} {value:.6g}" for metric, value in values.items())
+            for side, values in self.metrics.items()
+        )
+        known = " (run before)" if self.known else ""
+        verdict = f"{self.comparison.verdict}: {self.comparison.reason}" if self.comparison else ""
+        return "\n".join(filter(None, (f"{self.id}: {self.outcome}{known}", self.reason, verdict, *sides)))
+
+    def _repr_html_(self) -> str:
+        """A table of the metrics beside the champion's, for a notebook's cell."""
+        if self.comparison is None:
+            return f"<pre>{escape(repr(self))}</pre>"
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f"<td>{escape(cell)}</td>"
+                for cell in (one.side, one.metric, _number(one.champion), _number(one.challenger), one.judgement)
+            )
+            + "</tr>"
+            for one in self.comparison.metrics
+        )
+        head = "".join(f"<th>{title}</th>" for title in ("side", "metric", "champion", "this run", ""))
+        told = escape(f"{self.id}: {self.comparison.verdict}: {self.comparison.reason}")
+        return f"<p>{told}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def run(
+    *overrides: str,
+    directory: str | Path = ".",
+    remote: str = "",
+    retry: bool = False,
+    progress: Callable[[Event], None] | None = None,
+) -> RunResult:
+    """Run the work tree as it is, with Hydra overrides on top, and compare it with the champion: ``cd4ml run``.
+
+    A run that fails is a result whose ``outcome`` is ``"failed"``. ``progress`` is called with an event for every
+    stage. Side effects: those of ``cd4ml run``, a warm process that lingers among them. Raises ConfigError for
+    what is wrong in conf/ or an override, RepositoryError, RemoteError. An interrupt ends everything it started.
+    """
+    from cd4ml.controller.edit import run_work_tree
+
+    return _result(run_work_tree(_project(directory, remote), overrides, progress or _silent, retry=retry))
+
+
+def load_spec(revision: str = "", directory: str | Path = ".", *, remote: str = "") -> Spec:
+    """The checked configuration of a commit or branch; of the work tree, committed or not, for ``""``.
+
+    Raises UsageError for a revision that is not here, ConfigError with every problem found.
+    """
+    from cd4ml.controller.specs import configuration
+    from cd4ml.spec.parse import parse
+
+    return parse(*configuration(_project(directory, remote), revision))
+
+
+def search(
+    filter: str = "",  # noqa: A002  # what the command line and docs/search.md call it
+    directory: str | Path = ".",
+    *,
+    order_by: str = "",
+    limit: int | None = None,
+    remote: str = "",
+) -> pd.DataFrame:
+    """The runs that a filter picks, one a row, those of deleted branches included: ``cd4ml search``.
+
+    Columns are the fields of ``cd4ml search --json`` (docs/json.md), nested ones by dotted path:
+    ``metrics.<side>.<name>`` and ``cost.<stage>`` (float64), ``params.<path>`` (a list stays one), the others as
+    text; a value that a run does not have is missing. An empty answer has no rows, and the columns ``id``,
+    ``fingerprint``, ``branch``, ``commit``, ``outcome``. Raises UsageError for a filter that cannot be read.
+    """
+    import pandas as pd
+
+    from cd4ml.controller.search import search as ask
+    from cd4ml.spec.merge import leaves
+
+    found = ask(_project(directory, remote), filter, order=order_by, limit=limit).runs
+    always = ("id", "fingerprint", "branch", "commit", "outcome")
+    rows = [{".".join(path): value for path, value in leaves(row) if value != {}} for row in found]
+    columns = dict.fromkeys((*always, *(name for row in rows for name in row)))
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def load_model(run: str, directory: str | Path = ".", *, remote: str = "") -> Any:
+    """The fitted estimator of a run: by its id, a unique prefix of a fingerprint, or a branch.
+
+    The bytes come from DVC's cache, else from its remote, and are what the record says to the byte. Loading runs
+    nothing but constructors of scikit-learn, XGBoost and the packages that the base branch allows. A project's own
+    classes must be importable where this is called, as they were when the model was made: install the package, or
+    have its folder on ``sys.path``. Raises UsageError for a name that means no run, RemoteError when the bytes are
+    nowhere to be had, IntegrityError when they are wrong or hold a class that is not allowed or not importable.
+    """
+    from cd4ml.controller.models import load_model as load
+
+    return load(_project(directory, remote), run)
+
+
+def _project(directory: str | Path, remote: str) -> Project:
+    from cd4ml.controller.project import open_project
+
+    for name, value in thread_environment(1).items():
+        os.environ.setdefault(name, value)  # as the command line does, for libraries that are not loaded yet
+    return open_project(Path(directory).resolve(), remote)
+
+
+def _silent(_: Event) -> None:
+    pass
+
+
+def _result(edited: Edited) -> RunResult:
+    found, reason = edited.run, edited.run.reason
+    told = f"{reason['stage']}: {reason['message']}" if reason else ""
+    outcome = str(found.body["outcome"])
+    return RunResult(found.id, found.fingerprint, outcome, told, found.metrics, edited.comparison, edited.known)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
