@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports rendered unit format lock wheel clean
+.PHONY: help install demo test lint types imports rendered reference unit format lock wheel clean
 
 help:  ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -42,8 +42,12 @@ types: $(INSTALLED)  ## mypy, strict
 imports: $(INSTALLED)  ## The levels of the house
 	$(BIN)/lint-imports
 
-rendered: $(INSTALLED)  ## dvc.yaml and the workflow are as the templates and conf/ give
+rendered: $(INSTALLED)  ## dvc.yaml, the workflow and the reference pages are as templates, conf/ and code give
 	$(BIN)/cd4ml render --check
+	$(BIN)/python -m docs.reference --check
+
+reference: $(INSTALLED)  ## Write the reference pages from the code
+	$(BIN)/python -m docs.reference
 
 unit: $(INSTALLED)  ## Tests, with coverage
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(PYTEST)
