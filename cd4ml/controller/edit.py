@@ -20,7 +20,7 @@ from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.run import WAITING, WORK_LOCK, Event, Failure, Job, Watch, attempt, clear_leftovers, discard
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.search import known_state
-from cd4ml.controller.specs import Asked, asked_of, spec_of
+from cd4ml.controller.specs import Asked, Base, asked_of, spec_of
 from cd4ml.controller.warm import warm_process
 from cd4ml.errors import ConfigError, Problem, RepositoryError
 from cd4ml.gateways.dvc import Storage
@@ -66,7 +66,7 @@ def run_work_tree(project: Project, overrides: tuple[str, ...], watch: Watch, *,
         raise project.without_base()
     policy, _ = spec_of(project, base_commit)
     tree = snapshot(project, head, overrides)
-    asked = asked_of(project, tree)
+    asked = asked_of(project, tree, Base(base_commit, policy))
     answers = _Answers(read_history(project, state), PlanPolicy(rerun_on=policy.experiments.rerun_on))
     run = answers.to(asked, retry=retry)
     known = run is not None

@@ -22,6 +22,7 @@ from cd4ml.gateways.hydra import compose
 from cd4ml.gateways.process import run
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PIPELINE_FILE, pin_path
+from cd4ml.spec.reading import file_of
 from cd4ml.spec.sources import CONFIG
 
 _LOCK = "requirements.lock"
@@ -147,6 +148,11 @@ def _refuse_conflicts(folder: Path, files: Mapping[str, bytes], source: str) -> 
         raise UsageError(f"{pin_path(source)}: is there already; say another --name")
     composed = compose({**files, **there})
     parse(composed.resolved, composed.origin)
+    proposed = compose(files).resolved["data"]
+    for key in ("target", "sources"):
+        if composed.resolved["data"][key] != proposed[key]:
+            file = file_of(composed.origin, f"data.{key}")
+            raise UsageError(f"{file}: data.{key}: is there already, and says something else; nothing was changed")
 
 
 def _keep_out(table: OwnTable, folder: Path) -> bool:

@@ -133,6 +133,7 @@ def _common(job: Job, execution: Execution) -> dict[str, Any]:
             "packages": _packages(job),
             "lock": digest(sorted(asked.lock)) if asked.lock else "",
         },
+        **({"judge": job.base_commit} if spec.evaluation.own else {}),
         "threads": job.policy.executor.threads,
         "cost": {"seconds": dict(execution.seconds)},
         "started": execution.started,

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
-from cd4ml.controller.specs import Asked, asked_of, spec_of
+from cd4ml.controller.specs import Asked, Base, asked_of, spec_of
 from cd4ml.errors import ConfigError, IntegrityError, Problem, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.git import INDEX_BRANCH, CommitInfo, RemoteState
 from cd4ml.index.history import History
@@ -58,12 +58,13 @@ def observe_state(project: Project, remote: RemoteState) -> Observation:
     history = read_history(project, remote, drafts=False)
     asked: dict[str, Asked] = {}
     unreadable: dict[str, str] = {}
-    experiments = [_experiment(project, project.base, base_commit, base_commit, asked, is_base=True)]
+    base = Base(base_commit, policy)
+    experiments = [_experiment(project, project.base, base_commit, base, asked, is_base=True)]
     local = project.repository.local_heads() if project.has_remote else {}
     for branch, commit in sorted(_heads(project, remote, local, policy).items()):
         published = remote.heads.get(branch) == commit
         try:
-            one = _experiment(project, branch, commit, base_commit, asked, published=published)
+            one = _experiment(project, branch, commit, base, asked, published=published)
         except IntegrityError as error:
             unreadable[branch] = f"{branch}: {error}"
             one = _damaged(branch, commit, str(error), published=published)
@@ -125,7 +126,7 @@ def _experiment(
     project: Project,
     branch: str,
     commit: str,
-    base_commit: str,
+    base: Base,
     asked: dict[str, Asked],
     *,
     is_base: bool = False,
@@ -133,8 +134,8 @@ def _experiment(
 ) -> Experiment:
     repository = project.repository
     info = repository.commit_info(commit)
-    head = _target(project, "head", commit, info.tree, asked)
-    merge, conflicts = (None, ()) if is_base else _merge_target(project, info, head, base_commit, asked)
+    head = _target(project, "head", commit, info.tree, base, asked)
+    merge, conflicts = (None, ()) if is_base else _merge_target(project, info, head, base, asked)
     spec = asked[commit].spec if commit in asked else None
     return Experiment(
         branch=branch,
@@ -149,7 +150,7 @@ def _experiment(
         merge=merge,
         conflicts=conflicts,
         published=published,
-        ancestor_of_base=not is_base and repository.is_ancestor(commit, base_commit),
+        ancestor_of_base=not is_base and repository.is_ancestor(commit, base.commit),
     )
 
 
@@ -172,9 +173,9 @@ def _damaged(branch: str, commit: str, message: str, *, published: bool) -> Expe
     )
 
 
-def _target(project: Project, side: str, commit: str, tree: str, asked: dict[str, Asked]) -> Target:
+def _target(project: Project, side: str, commit: str, tree: str, base: Base, asked: dict[str, Asked]) -> Target:
     try:
-        found = asked.get(commit) or asked_of(project, tree)
+        found = asked.get(commit) or asked_of(project, tree, base)
     except ConfigError as error:
         return Target("merge" if side == "merge" else "head", commit, tree, None, error.problems)
     except (IntegrityError, ToolError) as error:
@@ -187,14 +188,14 @@ def _target(project: Project, side: str, commit: str, tree: str, asked: dict[str
 
 
 def _merge_target(
-    project: Project, info: CommitInfo, head: Target, base_commit: str, asked: dict[str, Asked]
+    project: Project, info: CommitInfo, head: Target, base: Base, asked: dict[str, Asked]
 ) -> tuple[Target | None, tuple[str, ...]]:
     """What merging this head into the base branch gives: decision 5 of the design.
 
     The merge commit is made the same by everyone: its dates and identity come from the head.
     """
     try:
-        tree, conflicts = project.repository.merge_tree(base_commit, info.commit)
+        tree, conflicts = project.repository.merge_tree(base.commit, info.commit)
     except RepositoryError as error:
         return None, (str(error),)
     if tree is None:
@@ -210,10 +211,10 @@ def _merge_target(
         "GIT_COMMITTER_DATE": info.committed,
     }
     try:
-        commit = project.repository.commit_tree(tree, (base_commit, info.commit), _MERGE_MESSAGE, identity)
+        commit = project.repository.commit_tree(tree, (base.commit, info.commit), _MERGE_MESSAGE, identity)
     except ToolError as error:
         return None, (f"{info.commit[:12]} cannot be merged: {error}",)
-    return _target(project, "merge", commit, tree, asked), ()
+    return _target(project, "merge", commit, tree, base, asked), ()
 
 
 def _base_fingerprints(project: Project, base_commit: str, history: History) -> frozenset[str]:

@@ -14,7 +14,7 @@ from cd4ml.controller.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import WAITING, WORK_LOCK, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.scaffold import load_templates
-from cd4ml.controller.specs import asked_of, spec_of
+from cd4ml.controller.specs import Base, asked_of, spec_of
 from cd4ml.controller.warm import warm_process
 from cd4ml.errors import IntegrityError, RepositoryError
 from cd4ml.gateways.files import exclusive, remove_tree
@@ -67,13 +67,16 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
     tree = project.repository.tree_of(run.commit)
     if tree != run.body["tree"]:
         raise IntegrityError(f"{run.id}: its commit {run.commit[:12]} has another tree than the record says")
-    asked = asked_of(project, tree)
+    policy, _ = spec_of(project, base_commit)
+    judge = str(run.body.get("judge") or base_commit)  # the commit whose metrics were computed then
+    if judge != base_commit and not project.repository.is_ancestor(judge, base_commit):
+        raise IntegrityError(f"{run.id}: {judge[:12]}, whose code computed its metrics, is no commit of {project.base}")
+    asked = asked_of(project, tree, Base(judge, policy))
     moved = asked.components.moved_from(run.components)
     environment = environment_differences(asked.lock)
-    policy, _ = spec_of(project, base_commit)
     storage = project.storage(base_commit)
     templates, side = load_templates(project, base_commit), run.body["side"]
-    job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=base_commit)
+    job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=judge)
     raw = ensure_raw(project, storage, asked.pins.values())
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),

@@ -21,6 +21,7 @@ from cd4ml.controller.project import CONF, Project
 from cd4ml.errors import ConfigError, Problem, RepositoryError, UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.index.fold import RESULT_FILES, RESULT_FOLDER
+from cd4ml.spec.allowed import not_allowed
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.fingerprint import (
@@ -97,21 +98,33 @@ def spec_of(project: Project, tree: str) -> tuple[Spec, dict[str, str]]:
     return parse(resolved, origin), origin
 
 
-def asked_of(project: Project, tree: str) -> Asked:
-    """Everything that a tree asks for. Raises ConfigError with every problem found."""
+@dataclass(frozen=True)
+class Base:
+    """The base branch as far as it decides what others ask for: its commit and its policy."""
+
+    commit: str
+    policy: Spec
+
+
+def asked_of(project: Project, tree: str, base: Base | None = None) -> Asked:
+    """Everything that a tree asks for; without a ``base``, as a base branch asks for it itself.
+
+    Raises ConfigError with every problem found.
+    """
     spec, origin = spec_of(project, tree)
-    problems: list[Problem] = []
+    problems: list[Problem] = list(not_allowed(spec, (base.policy if base else spec).allowed_packages, origin))
     pins = _pins(project, tree, spec, problems)
     code = _code(project, tree, spec, problems)
     lock = _lock(project, tree, spec, problems)
     problems += _in_the_way(project, tree)
     if problems:
         raise ConfigError(problems)
+    judges_code = own_code_of(project, base.commit if base else tree, spec.code) if spec.evaluation.own else ""
     components = Components(
         spec=spec_digest(spec.resolved),
         code=code_digest(code),
         data=data_digest({name: pin.digest for name, pin in pins.items()}),
-        pipeline=pipeline_digest(stages(pipeline_of(spec))),
+        pipeline=pipeline_digest(stages(pipeline_of(spec)), judges_code),
         env=env_digest(lock, python_minor()),
     )
     return Asked(spec, origin, pins, lock, components)

@@ -297,7 +297,14 @@ def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
         return (*_SEALED, *_EXPERIMENT)
     ended = _SUCCEEDED if body.get("outcome") == "succeeded" else _FAILED
     validated = _VALIDATED if body.get("validation", _ABSENT) is not None else ()
-    return (*_SEALED, *_RUN, *ended, *validated, *(_SLICED if "slices" in body else ()))
+    return (
+        *_SEALED,
+        *_RUN,
+        *ended,
+        *validated,
+        *(_SLICED if "slices" in body else ()),
+        *(_JUDGED if "judge" in body else ()),
+    )
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
@@ -349,6 +356,7 @@ _VALIDATED = (
     *_rules(_TEXT, "text", "validation.failed.[].type", "validation.failed.[].severity"),
     *_rules(_or_null(_TEXT), "text or null", "validation.failed.[].column"),
 )
+_JUDGED = _rules(_COMMIT, "a commit", "judge")
 _SLICED = (
     *_rules(_TEXT, "text", "slices.*.values.[].value"),
     *_rules(_OBJECT, "an object", "slices.*.values.[].validation", "slices.*.values.[].test"),

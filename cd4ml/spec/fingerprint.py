@@ -77,9 +77,13 @@ def data_digest(pins: Mapping[str, str]) -> str:
     return digest(dict(pins))
 
 
-def pipeline_digest(stages: tuple[StageSpec, ...]) -> str:
-    """Component ``pipeline``: every stage with its dependencies, outputs, and meaning."""
-    return digest([asdict(stage) for stage in stages])
+def pipeline_digest(stages: tuple[StageSpec, ...], judges_code: str = "") -> str:
+    """Component ``pipeline``: every stage with its dependencies, outputs, and meaning.
+
+    ``judges_code`` is the digest of the base branch's code where it computes metrics of the project.
+    """
+    described = [asdict(stage) for stage in stages]
+    return digest([described, judges_code] if judges_code else described)
 
 
 def env_digest(lock_entries: tuple[str, ...], python: str) -> str:

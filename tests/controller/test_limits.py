@@ -104,7 +104,7 @@ def odd_team(team: Shell) -> Shell:
         "[sklearn, xgboost]", "[sklearn, xgboost, odd]"
     )
     config = config.replace("code: []", "code: [odd.py]")
-    executor = git(team, "show", "main:conf/executor/local.yaml") + "\nmemory_gib: 0.75\n"
+    executor = git(team, "show", "main:conf/executor/local.yaml").replace("memory_gib: null", "memory_gib: 0.75")
     files = {"conf/config.yaml": config + "\n", "conf/executor/local.yaml": executor, "odd.py": OWN}
     made = commit(team, "main", files)
     team.run("git", "update-ref", "refs/heads/main", made)

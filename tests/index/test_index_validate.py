@@ -25,7 +25,7 @@ from tests.plan.plan_world import asks, desired, plan_of
 from tests.plan.plan_world import components as plan_components
 
 SIDE = {"rows": 1, "digest": hexes("side")}
-OPTIONAL = {"slices"}
+OPTIONAL = {"slices", "judge"}
 SLICED = run_body(
     slices={
         "carrier": {
@@ -79,6 +79,13 @@ def test_the_schemas_are_valid_2020_12_and_describe_every_field(kind: str) -> No
 
     assert undescribed(kind, schema) == []
     assert set(schema["required"]) == set(schema["properties"]) - OPTIONAL == set(KINDS[kind]())
+
+
+def test_the_commit_whose_code_computed_metrics_may_be_there_and_is_a_commit() -> None:
+    judged = run_body(judge=hexes("judge")[:40])
+    assert validate_record(encode(judged)).body == judged
+    for junk in (None, "main", "", 7, ["a"]):
+        assert "judge" in refusal(resealed(judged, judge=junk))
 
 
 def test_slices_may_be_there_and_hold_what_readers_rely_on() -> None:

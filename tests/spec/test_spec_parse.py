@@ -17,7 +17,7 @@ from cd4ml.index.validate import validate_body, validate_record
 from cd4ml.spec.canonical import canonical_json, digest
 from cd4ml.spec.checks import instant
 from cd4ml.spec.experiment import JoinSpec, SourceSpec, Spec
-from cd4ml.spec.parse import CALENDAR_PARTS, parse
+from cd4ml.spec.parse import CALENDAR_PARTS, asked_of, parse
 from cd4ml.spec.reading import MAX_RESOLVED, file_of
 from cd4ml.spec.sources import MAX_DEPTH, MAX_NODES, load_yaml
 from cd4ml.stages import featurize
@@ -478,13 +478,13 @@ def test_any_value_at_all_is_judged_without_another_error(value: Any) -> None:
 
 @given(st.sampled_from(_paths(project())))
 def test_taking_any_key_away_is_noticed_or_harmless(path: tuple[str, ...]) -> None:
-    """Only what a group leaves open may go: kwargs, parameters of an estimator, calendar columns, a severity."""
+    """Only what may be left out may go: optional keys, kwargs, parameters of an estimator, calendar columns."""
     resolved = changed(".".join(path[:-1]), None) if path[-1].isdigit() else changed(".".join(path), DELETED)
     try:
         parse(resolved)
     except ConfigError:
         return
     key = ".".join(path)
-    assert (
-        "kwargs." in key or "estimator." in key or key.endswith("severity") or key.startswith("features.calendar.")
-    ), key
+    optional = [place.replace("[]", ".[]") for place, one in asked_of(project()).items() if one.optional]
+    place = ".".join("[]" if step.isdigit() else step for step in path)
+    assert place in optional or "kwargs." in key or "estimator." in key or key.startswith("features.calendar."), key
