@@ -24,7 +24,7 @@ from cd4ml.controller.warm import warm_process
 from cd4ml.gateways.process import scrub_git_variables
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 
-settings.register_profile("cd4ml", deadline=None)  # how long an example takes says more of the machine
+settings.register_profile("cd4ml", deadline=None, max_examples=50)  # how long an example takes says more of the machine
 settings.load_profile("cd4ml")
 
 EVERY = 60

@@ -71,7 +71,7 @@ def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[s
     for name, draft in drafts.items():
         heads = asking.get(draft.fingerprint, ())
         run = work_tree_run(project, name, draft.commit) if heads else None
-        if run is None or run.fingerprint != draft.fingerprint:
+        if run is None or run.fingerprint != draft.fingerprint or (run.reason or {}).get("kind") == "transient":
             continue
         (parent,) = project.repository.commit_info(run.commit).parents
         if any(project.repository.is_ancestor(parent, head) for head in heads):

@@ -147,9 +147,9 @@ def _champion(project: Project, base_commit: str, answers: _Answers) -> RunRecor
 
 def _run(project: Project, job: Job, storage: Storage, watch: Watch) -> RunRecord:
     """Execute, judge and keep one run as a draft."""
-    job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))
     threads = job.policy.executor.threads
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
+        job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))
         clear_leftovers(project)
         drop_old_drafts(project)
         job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))

@@ -75,7 +75,6 @@ def python_for(project: Project, asked: Asked, tree: str, policy: Spec) -> str:
     if not (folder / "bin/cd4ml").is_file():
         _make(folder, wanted, asked.spec.lock)
     folder.touch()
-    _drop_old(folder.parent)
     return str(folder / "bin/python")
 
 
@@ -134,7 +133,11 @@ def _share(part: Path) -> None:
     write_atomically(site / "shared.pth", "".join(f"{line}\n" for line in lines).encode())
 
 
-def _drop_old(folder: Path) -> None:
+def drop_old_environments(project: Project) -> None:
+    """Remove all environments but those used last. Only while nothing runs in this clone."""
+    folder = project.private / "environments"
+    if not folder.is_dir():
+        return
     made = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in made[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)

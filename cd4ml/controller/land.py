@@ -18,6 +18,7 @@ from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_of, params_text
+from cd4ml.controller.specs import own_code_of
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
@@ -69,7 +70,7 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
     _store_outputs(storage, execution, verdict, remotely=job.published)
     crash_point("land.outputs-stored")
     body = {
-        **_common(job, execution),
+        **_common(project, job, execution),
         "outcome": "succeeded",
         "reason": None,
         "metrics": verdict.metrics,
@@ -92,7 +93,7 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
 def land_failure(project: Project, job: Job, execution: Execution, failure: Failure) -> str:
     """Land the record of a run without a result; gives the run id."""
     body = {
-        **_common(job, execution),
+        **_common(project, job, execution),
         "outcome": "failed",
         "reason": {"kind": failure.kind, "stage": failure.stage, "message": failure.message},
         "metrics": {},
@@ -110,7 +111,12 @@ def _kept_in_git(declared: tuple[StageSpec, ...]) -> tuple[str, ...]:
     return tuple(path for stage in declared for path in stage.metrics)
 
 
-def _common(job: Job, execution: Execution) -> dict[str, Any]:
+def _judge(project: Project, job: Job) -> dict[str, str]:
+    """Whose code computed the project's own metrics."""
+    return {"commit": job.base_commit, "code": own_code_of(project, job.base_commit, job.asked.spec.code)}
+
+
+def _common(project: Project, job: Job, execution: Execution) -> dict[str, Any]:
     spec, asked = job.asked.spec, job.asked
     return {
         "kind": "run",
@@ -133,7 +139,7 @@ def _common(job: Job, execution: Execution) -> dict[str, Any]:
             "packages": _packages(job),
             "lock": digest(sorted(asked.lock)) if asked.lock else "",
         },
-        **({"judge": job.base_commit} if spec.evaluation.own else {}),
+        **({"judge": _judge(project, job)} if spec.evaluation.own else {}),
         "threads": job.policy.executor.threads,
         "cost": {"seconds": dict(execution.seconds)},
         "started": execution.started,

@@ -107,6 +107,7 @@ def _head(raw: Path, packed: str) -> bytes:
     """The first bytes of a file, unpacked; nothing when it cannot be unpacked, which reading will say better."""
     import lzma
     import zipfile
+    import zlib
 
     try:
         if packed == ".zip":
@@ -114,7 +115,7 @@ def _head(raw: Path, packed: str) -> bytes:
                 return inner.read(_LOOKED_AT)
         with _opened(raw, packed) as stream:
             return stream.read(_LOOKED_AT)
-    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, IndexError):
+    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, IndexError):
         return b""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from cd4ml.controller.data import ensure_raw
 from cd4ml.controller.drafts import adopt
-from cd4ml.controller.environment import python_for
+from cd4ml.controller.environment import drop_old_environments, python_for
 from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success, publish_drafts
 from cd4ml.controller.observe import Observation, observe
 from cd4ml.controller.project import Project
@@ -78,6 +78,7 @@ def reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     """
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
         clear_leftovers(project)
+        drop_old_environments(project)
         return _reconcile(project, request, watch)
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from cd4ml.controller.data import read_folder
 from cd4ml.controller.project import CONF, TEMPLATES, Project
 from cd4ml.controller.scaffold import merged_templates
+from cd4ml.controller.specs import python_minor
 from cd4ml.errors import Problem, UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.hydra import compose
 from cd4ml.render.artifacts import check, render_params, render_pipeline, render_workflow, with_derived
+from cd4ml.spec.environment import lock_entries
+from cd4ml.spec.fingerprint import env_digest
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PARAMS_FILE, PIPELINE_FILE
 from cd4ml.spec.sources import conf_digest
@@ -37,7 +40,7 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
     """
     composed = compose(files)
     spec = parse(composed.resolved, composed.origin)
-    params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code))
+    params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code), _environment(root, spec.lock))
     expected = {**committed_files(root, files, base), PARAMS_FILE: render_params(params, conf_digest(files))}
     changed = []
     for path, text in expected.items():
@@ -47,6 +50,13 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
             write_atomically(target, text.encode())
             changed.append(path)
     return changed
+
+
+def _environment(root: Path, lock: str) -> str:
+    """The ``env`` component for the lock file as it stands. Raises ConfigError for one that is none."""
+    path = root / lock
+    text = path.read_text("utf-8", "replace") if lock and path.is_file() else ""
+    return env_digest(lock_entries(text, lock), python_minor())
 
 
 def render(project: Project) -> list[str]:

@@ -68,7 +68,8 @@ def reproduce(project: Project, run_id: str, watch: Watch) -> Reproduction:
     if tree != run.body["tree"]:
         raise IntegrityError(f"{run.id}: its commit {run.commit[:12]} has another tree than the record says")
     policy, _ = spec_of(project, base_commit)
-    judge = str(run.body.get("judge") or base_commit)  # the commit whose metrics were computed then
+    judged = run.body.get("judge") or {}  # the code whose metrics were computed then
+    judge = str(judged.get("commit") or base_commit)
     if judge != base_commit and not project.repository.is_ancestor(judge, base_commit):
         raise IntegrityError(f"{run.id}: {judge[:12]}, whose code computed its metrics, is no commit of {project.base}")
     asked = asked_of(project, tree, Base(judge, policy))

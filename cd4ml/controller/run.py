@@ -243,7 +243,12 @@ def _targets(job: Job) -> tuple[str, ...]:
 
 def params_of(project: Project, job: Job) -> dict[str, Any]:
     """What ``params.yaml`` of a job holds beside the digest of ``conf/``."""
-    return with_derived(job.params, job.asked.spec, own_code_of(project, job.tree, job.asked.spec.code))
+    return with_derived(
+        job.params,
+        job.asked.spec,
+        own_code_of(project, job.tree, job.asked.spec.code),
+        job.asked.components.env,
+    )
 
 
 def params_text(project: Project, job: Job, params: Mapping[str, Any] | None = None) -> str:
@@ -378,7 +383,7 @@ def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: 
     for source in job.asked.pins:
         path = pin_path(source)
         write_atomically(folder / path, project.repository.read_blob(job.tree, path, _LARGEST_PIN) or b"")
-    params = with_derived(job.params, job.asked.spec, _bring_metrics(project, job, folder))
+    params = with_derived(job.params, job.asked.spec, _bring_metrics(project, job, folder), job.asked.components.env)
     write_atomically(folder / PARAMS_FILE, params_text(project, job, params).encode())
     spec, components = job.asked.spec.resolved, job.asked.components
     asked = [*(spec[name] for name in ("data", "validation", "split", "features")), *_classes(spec)]

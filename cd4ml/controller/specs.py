@@ -60,7 +60,7 @@ def compose_tree(project: Project, tree: str) -> tuple[dict[str, Any], dict[str,
     """The resolved configuration of a tree and the file of each value. Raises ConfigError."""
     object_id = project.repository.entry(tree, CONF)
     if object_id is None:
-        raise ConfigError([Problem(f"{CONF}/", "", "is missing", "make a project with `cd4ml init`")])
+        raise ConfigError([Problem(f"{CONF}/", "", "is missing", "commit the project that `cd4ml init` made")])
     remembered = project.private / "specs" / f"{object_id}-{cd4ml.__version__}.json"
     known = _remembered(remembered)
     if known is not None:

@@ -161,7 +161,7 @@ def _refusal(error: sqlalchemy.exc.DBAPIError, secrets: list[str]) -> str:
     import sqlalchemy
 
     about_values = isinstance(error, sqlalchemy.exc.DataError | sqlalchemy.exc.IntegrityError)
-    if about_values or type(error.orig).__name__ == "RaiseException":
+    if about_values or type(error.orig).__name__ == "RaiseException" or "with text" in str(error.orig):
         return f"the database could not compute the answer ({type(error.orig).__name__})"
     return f"the database refuses it: {_why(error, secrets)}"
 

@@ -356,7 +356,7 @@ _VALIDATED = (
     *_rules(_TEXT, "text", "validation.failed.[].type", "validation.failed.[].severity"),
     *_rules(_or_null(_TEXT), "text or null", "validation.failed.[].column"),
 )
-_JUDGED = _rules(_COMMIT, "a commit", "judge")
+_JUDGED = (*_rules(_COMMIT, "a commit", "judge.commit"), *_rules(_TEXT, "text", "judge.code"))
 _SLICED = (
     *_rules(_TEXT, "text", "slices.*.values.[].value"),
     *_rules(_OBJECT, "an object", "slices.*.values.[].validation", "slices.*.values.[].test"),

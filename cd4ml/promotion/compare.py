@@ -24,6 +24,7 @@ How = Literal["added", "removed", "changed"]
 RULER = "test"
 """The side whose primary metric decides."""
 
+_Path = tuple[str, ...]
 _SIDE_ORDER = ("train", "validation", "test")
 
 
@@ -147,7 +148,12 @@ def _verdict(
     metrics: tuple[MetricChange, ...],
     min_improvement: float,
 ) -> tuple[Verdict, str]:
-    hindrance = _failure("champion", champion) or _failure("challenger", challenger) or _ruler(champion, challenger)
+    hindrance = (
+        _failure("champion", champion)
+        or _failure("challenger", challenger)
+        or _ruler(champion, challenger)
+        or _meaning(champion, challenger, primary)
+    )
     if hindrance:
         return "not comparable", hindrance
     if not primary:
@@ -183,6 +189,30 @@ def _ruler(champion: RunRecord, challenger: RunRecord) -> str:
     if None in digests:
         return "a record does not say which rows its test side had"
     return "" if digests[0] == digests[1] else "the test sides differ"
+
+
+def _meaning(champion: RunRecord, challenger: RunRecord, primary: str) -> str:
+    """Why the primary metric says something else of the two; a branch chooses what it is measured by."""
+    for path in (
+        ("evaluation", "task"),
+        ("evaluation", "positive"),
+        ("data", "target"),
+        ("evaluation", "own", primary),
+    ):
+        old, new = (_at(run.params, path) or "" for run in (champion, challenger))
+        if old != new:
+            return f"{'.'.join(path)} differs"
+    codes = [_at(run.body, ("judge", "code")) for run in (champion, challenger)]
+    if _at(champion.params, ("evaluation", "own", primary)) and codes[0] != codes[1]:
+        return f"the code of {primary} differs"
+    return ""
+
+
+def _at(value: Any, path: _Path) -> Any:
+    """What lies at a path, or nothing: a record's parameters may be of any shape."""
+    for step in path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def _test_digest(run: RunRecord) -> str | None:
@@ -252,8 +282,6 @@ def _finite(value: object) -> float | None:
 
 
 # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
-
-_Path = tuple[str, ...]
 
 
 def _config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[ConfigChange]:

@@ -78,12 +78,13 @@ def render_params(params: Mapping[str, Any], conf_digest: str, header: str = "")
     return "\n".join(lines) + "\n" + dump_yaml({**params, RENDERED_FROM: conf_digest})
 
 
-def with_derived(resolved: Mapping[str, Any], spec: Spec, own_code: str) -> dict[str, Any]:
+def with_derived(resolved: Mapping[str, Any], spec: Spec, own_code: str, env: str) -> dict[str, Any]:
     """The configuration as ``params.yaml`` holds it: with what the pipeline of ``spec`` adds to it.
 
-    ``own_code`` is what ``own_code_digest`` gives for the code that the stages will import.
+    ``own_code`` is what ``own_code_digest`` gives for the code that the stages will import, ``env`` what ``env_digest``
+    gives for the environment that they run in.
     """
-    return {**resolved, DERIVED: derived_params(pipeline_of(spec), own_code)}
+    return {**resolved, DERIVED: derived_params(pipeline_of(spec), own_code, env)}
 
 
 def check(expected: Mapping[str, str], found: Mapping[str, str | None]) -> tuple[Problem, ...]:

@@ -14,7 +14,20 @@ from cd4ml.spec.sources import MAX_INTEGER
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_NOT_CODE = (
+    "conf",
+    "data",
+    "artifacts",
+    "templates",
+    "params.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    ".dvc",
+    ".cd4ml",
+    ".github",
+)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+_DATABASE_OPTIONS = frozenset({"charset", "connect_timeout", "sslmode"})
 _DIALECT = re.compile(r"[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)?")
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LOCAL_SCHEMES = ("file", "local", "memory", "data", "reference", "github", "git", "zip", "tar")
@@ -75,6 +88,18 @@ def inside(text: str) -> str | None:
     return None
 
 
+def code_path(text: str) -> str | None:
+    """A path of the project's own code: none where cd4ml keeps what it reads and writes."""
+    if message := inside(text):
+        return message
+    parts = text.rstrip("/").split("/")
+    if "." in parts or "" in parts:
+        return f"must be a plain path, without . and //, not {shown(text)}"
+    if parts[0] in _NOT_CODE:
+        return f"{shown(text)} is no place for code: cd4ml reads or writes there"
+    return None
+
+
 def location(text: str) -> str | None:
     if not _URL.match(text):
         return inside(text)
@@ -110,6 +135,8 @@ def database(text: str) -> str | None:
     named = {key.strip().lower() for key, _ in parse_qsl(rest.partition("?")[2], keep_blank_values=True)}
     if "@" in rest.partition("/")[0] or named & {"user", "username", "password", "passwd", "pwd"}:
         return "must not carry a user name or password: locations are recorded for good"
+    if other := sorted(named - _DATABASE_OPTIONS):
+        return f"takes no {other[0]!r}: of a URL's options only {', '.join(sorted(_DATABASE_OPTIONS))}"
     return None
 
 

@@ -113,7 +113,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "evaluation.own": "metrics of the project, by name; computed with main's code",
         "evaluation.own.NAME.function": "dotted name of a public function `(observed, predicted) -> float`",
         "evaluation.own.NAME.direction": "which way is better",
-        "evaluation.own.NAME.needs": "what `predicted` is: labels (numbers), or probabilities",
+        "evaluation.own.NAME.needs": "what `predicted` is: numbers or classes, or probabilities",
         "evaluation.slices": "columns for each of whose values the metrics are computed too",
         "evaluation.permutation_importance": "how often each feature is shuffled to see what the model loses; 0: never",
         "stages": "",

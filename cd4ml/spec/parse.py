@@ -14,6 +14,7 @@ from typing import Any
 
 from cd4ml.errors import ConfigError
 from cd4ml.spec.checks import (
+    code_path,
     database,
     hypothesis,
     inside,
@@ -67,7 +68,7 @@ _EXPECTATION = re.compile(r"(?=.{1,200}\Z)expect_[a-z0-9]+(_[a-z0-9]+)*")
 _BRANCHES = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._/*-]*")
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_FILE = re.compile(r"(?!.*\.dvc\Z)(?!dvc\.(yaml|lock)\Z)[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 
 
@@ -105,7 +106,7 @@ def _read(resolved: Mapping[str, Any], origin: Mapping[str, str]) -> tuple[Spec,
         hypothesis=root.text("hypothesis", hypothesis),
         tags=root.texts("tags", short, unique=True, at_most=100),
         seed=root.integer("seed", 0, 2**32 - 1),
-        code=root.texts("code", inside, unique=True),
+        code=root.texts("code", code_path, unique=True),
         lock=environment[0],
         venv=environment[1],
         allowed_packages=root.texts("allowed_packages", package, unique=True),

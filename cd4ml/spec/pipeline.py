@@ -124,18 +124,20 @@ DERIVED = "pipeline"
 """Key of ``params.yaml`` for what cd4ml adds to the configuration: see ``derived_params``."""
 
 
-def derived_params(pipeline: Pipeline, code: str) -> dict[str, object]:
-    """What DVC must see change though no configuration does: the meaning of each stage, the order of sources, and
-    ``code``, a digest of the project's own code (``""`` for none).
+def derived_params(pipeline: Pipeline, code: str, env: str) -> dict[str, object]:
+    """What DVC must see change though no configuration does: the meaning of each stage, the order of sources and of
+    the project's stages, ``code``, a digest of the project's own code (``""`` for none), and ``env``, the
+    fingerprint's component of that name.
 
     DVC compares mappings without their order, and knows nothing of ``meaning`` and of the modules that a stage
     imports; without these, its run cache would hand back outputs that mean something else.
     """
     meaning = {stage.name: stage.meaning for stage in stages(pipeline)}
-    return {"meaning": meaning, "sources": list(pipeline.sources), "code": code}
+    own = [one.name for one in pipeline.own]
+    return {"meaning": meaning, "sources": list(pipeline.sources), "own": own, "code": code, "env": env}
 
 
-_CODE = f"{DERIVED}.code"
+_CODE, _OWN, _ENV = (f"{DERIVED}.{name}" for name in ("code", "own", "env"))
 
 
 def _stage(
@@ -147,7 +149,7 @@ def _stage(
     metrics: tuple[str, ...] = (),
     plots: tuple[PlotSpec, ...] = (),
 ) -> StageSpec:
-    return StageSpec(name, meaning, deps, (*params, f"{DERIVED}.meaning.{name}"), outs, metrics, plots)
+    return StageSpec(name, meaning, deps, (*params, f"{DERIVED}.meaning.{name}", _ENV), outs, metrics, plots)
 
 
 def stages(pipeline: Pipeline) -> tuple[StageSpec, ...]:
@@ -164,7 +166,7 @@ def stages(pipeline: Pipeline) -> tuple[StageSpec, ...]:
         "explain",
         1,
         (MODEL, MODEL_CARD, *features["validation"], FEATURE_SCHEMA),
-        ("data", "evaluation", "seed", _CODE),
+        ("data", "evaluation", "seed", _CODE, _OWN),
         (),
         plots=(PlotSpec(IMPORTANCE, "importance", "feature", "bar_horizontal", "Permutation importance (validation)"),),
     )
@@ -184,14 +186,14 @@ def stages(pipeline: Pipeline) -> tuple[StageSpec, ...]:
             "train",
             2,
             (*features["train"], *features["validation"], FEATURE_SCHEMA),
-            ("model", "seed", "evaluation.task", _CODE),
+            ("model", "seed", "evaluation.task", _CODE, _OWN),
             (MODEL, MODEL_CARD),
         ),
         _stage(
             "predict",
             2,
             (MODEL, MODEL_CARD, SPLIT, *features["validation"], *features["test"], FEATURE_SCHEMA),
-            (_CODE,),
+            (_CODE, _OWN),
             (PREDICTIONS,),
         ),
         *((explain,) if pipeline.explained else ()),

@@ -297,7 +297,7 @@ def _is_class(module: str, name: str, packages: frozenset[str]) -> bool:
         return False
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
+    except Exception:  # noqa: BLE001  # a project's own module may raise anything as it is imported
         return False
     # the same place that it says it is from: nothing that the module merely imported
     return isinstance(found, type) and found.__module__ == module and found.__qualname__ == name

@@ -55,7 +55,7 @@ def run_stage(name: str, root: Path, raw_dir: Path) -> None:
     _remove_outputs(root, pipeline[name])
     run: Callable[[Job], None] = importlib.import_module(STAGE_MODULES.get(name, OWN_STAGE_MODULE)).run
     try:
-        with own_code(root, () if name in NO_OWN_CODE_STAGES else own_packages(spec)):
+        with own_code(root, () if name in NO_OWN_CODE_STAGES else own_packages(spec), spec.code):
             run(Job(root, raw_dir, spec, pins, name))
     except FileNotFoundError as error:
         missing = _inside(root, error.filename)
@@ -81,7 +81,9 @@ def read_params(root: Path) -> Spec:
         raise _params_problem(RENDERED_FROM, "conf/ has changed since this file was rendered")
     derived = content.pop(DERIVED, None)
     spec = parse(content)
-    expected = derived_params(pipeline_of(spec), code_on_disk(root, spec.code))
+    # of the environment whoever rendered knows, and a stage does not
+    env = str(derived.get("env", "")) if isinstance(derived, dict) else ""
+    expected = derived_params(pipeline_of(spec), code_on_disk(root, spec.code), env)
     if isinstance(derived, dict) and {**derived, "code": expected["code"]} == expected != derived:
         raise _params_problem(f"{DERIVED}.code", "the project's own code has changed since this file was rendered")
     if derived != expected:

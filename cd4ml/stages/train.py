@@ -91,7 +91,7 @@ def gives_probabilities(estimator: Any) -> bool:
     if hasattr(estimator, "predict_proba"):
         return True
     if isinstance(estimator, Pipeline):
-        return gives_probabilities(estimator.steps[-1][1])
+        return bool(estimator.steps) and gives_probabilities(estimator.steps[-1][1])
     if isinstance(estimator, BaseSearchCV):
         return gives_probabilities(estimator.estimator)
     # it has none before it is fitted, since its default final estimator is made then

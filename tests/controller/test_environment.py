@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -99,9 +100,13 @@ def test_where_main_allows_it_the_run_executes_in_an_environment_made_from_its_l
     assert run["outcome"] == "succeeded"
     cached = (path.read_bytes() for path in (extended.folder / ".dvc/cache").rglob("*") if path.is_file())
     assert any(b"mine.models" in data and b'"content":"9.0"' in data for data in cached)
-    (made,) = (extended.folder / ".git/cd4ml/environments").iterdir()
-    stamp = made.stat().st_ino
+    lock = extended.folder / "requirements.lock"
+    lock.write_text(lock.read_text("utf-8").replace("cd4ml-extra==2.0", "cd4ml-extra==3.0"), "utf-8")
+    push(extended)
+    wheelhouse(tmp_path / "wheels", "3.0", 500)
+    cd4ml(extended, "reconcile", "main", "--refresh-env")
+    rmse = {run["metrics"]["test"]["rmse"] for run in runs(extended, "params.model.name = 'constant'")}
+    assert len(rmse) == 2, "what the other version made must not answer for this one"
     cd4ml(extended, "new", "again", "seed=5", "--push")
-    cd4ml(extended, "reconcile", "exp/again")
-    (made,) = (extended.folder / ".git/cd4ml/environments").iterdir()
-    assert made.stat().st_ino == stamp
+    shutil.rmtree(tmp_path / "wheels")
+    cd4ml(extended, "reconcile", "exp/again")  # the environment that was made serves

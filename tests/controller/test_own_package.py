@@ -158,3 +158,36 @@ def test_the_judge_takes_the_base_branchs_metric_and_any_change_of_own_code_trai
     assert (late["direction"], late["judgement"]) == ("minimize", "equal")
     cd4ml(shop, "new", "bolder", "seed=5")
     assert "test late by origin" in cd4ml(shop, "show", "exp/lenient").out
+    git(shop, "fetch", "--quiet", "origin")
+    git(shop, "merge", "--quiet", "--ff-only", "origin/exp/lenient")
+    git(shop, "push", "--quiet", "origin", "main")
+    cd4ml(shop, "reconcile", "main")
+    newest = [run for run in runs(shop) if run["branch"] == "main" and run["metrics"]["test"].get("late") == 0.0]
+    assert len(newest) == 1, "what the old metric measured must not answer for the new one"
+    cd4ml(shop, "reproduce", ours["id"])  # with the code that computed its metrics then
+
+
+def test_a_package_that_main_does_not_allow_is_refused_and_runs_once_main_allows_it(team: Shell) -> None:
+    files: dict[str, Content] = {
+        "shop/__init__.py": "",
+        "shop/model.py": MODEL,
+        "conf/model/slope.yaml": "name: slope\nestimator: {_target_: shop.model.Slope}\n",
+        "conf/experiment/baseline.yaml": (
+            "# @package _global_\ndefaults:\n  - override /model: slope\nname: own\nhypothesis: ''\ncode: [shop]\n"
+            "allowed_packages: [sklearn, shop]\nfeatures: {numeric: [distance], categorical: []}\n"
+        ),
+    }
+    branch(team, "exp/own", files)
+    refused = cd4ml(team, "reconcile", "exp/own", code=1)
+    assert "'shop.model.Slope' is not in an allowed package" in refused.out + refused.err
+    (asked,) = [run for run in runs(team) if run["branch"] == "exp/own"]
+    assert asked["fingerprint"] is None  # what was asked for is on record; nothing was run
+    git(team, "fetch", "--quiet", "origin")
+    git(team, "switch", "--quiet", "--detach", "origin/exp/own")
+    done = cd4ml(team, "run", code=2)
+    assert "the base branch allows sklearn, xgboost; yours count once they are on the base branch" in done.err
+    git(team, "switch", "--quiet", "main")
+    config = git(team, "show", "main:conf/config.yaml").replace("[sklearn, xgboost]", "[sklearn, xgboost, shop]")
+    push(team, "refs/heads/main", commit(team, "main", {"conf/config.yaml": config + "\n"}))
+    cd4ml(team, "reconcile", "exp/own")
+    assert experiments(team)["exp/own"]["health"] == "Healthy"

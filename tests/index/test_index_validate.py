@@ -82,9 +82,9 @@ def test_the_schemas_are_valid_2020_12_and_describe_every_field(kind: str) -> No
 
 
 def test_the_commit_whose_code_computed_metrics_may_be_there_and_is_a_commit() -> None:
-    judged = run_body(judge=hexes("judge")[:40])
+    judged = run_body(judge={"commit": hexes("judge")[:40], "code": hexes("code")})
     assert validate_record(encode(judged)).body == judged
-    for junk in (None, "main", "", 7, ["a"]):
+    for junk in (None, "main", 7, ["a"], {}, {"commit": "main", "code": ""}, {"commit": hexes("judge")[:40]}):
         assert "judge" in refusal(resealed(judged, judge=junk))
 
 

@@ -131,6 +131,27 @@ def test_other_or_unknown_test_rows_are_not_comparable(split: dict[str, Any]) ->
     assert compare(run(split={}), run({"rmse": 1.0}, split={})).verdict == "not comparable"
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"evaluation": {"task": "binary"}}, "evaluation.task differs"),
+        ({"evaluation": {"positive": "no"}}, "evaluation.positive differs"),
+        ({"data": {"target": "other"}}, "data.target differs"),
+        ({"evaluation": {"own": {"rmse": {"function": "mine.zero"}}}}, "evaluation.own.rmse differs"),
+    ],
+)
+def test_a_challenger_that_is_measured_otherwise_is_not_comparable(changed: dict[str, Any], reason: str) -> None:
+    found = compare(run(), run({"rmse": 1.0}, params={**PARAMS, **changed}))
+    assert (found.verdict, found.reason) == ("not comparable", reason)
+
+
+def test_an_own_metric_that_other_code_computed_is_not_comparable() -> None:
+    params = own(rmse="minimize")
+    runs = [run(params=params, judge={"commit": "c", "code": code}) for code in ("old", "new")]
+    assert compare(*runs).reason == "the code of rmse differs"
+    assert compare(runs[0], runs[0]).verdict == "no difference"
+
+
 def test_a_failed_run_is_not_comparable_and_says_where_and_why() -> None:
     why = {"kind": "deterministic", "stage": "validate", "message": "1 of 2\nexpectations failed"}
     failed = run(outcome="failed", reason=why, metrics={}, split={})

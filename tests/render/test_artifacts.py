@@ -59,7 +59,7 @@ HOSTILE = [
 def params() -> dict[str, Any]:
     """What params.yaml holds of ``resolved()``."""
     value = resolved()
-    return with_derived(value, parse(value), "c" * 64)
+    return with_derived(value, parse(value), "c" * 64, "e" * 64)
 
 
 def resolved() -> dict[str, Any]:
@@ -180,7 +180,7 @@ def test_only_the_reconcile_job_may_write_and_never_for_a_pull_request() -> None
 def test_parameters_are_the_resolved_configuration_and_where_it_came_from() -> None:
     content = load_yaml(render_params(params(), "d" * 64))
     assert content.pop(RENDERED_FROM) == "d" * 64
-    assert content.pop(DERIVED) == derived_params(pipeline_of(parse(resolved())), "c" * 64)
+    assert content.pop(DERIVED) == derived_params(pipeline_of(parse(resolved())), "c" * 64, "e" * 64)
     assert content == resolved()
     assert list(content["data"]["sources"]) == ["flights", "weather", "planes"]
     assert parse(content) == SPEC

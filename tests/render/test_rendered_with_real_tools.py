@@ -116,7 +116,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     tree.run("dvc", "init", "--quiet")
     tree.write(".gitignore", "/artifacts/\n/params.yaml\n")
     tree.write("dvc.yaml", render_pipeline(SPEC, TEMPLATES))
-    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, ""), "0" * 64))
+    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, "", ""), "0" * 64))
     for source in SPEC.data.sources:
         tree.write(f"data/{source.name}.lock.json", source.name)
     tree.run("git", "add", "--all")
@@ -137,7 +137,7 @@ def test_dvc_reads_runs_and_shows_the_rendered_pipeline(tree: Tree) -> None:
 
     changed = json.loads(json.dumps(SPEC.resolved))
     changed["model"]["estimator"]["alpha"] = 2.0
-    tree.write("params.yaml", render_params(with_derived(changed, SPEC, ""), "1" * 64))
+    tree.write("params.yaml", render_params(with_derived(changed, SPEC, "", ""), "1" * 64))
     assert tree.ran(tree.run("dvc", "repro", "--dry"))[0] == "train"
     assert (tree.root / MODEL).read_text().endswith("1.0")
     assert tree.ran(tree.run("dvc", "repro")) == ["train", "predict", "evaluate"]
@@ -161,7 +161,7 @@ def test_dvc_takes_hostile_source_names_as_names(tmp_path: Path) -> None:
     tree.run("dvc", "init", "--quiet")
     spec = replace(SPEC, data=replace(SPEC.data, sources=tuple(SourceSpec(name, "x", "csv") for name in names)))
     tree.write("dvc.yaml", render_pipeline(spec, TEMPLATES))
-    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, ""), "0" * 64))
+    tree.write("params.yaml", render_params(with_derived(SPEC.resolved, SPEC, "", ""), "0" * 64))
     for name in names:
         tree.write(f"data/{name}.lock.json", name)
     tree.run("dvc", "repro", "--quiet", "ingest")

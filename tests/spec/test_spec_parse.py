@@ -128,6 +128,8 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("code", ["/etc"], "code.0", "inside the repository"),
     ("code", ["a/../../b"], "code.0", "inside the repository"),
     ("code", [".git/hooks"], "code.0", "inside the repository"),
+    ("code", ["conf/model"], "code.0", "no place for code"),
+    ("code", ["."], "code.0", "a plain path"),
     ("environment", {}, "environment.lock", "is missing"),
     ("environment.lock", "../requirements.lock", "environment.lock", "inside the repository"),
     ("environment.lock", "-r", "environment.lock", "inside the repository"),

@@ -146,7 +146,7 @@ def build(root: Path, raw: Path, value: Mapping[str, Any], files: Mapping[str, P
 def render(root: Path, value: Mapping[str, Any]) -> None:
     conf = {"conf/config.yaml": (root / "conf/config.yaml").read_bytes()}
     spec = parse(value)
-    params = with_derived(value, spec, code_on_disk(root, spec.code))
+    params = with_derived(value, spec, code_on_disk(root, spec.code), "")
     (root / PARAMS_FILE).write_text(render_params(params, conf_digest(conf)))
 
 

@@ -30,6 +30,7 @@ def spec() -> Spec:
     [
         (("mine",), ("sklearn", "mine"), ("mine",)),
         (("mine.py",), ("mine.models",), ("mine",)),
+        (("mine/models.py",), ("mine",), ()),  # the rest of the package would run, and not count
         (("src/mine",), ("mine",), ()),
         (("substrait.py",), ("sklearn", "xgboost"), ()),  # a library tries to import it, main does not allow it
         ((), ("mine",), ()),  # what the fingerprint does not count is not run
@@ -44,7 +45,7 @@ def test_own_packages_are_those_that_are_declared_and_allowed(
 def test_only_the_named_package_is_importable_and_only_within_the_block(tmp_path: Path) -> None:
     for name in ("cd4ml_test_mine", "cd4ml_test_other", "json"):
         (tmp_path / f"{name}.py").write_text("PLACE = __file__\n", "utf-8")
-    with own_code(tmp_path, ("cd4ml_test_mine", "json")):
+    with own_code(tmp_path, ("cd4ml_test_mine", "json"), ("cd4ml_test_mine.py", "json.py")):
         import json
 
         import cd4ml_test_mine  # type: ignore[import-not-found]  # made above
@@ -60,3 +61,11 @@ def test_only_the_named_package_is_importable_and_only_within_the_block(tmp_path
 
 def test_the_stages_that_judge_data_never_see_a_branch_s_code() -> None:
     assert set(STAGE_NAMES) - {"train", "predict", "explain", "evaluate"} == NO_OWN_CODE_STAGES
+
+
+def test_a_package_beside_the_file_that_counts_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "cd4ml_test_twin").mkdir()
+    (tmp_path / "cd4ml_test_twin/__init__.py").write_text("", "utf-8")
+    (tmp_path / "cd4ml_test_twin.py").write_text("", "utf-8")
+    with own_code(tmp_path, ("cd4ml_test_twin",), ("cd4ml_test_twin.py",)), pytest.raises(ModuleNotFoundError):
+        __import__("cd4ml_test_twin")

@@ -101,7 +101,7 @@ def stage(target: Any = f"{PACKAGE}.work.Report", **params: Any) -> OwnStageSpec
 
 
 def refused(root: Path, one: OwnStageSpec) -> dict[str, str]:
-    with own_code(root, (PACKAGE,)), pytest.raises(ConfigError) as caught:
+    with own_code(root, (PACKAGE,), (PACKAGE,)), pytest.raises(ConfigError) as caught:
         build_stage(one, (PACKAGE,), 5)
     return {problem.key: f"{problem.message} ({problem.hint})" for problem in caught.value.problems}
 
@@ -136,7 +136,7 @@ def test_parameters_are_plain_and_those_that_the_class_takes(bakery: Path) -> No
 
 
 def test_seeds_that_are_left_open_are_set(bakery: Path) -> None:
-    with own_code(bakery, (PACKAGE,)):
+    with own_code(bakery, (PACKAGE,), (PACKAGE,)):
         assert build_stage(stage(), (PACKAGE,), 5).seeds == [5, 5]
         assert build_stage(stage(random_state=1), (PACKAGE,), 5).seeds == [1, 5]
 
@@ -227,7 +227,10 @@ def test_a_stage_that_does_not_do_its_work_leaves_nothing_and_is_named_without_d
 
 
 def test_a_constructor_that_raises_is_told_without_its_words(bakery: Path) -> None:
-    with own_code(bakery, (PACKAGE,)), pytest.raises(StageFailed, match="bake: LookupError in RefusesToBe") as caught:
+    with (
+        own_code(bakery, (PACKAGE,), (PACKAGE,)),
+        pytest.raises(StageFailed, match="bake: LookupError in RefusesToBe") as caught,
+    ):
         build_stage(stage(f"{PACKAGE}.work.RefusesToBe"), (PACKAGE,), 5)
     assert "4711" not in str(caught.value)
 
@@ -255,11 +258,14 @@ def test_an_own_metric_is_a_public_function_of_the_projects_own_package(
     bakery: Path, function: str, reason: str
 ) -> None:
     own = (OwnMetricSpec("cost", function, "minimize", "prediction"),)
-    with own_code(bakery, (PACKAGE,)), pytest.raises(StageFailed, match=r"evaluation\.own\.cost: .*" + reason):
+    with (
+        own_code(bakery, (PACKAGE,), (PACKAGE,)),
+        pytest.raises(StageFailed, match=r"evaluation\.own\.cost: .*" + reason),
+    ):
         own_functions(EvaluationSpec("regression", ("cost",), "cost", own), (PACKAGE,))
 
 
 def test_an_own_class_whose_module_does_not_import_is_one_problem_and_no_defect(bakery: Path) -> None:
     (bakery / PACKAGE / "wrong.py").write_text("def half(:\n")
-    with own_code(bakery, (PACKAGE,)), pytest.raises(ConfigError, match="cannot be imported: SyntaxError"):
+    with own_code(bakery, (PACKAGE,), (PACKAGE,)), pytest.raises(ConfigError, match="cannot be imported: SyntaxError"):
         build_estimator({"_target_": f"{PACKAGE}.wrong.Model"}, (PACKAGE,), 1)
