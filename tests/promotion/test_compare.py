@@ -147,9 +147,9 @@ def test_a_challenger_that_is_measured_otherwise_is_not_comparable(changed: dict
 
 def test_an_own_metric_that_other_code_computed_is_not_comparable() -> None:
     params = own(rmse="minimize")
-    runs = [run(params=params, judge={"commit": "c", "code": code}) for code in ("old", "new")]
-    assert compare(*runs).reason == "the code of rmse differs"
-    assert compare(runs[0], runs[0]).verdict == "no difference"
+    old, new = (run(params=params, judge={"commit": "c", "code": code}) for code in ("old", "new"))
+    assert compare(old, new).reason == "the code of rmse differs"
+    assert compare(old, old).verdict == "no difference"
 
 
 def test_a_failed_run_is_not_comparable_and_says_where_and_why() -> None:
