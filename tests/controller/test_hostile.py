@@ -84,7 +84,7 @@ BAD: dict[str, tuple[Callable[[Shell, str], dict[str, Content]], str]] = {
     "exp/pin-garbage": (lambda *_: {"data/flights.lock.json": b"\xff\x00"}, "data/flights.lock.json"),
     "exp/pin-deep": (lambda *_: {"data/flights.lock.json": "[" * 100_000}, "data/flights.lock.json"),
     "exp/code-outside": (lambda *_: {BASELINE: SEED.format('1\ncode: ["../../etc"]')}, "inside the repository"),
-    "exp/code-dot": (lambda *_: {BASELINE: SEED.format('1\ncode: ["."]')}, "not in this commit"),
+    "exp/code-dot": (lambda *_: {BASELINE: SEED.format('1\ncode: ["."]')}, "must be a plain path"),
     "exp/lock-outside": (lambda *_: {BASELINE: SEED.format("1\nenvironment: {lock: /etc/passwd}")}, "inside"),
     "exp/outputs-link": (lambda *_: {BASELINE: SEED.format(1), "artifacts": Link("/tmp")}, "is in the way"),  # noqa: S108  # is never followed
     "exp/params-folder": (lambda *_: {BASELINE: SEED.format(1), "params.yaml/x": "x"}, "is in the way"),
