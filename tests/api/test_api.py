@@ -37,7 +37,7 @@ def test_importing_cd4ml_brings_in_nothing_and_its_functions_are_there_when_aske
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        cd4ml.nothing  # noqa: B018
+        cd4ml.nothing  # noqa: B018  # the access is what is tested
 
 
 def test_a_run_in_a_thread_gives_metrics_comparison_and_a_cell_of_a_notebook(project: Shell) -> None:
