@@ -28,8 +28,13 @@ def watching() -> Iterator[Watch]:
     from rich.live import Live
 
     board = _Board()
-    with Live(get_renderable=board.table, console=screen, refresh_per_second=8, transient=True):
-        yield board.tell
+    with Live(get_renderable=board.table, console=screen, refresh_per_second=8, transient=True) as live:
+
+        def tell(event: Event) -> None:
+            board.tell(event)
+            live.refresh()  # a stage may start and end between two ticks
+
+        yield tell
 
 
 def _who(event: Event) -> str:
