@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cd4ml.errors import IntegrityError
-from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RunRecord, encode
+from cd4ml.index.record import RECORD_PATH, Entry, Record, RunRecord, encode
 from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_stored, parse_object, validate_body
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
@@ -21,6 +21,9 @@ LANDING_PREFIX = "refs/cd4ml/landing/"
 RESULT_FILES = frozenset({RECORD_PATH, "params.yaml", "dvc.yaml", "dvc.lock"})
 RESULT_FOLDER = "artifacts/evaluate/"
 """What a result commit may change in the tree of the commit that was run; the rest is the source's own."""
+
+ENTRY_FOLDERS = ("runs/", "experiments/", "removals/", "imports/")
+"""Where the index holds entries; whatever else lies in it is made from them."""
 
 # An envelope indents the record once more, one space for each line of it.
 _MAX_ENVELOPE = 2 * MAX_BYTES + 65536
@@ -130,9 +133,9 @@ def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> F
 
 def entry_path(record: Record) -> str:
     """Where the index holds the record: runs by fingerprint, so that one look finds them all."""
-    if isinstance(record, ExperimentRecord):
-        return f"experiments/{record.id[1:3]}/{record.id}.json"
-    return f"runs/{record.fingerprint[:2]}/{record.fingerprint}/{record.id}.json"
+    if isinstance(record, RunRecord):
+        return f"runs/{record.fingerprint[:2]}/{record.fingerprint}/{record.id}.json"
+    return f"{record.body['kind']}s/{record.id[1:3]}/{record.id}.json"
 
 
 def encode_envelope(entry: Entry) -> bytes:

@@ -1,10 +1,13 @@
-"""The two kinds of record, as values.
+"""The kinds of record, as values.
+
+A *run* is one execution and an *experiment* what a branch asked for. Two more are of schema 2, which earlier versions
+leave untouched: a *removal* says what was let go of a run, and an *import* is a run that another tool recorded.
 
 A record is an immutable JSON object. Its ``id`` is derived from its content, so a record cannot be
 changed without getting another name, and two machines that write down the same fact write the same
 bytes. Fields that this version does not know are kept as they are.
 
-The shapes are published in ``cd4ml/index/schemas/{run,experiment}.schema.json``.
+The shapes are published in ``cd4ml/index/schemas/{run,experiment,removal,import}.schema.json``.
 """
 
 from __future__ import annotations
@@ -13,28 +16,36 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from cd4ml.spec.canonical import canonical_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The newest that this version knows."""
+
 RECORD_PATH = ".cd4ml/record.json"
 """Where the tree of a landed commit holds its record."""
 
-Kind = Literal["run", "experiment"]
+Kind = Literal["run", "experiment", "removal", "import"]
+KINDS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {"run": ("r", 1), "experiment": ("e", 1), "removal": ("x", 2), "import": ("i", 2)}
+)
+"""The letter that ids of a kind begin with, and the schema that it is written in."""
+
 Outcome = Literal["succeeded", "failed"]
 
 
 def record_id(body: Mapping[str, Any]) -> str:
-    """The name that this content has: ``r`` or ``e`` and 20 hex digits of SHA-256 over all but ``id``."""
+    """The name that this content has: the letter of its kind and 20 hex digits of SHA-256 over all but ``id``."""
     content = {key: value for key, value in body.items() if key != "id"}
-    letter = "r" if body.get("kind") == "run" else "e"
+    letter, _ = KINDS.get(str(body.get("kind")), ("e", 1))
     return letter + hashlib.sha256(canonical_json(content)).hexdigest()[:20]
 
 
 def seal(body: Mapping[str, Any]) -> dict[str, Any]:
     """The same content with ``schema`` and its ``id`` set."""
-    sealed = {**body, "schema": SCHEMA_VERSION}
+    sealed = {**body, "schema": KINDS.get(str(body.get("kind")), ("", 1))[1]}
     return {**sealed, "id": record_id(sealed)}
 
 
@@ -126,12 +137,78 @@ class ExperimentRecord:
         return self.body["answer"]  # type: ignore[no-any-return]  # checked by the schema
 
 
-Record = RunRecord | ExperimentRecord
+@dataclass(frozen=True)
+class RemovalRecord:
+    """What was let go of a run, when, by whom and why. ``body`` is the JSON object.
+
+    ``what`` is ``artefacts`` when a retention rule let its objects be freed, and ``run`` when it was erased.
+    """
+
+    body: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.body["id"])
+
+    @property
+    def commit(self) -> str:
+        """The commit of the base branch whose rules were followed."""
+        return str(self.body["commit"])
+
+    @property
+    def run(self) -> str:
+        """The id of the run (or import) that it speaks of."""
+        return str(self.body["run"])
+
+    @property
+    def what(self) -> str:
+        return str(self.body["what"])
+
+
+@dataclass(frozen=True)
+class ImportRecord:
+    """A run that another tool recorded. ``body`` is the JSON object."""
+
+    body: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.body["id"])
+
+    @property
+    def commit(self) -> str:
+        """The commit that it hangs on: the one that was run where that is here, else the base branch's."""
+        return str(self.body["commit"])
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        """Where it comes from: ``kind``, ``location``, ``experiment``, ``id``."""
+        return self.body["source"]  # type: ignore[no-any-return]  # checked by the schema
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, float]]:
+        """By side and name, as of a run record."""
+        return self.body.get("metrics") or {}
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.body["params"]  # type: ignore[no-any-return]  # checked by the schema
+
+
+Record = RunRecord | ExperimentRecord | RemovalRecord | ImportRecord
 
 
 def as_record(body: Mapping[str, Any]) -> Record:
     """The value for a schema-checked body, by its ``kind``."""
-    return RunRecord(body) if body["kind"] == "run" else ExperimentRecord(body)
+    match body["kind"]:
+        case "run":
+            return RunRecord(body)
+        case "removal":
+            return RemovalRecord(body)
+        case "import":
+            return ImportRecord(body)
+        case _:
+            return ExperimentRecord(body)
 
 
 @dataclass(frozen=True)

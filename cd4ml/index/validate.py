@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cd4ml.errors import IntegrityError
 from cd4ml.index.instant import parse_instant
 from cd4ml.index.paths import Path, path_text
-from cd4ml.index.record import SCHEMA_VERSION, Record, as_record, record_id
+from cd4ml.index.record import KINDS, SCHEMA_VERSION, Record, as_record, record_id
 from cd4ml.spec.canonical import canonical_json, digest
 from cd4ml.spec.pipeline import PREDICTIONS
 
@@ -35,8 +35,7 @@ LARGEST = 1e308
 
 _INTEGERS = range(-(1 << 63), 1 << 63)
 _COMPONENTS = ("spec", "code", "data", "pipeline", "env")
-_KINDS = ("run", "experiment")
-_INSTANTS = ("started", "finished", "committed")
+_INSTANTS = ("started", "finished", "committed", "at")
 _SHOWN = 160
 
 
@@ -78,13 +77,13 @@ def check_stored(body: Mapping[str, Any]) -> Record:
 
 
 def _kind_of(body: Mapping[str, Any]) -> str:
-    schema = body.get("schema")
-    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA_VERSION:
+    schema, kind = body.get("schema"), body.get("kind")
+    known = KINDS[kind][1] if isinstance(kind, str) and kind in KINDS else SCHEMA_VERSION
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > known:
         raise NewerSchemaError("record", schema)
-    kind = body.get("kind")
-    if kind not in _KINDS:
-        raise IntegrityError(f"record: kind: {_shown(kind)} is neither 'run' nor 'experiment'")
-    return str(kind)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise IntegrityError(f"record: kind: {_shown(kind)} is none of {', '.join(KINDS)}")
+    return kind
 
 
 def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -199,7 +198,7 @@ def _validator(kind: str) -> Draft202012Validator:
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The published JSON Schema of ``run`` or ``experiment`` records."""
+    """The published JSON Schema of the records of a kind."""
     text = resources.files("cd4ml.index").joinpath("schemas", f"{kind}.schema.json").read_text(encoding="utf-8")
     value: dict[str, Any] = json.loads(text)
     return value
@@ -238,7 +237,7 @@ def _check_meaning(body: Mapping[str, Any]) -> None:
 
 
 def _is_instant(body: Mapping[str, Any], field: str) -> str:
-    if field not in body:
+    if body.get(field) is None:
         return ""
     try:
         parse_instant(body[field])
@@ -271,6 +270,7 @@ def _line(text: str) -> str:
 # ── what readers rely on ─────────────────────────────────────────────────────────────────────────────────────────
 
 _PROBLEM = ("file", "key", "message", "hint")
+_SOURCE = ("kind", "location", "experiment", "id")
 _Rule = tuple[Path, Callable[[Any], bool], str]
 _ABSENT = object()
 
@@ -293,12 +293,12 @@ def _values(value: Any, path: Path) -> Iterator[Any]:
 
 
 def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
-    if kind == "experiment":
-        return (*_SEALED, *_EXPERIMENT)
+    if kind != "run":
+        return (*_SEALED[KINDS[kind][1]], *_OTHERS[kind])
     ended = _SUCCEEDED if body.get("outcome") == "succeeded" else _FAILED
     validated = _VALIDATED if body.get("validation", _ABSENT) is not None else ()
     return (
-        *_SEALED,
+        *_SEALED[KINDS[kind][1]],
         *_RUN,
         *ended,
         *validated,
@@ -313,6 +313,10 @@ def _is(*types: type) -> Callable[[Any], bool]:
 
 def _one_of(*words: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and value in words
+
+
+def _is_number(known: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value == known
 
 
 def _hex(length: int) -> Callable[[Any], bool]:
@@ -331,7 +335,11 @@ def _rules(check: Callable[[Any], bool], expected: str, *paths: str) -> tuple[_R
 _TEXT, _NUMBER, _OBJECT, _NULL = _is(str), _is(int, float), _is(dict), _is(type(None))
 _COMMIT, _DIGEST = _hex(40), _hex(64)
 
-_SEALED = (*_rules(lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION), "schema"), *_rules(_TEXT, "text", "id"))
+_NAMED = _rules(_TEXT, "text", "id")
+_SEALED = {
+    schema: (*_rules(_is_number(schema), str(schema), "schema"), *_NAMED)
+    for schema in sorted({schema for _, schema in KINDS.values()})
+}
 _RUN = (
     *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in _COMPONENTS)),
     *_rules(_COMMIT, "a Git object's name", "commit", "tree"),
@@ -371,3 +379,19 @@ _EXPERIMENT = (
     *_rules(_TEXT, "text", "branch", "committed", "author", "name", "hypothesis", "conclusion", "noted_by"),
     *_rules(_TEXT, "text", "tags.[]", "conflicts.[]", *(f"problems.[].{name}" for name in _PROBLEM)),
 )
+_REMOVAL = (
+    *_rules(_COMMIT, "a commit", "commit"),
+    *_rules(_one_of("artefacts", "run"), "artefacts or run", "what"),
+    *_rules(_TEXT, "text", "run", "reason", "rule", "by", "at"),
+    *_rules(_TEXT, "text", "objects.[].md5"),
+)
+_IMPORT = (
+    *_rules(_COMMIT, "a commit", "commit"),
+    *_rules(_or_null(_COMMIT), "a commit or null", "source_commit"),
+    *_rules(_one_of("succeeded", "failed"), "succeeded or failed", "outcome"),
+    *_rules(_OBJECT, "an object", "params", "tags"),
+    *_rules(_NUMBER, "a number", "metrics.*.*"),
+    *_rules(_TEXT, "text", "name", "author", "description", *(f"source.{name}" for name in _SOURCE), "tags.*"),
+    *_rules(_or_null(_TEXT), "text or null", "started", "finished"),
+)
+_OTHERS: Mapping[str, tuple[_Rule, ...]] = {"experiment": _EXPERIMENT, "removal": _REMOVAL, "import": _IMPORT}

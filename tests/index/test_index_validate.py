@@ -185,8 +185,8 @@ def test_unknown_fields_are_kept_at_any_depth(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["run", "experiment", "release"])
 def test_a_newer_schema_is_unknown_and_not_wrong(kind: str) -> None:
     with pytest.raises(NewerSchemaError) as caught:
-        validate_record(json.dumps({"schema": 2, "kind": kind, "anything": 1}).encode())
-    assert caught.value.schema == 2
+        validate_record(json.dumps({"schema": 3, "kind": kind, "anything": 1}).encode())
+    assert caught.value.schema == 3
     assert "untouched" in str(caught.value)
 
 

@@ -1,0 +1,93 @@
+"""Git: one repository and its one remote, as short questions and orders.
+
+Objects are read through GitPython; everything that looks at or moves refs is a plain ``git`` command,
+with full ref names, so that no branch name is ever taken for an option. Hooks, fsmonitor and the ext
+transport are off in every command, and no ``GIT_*`` variable leads one to another place.
+
+``Repository`` is one class in six rooms: ``connection`` (running git), ``objects`` (blobs and trees), ``history``
+(commits), ``compare`` (what differs between two), ``remote`` (fetch and push), ``work_tree`` (local branches and
+clones).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cd4ml.errors import RepositoryError, ToolError
+from cd4ml.gateways.git.compare import Differences
+from cd4ml.gateways.git.connection import HARDENING, environment, last_line
+from cd4ml.gateways.git.remote import Remotes
+from cd4ml.gateways.git.values import (
+    CLAIMS,
+    DRAFT,
+    HEADS,
+    HERE,
+    INDEX,
+    INDEX_BRANCH,
+    LANDING,
+    SEEN,
+    CommitInfo,
+    Draft,
+    RefUpdate,
+    RemoteState,
+)
+from cd4ml.gateways.git.work_tree import WorkTree
+from cd4ml.gateways.process import run
+
+__all__ = [
+    "CLAIMS",
+    "DRAFT",
+    "HEADS",
+    "HERE",
+    "INDEX",
+    "INDEX_BRANCH",
+    "LANDING",
+    "SEEN",
+    "CommitInfo",
+    "Draft",
+    "RefUpdate",
+    "RemoteState",
+    "Repository",
+    "init",
+    "open_repository",
+]
+
+
+class Repository(Remotes, WorkTree, Differences):
+    """One repository on this machine. ``work_tree`` is missing in a bare one."""
+
+
+def init(path: Path, *, bare: bool = False, branch: str = "main") -> None:
+    """Make a repository at ``path``."""
+    command = ["git", "init", "--quiet", f"--initial-branch={branch}", *(["--bare"] if bare else []), str(path)]
+    run(command, cwd=path.parent if path.parent.exists() else Path.cwd(), env=environment())
+
+
+_ASKED = ("--is-bare-repository", "--show-object-format")
+
+
+def open_repository(path: Path) -> Repository:
+    """The repository that ``path`` lies in.
+
+    Raises RepositoryError when there is none.
+    """
+    if not path.is_dir():
+        raise RepositoryError(f"{path}: no such folder")
+    try:
+        answer = run(
+            ["git", *HARDENING, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", *_ASKED],
+            cwd=path,
+            env=environment(),
+        ).stdout.splitlines()
+    except ToolError as error:
+        hint = " (make a project with `cd4ml init`)" if "not a git repository" in error.stderr else ""
+        raise RepositoryError(f"{path}: {last_line(error)}{hint}") from error
+    git_dir, common_dir, bare = Path(os.fsdecode(answer[0])), Path(os.fsdecode(answer[1])), answer[2] == b"true"
+    if answer[3] != b"sha1":
+        raise RepositoryError(f"{path}: its objects are named by {answer[3].decode()}; cd4ml works with sha1")
+    if bare:
+        return Repository(git_dir, common_dir, None)
+    command = ["git", *HARDENING, "rev-parse", "--show-toplevel"]
+    top = os.fsdecode(run(command, cwd=path, env=environment(), allowed=(0, 128)).stdout).removesuffix("\n")
+    return Repository(git_dir, common_dir, Path(top) if top else None)

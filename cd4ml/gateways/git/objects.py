@@ -1,0 +1,227 @@
+"""Objects: blobs and trees, read and written. No ref moves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cd4ml.errors import IntegrityError, RepositoryError
+from cd4ml.gateways.files import naming
+from cd4ml.gateways.git.connection import Connection
+
+if TYPE_CHECKING:
+    import git as gitpython
+
+_FILE_MODES = frozenset({"100644", "100755"})
+_KINDS = {"120000": "symbolic link", "160000": "submodule"}
+_LONGEST_NAME = 255
+_LARGEST_FOLDER = 32 << 20
+
+
+class Objects(Connection):
+    """Questions about trees and files, and the writing of them."""
+
+    @cached_property
+    def _objects(self) -> gitpython.Repo:
+        import git as gitpython
+
+        repository = gitpython.Repo(self.root)
+        places = {
+            "GIT_DIR": str(self.git_dir),
+            "GIT_COMMON_DIR": str(self.common_dir),
+            "GIT_OBJECT_DIRECTORY": str(self.common_dir / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": "",
+            "GIT_CONFIG_COUNT": "0",
+            "GIT_CONFIG_PARAMETERS": "",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        repository.git.update_environment(**places)
+        return repository
+
+    def close(self) -> None:
+        """End the helper processes that reading objects started."""
+        if "_objects" in self.__dict__:
+            self._objects.close()
+
+    def read_object(self, object_id: str, limit: int) -> bytes | None:
+        """The bytes of an object that a ref names itself; nothing when it has more than ``limit``, or is not here."""
+        try:
+            return self._read_object(object_id, limit)
+        except IntegrityError:
+            return None
+
+    def write_blob(self, data: bytes) -> str:
+        """A blob of these bytes; gives its id. Writes an object only."""
+        return self.git("hash-object", "-w", "--no-filters", "--stdin", stdin=data).text.strip()
+
+    def _read_object(self, object_id: str, limit: int) -> bytes | None:
+        """The first ``limit`` bytes of a blob; nothing when it has more. One reader at a time, as GitPython asks."""
+        with self._reading:
+            try:
+                odb, name = self._objects.odb, bytes.fromhex(object_id)
+                return None if odb.info(name).size > limit else bytes(odb.stream(name).read())
+            except ValueError as error:
+                raise IntegrityError(f"object {object_id} cannot be read: the clone is damaged or partial") from error
+
+    def tree_of(self, treeish: str) -> str:
+        """The tree of a commit or tree. Raises RepositoryError when it is not here."""
+        done = self.git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", f"{treeish}^{{tree}}", allowed=(0, 1, 128)
+        )
+        if done.returncode:
+            raise RepositoryError(f"{treeish}: no such commit or tree here")
+        return done.text.split()[-1]
+
+    def _listed(self, treeish: str, path: str = "", *options: str) -> Iterator[tuple[str, str, bytes]]:
+        """Mode, object id and path of the entry at ``path`` (of all, with ``-r`` and no path)."""
+        if path and (set(path.split("/")) & {"", ".", ".."} or "\0" in path):
+            return
+        paths = ("--", path) if path else ()
+        listed = self.git("--literal-pathspecs", "ls-tree", "-z", *options, "--end-of-options", treeish, *paths).stdout
+        for line in filter(None, listed.split(b"\0")):
+            meta, name = line.split(b"\t", 1)
+            mode, _, object_id = meta.decode().split(" ")
+            yield mode, object_id, name
+
+    def entry(self, treeish: str, path: str) -> str | None:
+        """The object id at ``path`` in a tree, or nothing; nothing for a path that leads out of it, too."""
+        return next((object_id for _, object_id, _ in self._listed(treeish, path.rstrip("/") or ".")), None)
+
+    def read_files(self, treeish: str, folder: str) -> dict[str, bytes]:
+        """Every regular file under ``folder``, by its path from the root of the tree.
+
+        What comes back can be written to any folder: it stays inside, and every name fits. Raises RepositoryError
+        for a symbolic link or submodule among the files, a name that no file system takes, or more than
+        32 MiB in all.
+        """
+        files: dict[str, bytes] = {}
+        left = _LARGEST_FOLDER
+        for mode, object_id, name in self._listed(treeish, folder.rstrip("/"), "-r"):
+            path = name.decode("utf-8", "backslashreplace")
+            if mode not in _FILE_MODES or path == folder.rstrip("/"):
+                raise RepositoryError(f"{path}: a {_KINDS.get(mode, 'file')} is not allowed here")
+            if not _is_writable(name):
+                raise RepositoryError(f"{path}: a file of that name cannot be written")
+            data = self._read_object(object_id, left)
+            if data is None:
+                raise RepositoryError(f"{path}: with it, {folder} holds more than {_LARGEST_FOLDER >> 20} MiB")
+            left -= len(data)
+            files[path] = data
+        twice = next((path for path in files for above in _above(path) if above in files), None)
+        if twice is not None:
+            raise RepositoryError(f"{twice}: lies below a file")
+        return files
+
+    def blob_ids(self, treeish: str, path: str) -> dict[str, str]:
+        """The object id of every file, link and submodule at or under ``path``, by its path from the root."""
+        listed = self._listed(treeish, path.rstrip("/"), "-r")
+        return {name.decode("utf-8", "backslashreplace"): object_id for _, object_id, name in listed}
+
+    def read_blob(self, treeish: str, path: str, limit: int) -> bytes | None:
+        """The bytes at ``path``, or nothing when there is no regular file; the first ``limit`` + 1 of them."""
+        for mode, object_id, _ in self._listed(treeish, path.rstrip("/") or "."):
+            if mode in _FILE_MODES:
+                whole = self._read_object(object_id, limit)
+                return self._first_bytes(object_id, limit + 1) if whole is None else whole
+        return None
+
+    def _first_bytes(self, object_id: str, count: int) -> bytes:
+        with self._reading:
+            stream = self._objects.odb.stream(bytes.fromhex(object_id))
+            start = bytes(stream.read(count))
+            while stream.read(1 << 20):  # the rest has to be taken before the next object can be asked for
+                pass
+        return start
+
+    def read_tree(self, treeish: str) -> dict[str, bytes]:
+        """Every file of a tree by path, in two commands however many there are.
+
+        Links and submodules are left out; a path that is not UTF-8 is shown with escapes. Raises RepositoryError
+        when an object is missing.
+        """
+        names = [
+            (path.decode("utf-8", "backslashreplace"), object_id)
+            for mode, object_id, path in self._listed(treeish, "", "-r")
+            if mode in _FILE_MODES
+        ]
+        packed = self.git(
+            "cat-file", "--batch", stdin="".join(f"{object_id}\n" for _, object_id in names).encode()
+        ).stdout
+        files: dict[str, bytes] = {}
+        position = 0
+        for name, object_id in names:
+            end = packed.index(b"\n", position)
+            head = packed[position:end].split(b" ")
+            if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
+                raise IntegrityError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
+            size = int(head[2])
+            files[name] = packed[end + 1 : end + 1 + size]
+            position = end + 1 + size + 1
+        return files
+
+    def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
+        """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
+
+        What ``base`` holds in the folder ``without`` is left out.
+
+        Raises RepositoryError for a path that leads out of the tree.
+        """
+        wrong = next((path for path in files if not _is_writable(path.encode("utf-8", "surrogateescape"))), None)
+        if wrong is not None:  # Git would leave such a path out and report success
+            raise RepositoryError(f"{wrong}: a file of that name cannot be written")
+        with tempfile.TemporaryDirectory(prefix="cd4ml-index-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+            if base is not None:
+                self.git("read-tree", "--end-of-options", base, env=env)
+            if base is not None and without:
+                gone = (f"0 {'0' * 40}\t".encode() + name + b"\0" for _, _, name in self._listed(base, without, "-r"))
+                self.git("update-index", "-z", "--index-info", stdin=b"".join(gone), env=env)
+            ordered = sorted(files.items())
+            sources = [Path(folder) / str(number) for number in range(len(ordered))]
+            for source, (_, data) in zip(sources, ordered, strict=True):
+                with naming(source):
+                    source.write_bytes(data)
+            listed = "".join(f"{source}\n" for source in sources).encode()
+            made = self.git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).text.split()
+            lines = [f"100644 {object_id}\t{path}\0" for object_id, (path, _) in zip(made, ordered, strict=True)]
+            # a file of the base where a folder has to be, or the other way round, gives way
+            self.git("update-index", "--replace", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
+            return self.git("write-tree", env=env).text.strip()
+
+    def _bring_missing(self, commit: str) -> None:
+        """In a partial clone, fetch what the tree of ``commit`` lacks; a clone of this one could not."""
+        if not self._promisor:
+            return
+        listed = self.git("rev-list", "--objects", "--no-walk", "--missing=print", "--end-of-options", commit).text
+        missing = [line[1:] for line in listed.splitlines() if line.startswith("?")]
+        if missing:
+            options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+            self._remote_command(
+                "fetch",
+                *options,
+                "--stdin",
+                "--end-of-options",
+                self._promisor,
+                settings=("fetch.negotiationAlgorithm=noop",),
+                stdin="".join(f"{object_id}\n" for object_id in missing).encode(),
+            )
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path lies in."""
+    parts = path.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts)))
+
+
+def _is_writable(name: bytes) -> bool:
+    """Does the path stay inside the folder that it is written to, and fit a file system?"""
+    try:
+        parts = name.decode("utf-8").split("/")
+    except UnicodeDecodeError:
+        return False
+    wrong = {"", ".", ".."}.intersection(parts) or ".git" in (part.lower() for part in parts)
+    return not wrong and all(len(part.encode()) <= _LONGEST_NAME for part in parts)

@@ -1,0 +1,83 @@
+"""The one remote: what it holds, and moving its refs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cd4ml.gateways.git.history import Commits
+from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, Draft, RefUpdate, RemoteState
+
+
+class Remotes(Commits):
+    """Fetch and push, and the refs of cd4ml's own that say what was seen."""
+
+    def default_branch(self, remote: str) -> str | None:
+        """The branch that the remote's HEAD names. Raises RemoteError."""
+        lines = self._remote_command("ls-remote", "--symref", "--end-of-options", remote, "HEAD").text.splitlines()
+        for line in lines:
+            if line.startswith("ref: " + HEADS):
+                return line.split("\t")[0].removeprefix("ref: " + HEADS)
+        return None
+
+    def fetch(self, remote: str) -> RemoteState:
+        """Bring the remote's heads, landing refs and claims in, under a namespace of cd4ml's own.
+
+        Side effects: moves refs under ``refs/cd4ml/remote/`` only. Raises RemoteError.
+        """
+        self._remote_command(
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--prune",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--refmap=",
+            "--end-of-options",
+            remote,
+            f"+{CLAIMS}*:{SEEN}claims/*",
+            f"+{LANDING}*:{SEEN}landing/*",
+            f"+{HEADS}*:{SEEN}heads/*",
+        )
+        return self.last_seen()
+
+    def last_seen(self) -> RemoteState:
+        """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
+        seen = (self._refs(SEEN + "heads/"), self._refs(SEEN + "landing/", LANDING))
+        return RemoteState(*seen, self._refs(DRAFT, LANDING), self._refs(SEEN + "claims/", CLAIMS, kind=None))
+
+    def drafts_by_age(self) -> dict[str, Draft]:
+        """The drafts by the name of their record, the oldest first."""
+        form = "%(objectname) %(refname) %(contents:trailers:key=Fingerprint,valueonly)"
+        listed = self.git("for-each-ref", "--sort=committerdate", f"--format={form}%00", DRAFT).text
+        parts = (line.strip().split(" ", 2) for line in listed.split("\0") if line.strip())
+        return {ref.removeprefix(DRAFT): Draft(commit, fingerprint.strip()) for commit, ref, fingerprint in parts}
+
+    def keep_draft(self, name: str, commit: str) -> None:
+        """Keep a record's commit here alone, under the name that it would land with."""
+        self.git("update-ref", DRAFT + name, commit)
+
+    def drop_draft(self, name: str) -> None:
+        """Forget a draft; harmless when there is none."""
+        self.git("update-ref", "-d", DRAFT + name)
+
+    def remote_ref(self, remote: str, ref: str) -> str | None:
+        """Read one ref of the remote now. Raises RemoteError."""
+        lines = self._remote_command("ls-remote", "--end-of-options", remote, ref).text.splitlines()
+        return next((line.split("\t")[0] for line in lines if line.endswith("\t" + ref)), None)
+
+    def push(self, remote: str, updates: Sequence[RefUpdate], *, seconds: float | None = None) -> None:
+        """Move all these refs on the remote, or none.
+
+        Each moves only from its stated old value. Raises RemoteError, after which nobody knows: read back; also when
+        there is no answer within ``seconds`` (by default, those of every talk with the remote).
+        """
+        leases = [f"--force-with-lease={update.ref}:{update.old}" for update in updates]
+        specs = [f"{update.new}:{update.ref}" for update in updates]
+        # what the user's settings would push beside these, or refuse for, is none of this push
+        options = ("--no-follow-tags", "--recurse-submodules=no", "--no-signed", "--no-verify")
+        settings = ("push.pushOption=", *(() if remote == HERE else (f"remote.{remote}.mirror=false",)))
+        self._remote_command(
+            *("push", "--quiet", "--atomic", *options, *leases, "--end-of-options", remote, *specs),
+            settings=settings,
+            seconds=seconds,
+        )

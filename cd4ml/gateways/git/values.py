@@ -1,0 +1,68 @@
+"""What is said about Git: names of refs, and values that questions are answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HERE = "."
+"""The remote's name when a repository has none: it is then its own remote."""
+
+HEADS = "refs/heads/"
+LANDING = "refs/cd4ml/landing/"
+CLAIMS = "refs/cd4ml/claims/"
+INDEX_BRANCH = "cd4ml/index"
+INDEX = HEADS + INDEX_BRANCH
+SEEN = "refs/cd4ml/remote/"
+"""Below it lies what the last fetch saw of the remote."""
+
+DRAFT = "refs/cd4ml/draft/"
+"""Below it lie records that are kept in this clone alone."""
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """Who made a commit and when; ``author`` is ``Name <address>``, ``committed`` ISO 8601 in UTC."""
+
+    commit: str
+    tree: str
+    parents: tuple[str, ...]
+    author: str
+    committer: str
+    committed: str
+    subject: str
+
+
+@dataclass(frozen=True)
+class RefUpdate:
+    """Move ``ref`` on the remote from ``old`` to ``new``; an empty ``old`` creates, an empty ``new`` deletes."""
+
+    ref: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """The remote's refs as one fetch saw them: heads by branch name, landing refs by full name.
+
+    ``drafts`` are records that are kept here alone, by the name of the ref that they would land under. ``claims``
+    are objects by full name of their ref; they say nothing of what is recorded, so states are equal without them."""
+
+    heads: Mapping[str, str]
+    landing: Mapping[str, str]
+    drafts: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def index(self) -> str | None:
+        """The tip of the index branch."""
+        return self.heads.get(INDEX_BRANCH)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record that is kept here alone: its commit, and the fingerprint that the commit's message names."""
+
+    commit: str
+    fingerprint: str
