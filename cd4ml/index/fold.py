@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cd4ml.errors import IntegrityError
@@ -128,6 +128,17 @@ def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> F
         folded_refs=tuple(sorted(folded)),
         refused=tuple(sorted(refused.items())),
         untouched=tuple(sorted(untouched.items())),
+    )
+
+
+def less(plan: FoldPlan, known_paths: Collection[str]) -> FoldPlan:
+    """The plan without the entries that the index holds at these paths; their refs go all the same."""
+    entries = tuple(entry for entry in plan.entries if entry_path(entry.record) not in known_paths)
+    return replace(
+        plan,
+        entries=entries,
+        files={path: data for path, data in plan.files.items() if path not in known_paths},
+        parents=tuple(dict.fromkeys(entry.result_commit for entry in entries)),
     )
 
 

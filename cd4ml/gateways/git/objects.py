@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cd4ml.errors import IntegrityError, RepositoryError
 from cd4ml.gateways.files import naming
 from cd4ml.gateways.git.connection import Connection
+from cd4ml.gateways.git.trees import Growth
 
 if TYPE_CHECKING:
     import git as gitpython
@@ -19,6 +20,7 @@ _FILE_MODES = frozenset({"100644", "100755"})
 _KINDS = {"120000": "symbolic link", "160000": "submodule"}
 _LONGEST_NAME = 255
 _LARGEST_FOLDER = 32 << 20
+_LARGEST_TREE = 64 << 20
 
 
 class Objects(Connection):
@@ -173,24 +175,31 @@ class Objects(Connection):
         wrong = next((path for path in files if not _is_writable(path.encode("utf-8", "surrogateescape"))), None)
         if wrong is not None:  # Git would leave such a path out and report success
             raise RepositoryError(f"{wrong}: a file of that name cannot be written")
-        with tempfile.TemporaryDirectory(prefix="cd4ml-index-") as folder:
-            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-            if base is not None:
-                self.git("read-tree", "--end-of-options", base, env=env)
-            if base is not None and without:
-                gone = (f"0 {'0' * 40}\t".encode() + name + b"\0" for _, _, name in self._listed(base, without, "-r"))
-                self.git("update-index", "-z", "--index-info", stdin=b"".join(gone), env=env)
-            ordered = sorted(files.items())
-            sources = [Path(folder) / str(number) for number in range(len(ordered))]
-            for source, (_, data) in zip(sources, ordered, strict=True):
+        growth = Growth(self._read_tree_object)
+        tree = growth.tree(bytes.fromhex(self.tree_of(base)) if base is not None else None, files, without)
+        self._store("blob", growth.blobs)
+        self._store("tree", growth.trees)
+        return tree.hex()
+
+    def _read_tree_object(self, object_id: bytes) -> bytes:
+        data = self._read_object(object_id.hex(), _LARGEST_TREE)
+        if data is None:
+            raise RepositoryError(f"tree {object_id.hex()}: is larger than {_LARGEST_TREE >> 20} MiB")
+        return data
+
+    def _store(self, kind: str, objects: Mapping[bytes, bytes]) -> None:
+        """Write objects whose names are known, in one command. Git checks their form, and that they are so named."""
+        if not objects:
+            return
+        with tempfile.TemporaryDirectory(prefix="cd4ml-objects-") as folder:
+            sources = [Path(folder) / str(number) for number in range(len(objects))]
+            for source, data in zip(sources, objects.values(), strict=True):
                 with naming(source):
                     source.write_bytes(data)
             listed = "".join(f"{source}\n" for source in sources).encode()
-            made = self.git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).text.split()
-            lines = [f"100644 {object_id}\t{path}\0" for object_id, (path, _) in zip(made, ordered, strict=True)]
-            # a file of the base where a folder has to be, or the other way round, gives way
-            self.git("update-index", "--replace", "-z", "--index-info", stdin="".join(lines).encode(), env=env)
-            return self.git("write-tree", env=env).text.strip()
+            made = self.git("hash-object", "-w", "-t", kind, "--no-filters", "--stdin-paths", stdin=listed).text.split()
+        if made != [object_id.hex() for object_id in objects]:
+            raise IntegrityError(f"{self.git_dir}: objects were stored under other names than theirs")
 
     def _bring_missing(self, commit: str) -> None:
         """In a partial clone, fetch what the tree of ``commit`` lacks; a clone of this one could not."""

@@ -1,0 +1,152 @@
+"""Fold: gather what has landed into the index branch, with its summary and its first page.
+
+A fold looks into Git alone and never at a cache, and at what has landed, not at all that the index holds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cd4ml.controller.landed import LARGEST_RECORD, read_entries, read_landed
+from cd4ml.controller.project import Project
+from cd4ml.errors import IntegrityError, RemoteError, ToolError
+from cd4ml.gateways.git import INDEX, RefUpdate, RemoteState
+from cd4ml.gateways.process import crash_point
+from cd4ml.index.fold import FoldPlan, fold, less, parse_envelope
+from cd4ml.index.record import RunRecord
+from cd4ml.promotion.summary import (
+    PAGE_FILE,
+    SUMMARY_FILE,
+    Summary,
+    empty,
+    encode_summary,
+    grown,
+    parse_summary,
+    summary_of,
+)
+from cd4ml.report.page import index_page
+
+_FOLD_TRIES = 12
+_LONGEST_WAIT = 1.0
+_LARGEST_SUMMARY = 4 << 20
+
+
+def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
+    """Gather what has landed into the index; gives a line for each landed ref that was refused.
+
+    One atomic push moves the index and drops the folded refs. Whoever loses that race looks again, and
+    then has less, or nothing, to do. Whoever may not push to the index leaves the records where they landed,
+    where readers see them too: that is one more line. Raises RemoteError when the remote cannot be reached.
+    """
+    refused: tuple[str, ...] = ()
+    for attempt in range(_FOLD_TRIES):
+        if not state.landing:
+            return ()
+        prepared = prepare(project, state)
+        plan = prepared.plan
+        refused = tuple(f"{ref}: {reason}" for ref, reason in (*plan.refused, *plan.untouched))
+        if not plan.folded_refs:
+            return refused
+        try:
+            _push(project, state, prepared)
+        except RemoteError as error:
+            before = state
+            state = project.repository.fetch(project.remote)
+            if state == before:
+                return (*refused, f"{len(plan.folded_refs)} landed records count, and are not folded: {error}")
+            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
+            continue
+        crash_point("fold.pushed")
+        return refused
+    return (*refused, f"{len(state.landing)} landed records count, and wait to be folded: the index keeps moving")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A fold that can be pushed: the plan, and every file of its commit."""
+
+    plan: FoldPlan
+    files: Mapping[str, bytes]
+
+
+def prepare(project: Project, state: RemoteState) -> Prepared:
+    """What folding all landed refs would write. Reads Git, writes nothing."""
+    before = _summary(project, state.index)
+    landed = [read_landed(project, ref, commit) for ref, commit in sorted(state.landing.items())]
+    plan = fold((), landed, before["folds"] + 1)
+    if state.index is not None and plan.files:
+        plan = less(plan, project.repository.existing(state.index, sorted(plan.files)))
+    if not plan.files:
+        return Prepared(plan, {})
+    return Prepared(plan, {**plan.files, **derived_files(_after(project, state.index, before, plan))})
+
+
+def derived_files(summary: Summary) -> dict[str, bytes]:
+    """The files of the index branch that are made from its entries, by path."""
+    return {SUMMARY_FILE: encode_summary(summary), PAGE_FILE: index_page(summary).encode()}
+
+
+def _after(project: Project, index: str | None, before: Summary, plan: FoldPlan) -> Summary:
+    try:
+        summary = grown(before, plan.entries, _answered(project, index, plan))
+        index_page(summary)
+    except (KeyError, TypeError, ValueError, AttributeError):  # of a form that no fold wrote: made anew
+        return summary_of((*read_entries(project, index), *plan.entries), before["epoch"])
+    return summary
+
+
+def _summary(project: Project, index: str | None) -> Summary:
+    """The summary of the index as it stands; of one that has none, or a damaged one, made from its entries."""
+    if index is None:
+        return empty()
+    data = project.repository.read_blob(index, SUMMARY_FILE, _LARGEST_SUMMARY)
+    try:
+        if data is not None:
+            return parse_summary(data)
+    except IntegrityError:
+        pass
+    return summary_of(read_entries(project, index))
+
+
+def _answered(project: Project, index: str | None, plan: FoldPlan) -> frozenset[str]:
+    """Those fingerprints of the plan's runs that the index holds a success of."""
+    if index is None:
+        return frozenset()
+    runs = [entry.record for entry in plan.entries if isinstance(entry.record, RunRecord) and entry.record.succeeded]
+    folders = {f"runs/{run.fingerprint[:2]}/{run.fingerprint}": run.fingerprint for run in runs}
+    return frozenset(
+        folders[folder]
+        for folder in project.repository.existing(index, sorted(folders))
+        if _has_success(project, index, folder)
+    )
+
+
+def _has_success(project: Project, index: str, folder: str) -> bool:
+    for path in project.repository.blob_ids(index, folder):
+        data = project.repository.read_blob(index, path, 4 * LARGEST_RECORD) or b""
+        try:
+            record = parse_envelope(data, path).record
+        except IntegrityError:
+            continue  # not for a fold to judge: `cd4ml verify` names it
+        if isinstance(record, RunRecord) and record.succeeded:
+            return True
+    return False
+
+
+def _push(project: Project, state: RemoteState, prepared: Prepared) -> None:
+    repository, plan = project.repository, prepared.plan
+    updates = [RefUpdate(ref, state.landing[ref], "") for ref in plan.folded_refs]
+    if prepared.files:
+        tree = repository.write_tree(state.index, prepared.files)
+        parents = (*([state.index] if state.index else []), *plan.parents)
+        message = f"cd4ml: fold {len(plan.entries)} record{'s' * (len(plan.entries) != 1)}\n"
+        try:
+            commit = repository.commit_tree(tree, parents, message)
+        except ToolError as error:
+            raise RemoteError(f"the fold commit could not be made: {error}") from error
+        crash_point("fold.committed")
+        updates.insert(0, RefUpdate(INDEX, state.index or "", commit))
+    repository.push(project.remote, updates)
