@@ -9,28 +9,35 @@ index that lives in Git. The map of this house (a module imports only from lower
     ├── spec/          1 WHAT A COMMIT ASKS FOR   experiment (frozen values, one per conf/ group) · sources (raw
     │                    YAML, checked) · reading, checks, parse (one section, one text, the whole) · keys (what each
     │                    means) · override · merge (three-way) · secrets · text · pin · pipeline (the stages) ·
-    │                    metrics · environment · canonical · fingerprint
+    │                    metrics · environment · determinism · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path) · lock (dvc.lock from what was verified)
-    ├── index/         2 WHAT HAS HAPPENED        record · validate · fold · history · rows · filter, query (filter
-    │                    language → SQL) · schemas/
+    ├── index/         2 WHAT HAS HAPPENED        record · validate · envelope · fold · history · rows · lineage ·
+    │                    foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place, paths,
+    │                    instant, asked, grid, sql. Trusted: chain (forged?), audit, rendered (verify), claims,
+    │                    retention, epoch (keep and forget)
     ├── plan/          3 DESIRED vs OBSERVED      state · standing · reason · lifecycle · action · diff → Plan
-    ├── promotion/     3 CHALLENGER vs CHAMPION   compare
-    ├── report/        4 VALUES → TEXT            terminal · configuration · visible
+    ├── promotion/     3 CHALLENGER vs CHAMPION   compare (two), table (more) of configuration and inputs ·
+    │                    leaderboard · summary (the index in short)
+    ├── report/        4 VALUES → TEXT            terminal · run, runs · compare, leaderboard, lineage · findings ·
+    │                    keeping · page (the index branch's first) · configuration · layout · visible
     │                    ── what runs inside a DVC stage ──
     ├── stages/        4 ingest · validate · split · featurize · train · predict · explain · evaluate · own (the
     │                    project's): read files, call pure functions, write files. Of data: table, csv_table;
     │                    expectations, data_docs; split_methods. Of models: targets, estimators, early_stopping,
-    │                    models (canonical skops). Of numbers: scores, slices, plots. runner, job, own_code, guard,
-    │                    time_limit
+    │                    models (canonical skops). Of numbers: scores, slices, plots. lookup (a row's side). runner,
+    │                    job, own_code, guard, time_limit
     │                    ── effects ──
-    ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git · hydra · dvc · store (SQLite) ·
-    │                    sources, database (raw data) · files · untrusted · warm
-    ├── controller/    5 THE VERBS  project · specs · observe · landed · run (execute, judge, land) · judge · land ·
-    │                    reconcile · reproduce · experiments · data · stage · render · init · warm, lingering (the
-    │                    warm process, for a command and beyond) · edit, drafts (run the work tree) · update, merge
-    │                    (take the base branch in) · models · own_data, proposal, proposed_* (a project for one's
-    │                    own table)
+    ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
+    │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe) · hydra ·
+    │                    dvc, dvc_experiments · mlflow · store, store_build, memo (SQLite) · sources, database (raw
+    │                    data) · files · untrusted · warm
+    ├── controller/    5 THE VERBS  project · specs · heads, gone, observe · lifecycles · landed · claims · run
+    │                    (execute, judge, land) · judge · land · fold · reconcile · reproduce · experiments · data ·
+    │                    stage · render · init · warm, lingering (the warm process, for a command and beyond) · edit,
+    │                    drafts (run the work tree) · update, merge (take the base branch in) · models · own_data,
+    │                    proposal, proposed_* (a project for one's own table). Of the index: search, compare,
+    │                    lineage, imports · trust, restore, doctor/, verify, repair · inventory, keep, erase, epochs
     ├── cli/           6 arguments, exit codes, tables; one short function per verb
     └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model
     conf/                Hydra groups; each group mirrors a value in spec/

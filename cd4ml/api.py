@@ -16,7 +16,7 @@ signal handler, and raises the errors of ``cd4ml.errors``. Nothing is printed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -113,27 +113,31 @@ def search(
     filter: str = "",  # noqa: A002  # what the command line and docs/search.md call it
     directory: str | Path = ".",
     *,
-    order_by: str = "",
+    order_by: str | Sequence[str] = "",
     limit: int | None = None,
+    columns: str | Sequence[str] = "",
     remote: str = "",
 ) -> pd.DataFrame:
     """The runs that a filter picks, one a row, those of deleted branches included: ``cd4ml search``.
 
-    Columns are the fields of ``cd4ml search --json`` (docs/json.md), nested ones by dotted path:
-    ``metrics.<side>.<name>`` and ``cost.<stage>`` (float64), ``params.<path>`` (a list stays one), the others as
-    text; a value that a run does not have is missing. An empty answer has no rows, and the columns ``id``,
-    ``fingerprint``, ``branch``, ``commit``, ``outcome``. Raises UsageError for a filter that cannot be read.
+    ``order_by`` and ``columns`` are as on the command line, or a list of what stands between the commas. Without
+    ``columns`` there is one for every field of docs/search.md, every metric of any run in the index, and every other
+    value of the runs found, by the path that a filter knows it by (``metrics.validation.rmse``); packages only when
+    they are asked for. dtypes: text ``string``, whole numbers ``Int64``, other numbers (metrics, seconds)
+    ``float64``, truth ``boolean``, instants ``datetime64[us, UTC]``; lists, and what has several kinds, are objects.
+    What a run does not have is missing. Warns of a name that no run has. Raises UsageError for what cannot be read.
     """
-    import pandas as pd
+    import warnings
 
     from cd4ml.controller.search import search as ask
-    from cd4ml.spec.merge import leaves
+    from cd4ml.index.grid import grid
+    from cd4ml.report.runs import frame
 
-    found = ask(_project(directory, remote), filter, order=order_by, limit=limit).runs
-    always = ("id", "fingerprint", "branch", "commit", "outcome")
-    rows = [{".".join(path): value for path, value in leaves(row) if value != {}} for row in found]
-    columns = dict.fromkeys((*always, *(name for row in rows for name in row)))
-    return pd.DataFrame(rows, columns=list(columns))
+    order, shown = (text if isinstance(text, str) else ", ".join(text) for text in (order_by, columns))
+    found = ask(_project(directory, remote), filter, order=order, limit=limit, columns=shown)
+    for line in found.hints:
+        warnings.warn(line, stacklevel=2)
+    return frame(grid(found.runs, found.columns, found.held))
 
 
 def load_model(run: str, directory: str | Path = ".", *, remote: str = "") -> Any:

@@ -8,6 +8,7 @@
     │   └── RepositoryError exit 2 the Git repository is not one that cd4ml can work in
     ├── StageFailed       exit 1   a stage ended without its result; says which, and whether to try again
     ├── IntegrityError    exit 1   bytes or records are not what their digest says
+    ├── IndexLostError    exit 1   the remote's index is not what this clone remembers of it; `cd4ml restore` mends it
     ├── RemoteError       exit 1   a Git or DVC remote did not do what was asked; may work later
     └── ToolError         exit 1   an outside program failed; carries its command, exit code and output
 
@@ -81,6 +82,13 @@ class StageFailed(Cd4mlError):  # noqa: N818  # an outcome of a run, and said so
 
 class IntegrityError(Cd4mlError):
     """Bytes, a record or a commit do not carry the digest that was promised for them."""
+
+
+class IndexLostError(Cd4mlError):
+    """The remote's index or landed records were deleted, moved back, rewritten or forged.
+
+    Nothing is recorded until they are put back.
+    """
 
 
 class RemoteError(Cd4mlError):

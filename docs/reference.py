@@ -80,6 +80,7 @@ def configurations() -> Iterator[dict[str, Any]]:
     other["data"]["sources"]["flights"] = {"location": "sqlite:///flights.db", "format": "sql", "query": "SELECT 1"}
     other["data"]["time_formats"] = {"time_hour": "%Y"}
     other["evaluation"]["own"] = {"cost": {"function": "shop.metrics.cost", "direction": "minimize"}}
+    other["index"]["erasers"] = [{"name": "Ada <ada@example.org>", "key": "ssh-ed25519 AAAA"}]
     run = {"_target_": "shop.stages.Embed"}
     other["stages"] = {"embed": {"run": run, "deps": ["artifacts/featurize/train.parquet"], "outs": ["a.csv"]}}
     yield other

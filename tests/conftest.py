@@ -39,7 +39,8 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     config.write_text("[user]\n\tname = Test\n\temail = test@localhost\n[init]\n\tdefaultBranch = main\n", "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         scrub_git_variables()
-        for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", "CD4ML_WARM", "CD4ML_CRASH"))]:
+        ours = ("CD4ML_WARM", "CD4ML_CRASH", "CD4ML_STOP", "CD4ML_CLAIM")
+        for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_", *ours))]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         patch.setenv("GIT_CONFIG_GLOBAL", str(config))

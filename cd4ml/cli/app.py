@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 import cd4ml
-from cd4ml.cli import declare, edit, experiments, index, pipeline, start
-from cd4ml.cli.context import Context
+from cd4ml.cli import again, bring, care, compare, declare, edit, experiments, index, keep, pipeline, search, start
+from cd4ml.cli.context import Context, telling
 from cd4ml.cli.signals import answering
 from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.files import told
@@ -53,7 +53,7 @@ def _global(
     context.obj = Context(directory, remote, debug)
 
 
-for module in (start, declare, edit, pipeline, experiments, index):
+for module in (start, declare, edit, pipeline, experiments, search, index, compare, keep, care, bring, again):
     module.register(app)
 
 
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
     for name, value in thread_environment(1).items():
         os.environ.setdefault(name, value)  # before anything imports a library that reads them
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
-    with answering() as heard:
+    with answering() as heard, telling():
         try:
             code = app(arguments, prog_name="cd4ml", standalone_mode=False)
         except KeyboardInterrupt:

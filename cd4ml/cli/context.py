@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,8 +53,12 @@ def show(view: RenderableType) -> None:
 
 def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:
     """Print the one JSON object of a verb: ``version``, a list by its name, and whatever else it says."""
-    json.dump({"version": JSON_VERSION, name: items, **more}, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(name, items, **more))
+
+
+def json_text(name: str, items: list[dict[str, Any]], **more: Any) -> str:
+    """The one JSON object of a verb as text, with a final newline."""
+    return json.dumps({"version": JSON_VERSION, name: items, **more}, indent=1, ensure_ascii=False) + "\n"
 
 
 def say(line: str) -> None:
@@ -59,6 +66,31 @@ def say(line: str) -> None:
     from cd4ml.report.visible import visible
 
     sys.stdout.write(visible(line) + "\n")
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Let what is logged as a warning go to stderr while the block runs, each line once, as ``warn`` writes it."""
+    log, handler = logging.getLogger("cd4ml"), _Told(logging.WARNING)
+    propagated, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagated
+
+
+class _Told(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._lines: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if line not in self._lines:
+            self._lines.add(line)
+            warn(line)
 
 
 def warn(line: str) -> None:

@@ -82,7 +82,7 @@ def edit_as_json(edited: Edited) -> dict[str, Any]:
 
 
 def _say(edited: Edited) -> None:
-    from cd4ml.report.terminal import diff_view
+    from cd4ml.report.compare import diff_view
     from cd4ml.report.visible import plain_number
 
     run = edited.run

@@ -107,11 +107,13 @@ def _exit_code(items: list[PlanItem], not_applied: bool, named: bool) -> int:
 
 
 def _planned(context: typer.Context, request: Request) -> tuple[Plan, str]:
-    from cd4ml.controller.observe import observe
+    from cd4ml.controller import trust
+    from cd4ml.controller.observe import observe_state
     from cd4ml.controller.reconcile import make_plan
 
     options: Context = context.obj
-    observation = observe(options.project())
+    project = options.project()
+    observation = observe_state(project, trust.read(project))
     return make_plan(observation, request), observation.policy.evaluation.primary
 
 

@@ -1,10 +1,10 @@
-"""Progress of runs: a live table on a terminal, plain lines elsewhere. Both go to stderr."""
+"""Progress: of runs, a live table on a terminal and plain lines elsewhere; of checks, a line. All go to stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cd4ml.controller.run import Event, Watch
+
+_SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
@@ -35,6 +37,26 @@ def watching() -> Iterator[Watch]:
             live.refresh()  # a stage may start and end between two ticks
 
         yield tell
+
+
+@contextmanager
+def saying() -> Iterator[Callable[[str], None]]:
+    """Something to tell what is looked at now: one line that changes on a terminal, few plain ones elsewhere."""
+    screen = console(stderr=True)
+    if screen.is_terminal and not screen.is_dumb_terminal:
+        with screen.status("") as status:
+            yield lambda text: status.update(visible(text))
+        return
+    told = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            sys.stderr.write(f"{visible(text)}\n")
+            sys.stderr.flush()
+
+    yield tell
 
 
 def _who(event: Event) -> str:

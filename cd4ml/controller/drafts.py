@@ -66,7 +66,8 @@ def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[s
     pushed is nobody else's. Raises RemoteError, IntegrityError.
     """
     drafts = project.repository.drafts_by_age()
-    asking = _by_fingerprint(one for one in desired.experiments if one.published or one.branch in also)
+    base = next(one.commit for one in desired.experiments if one.is_base)
+    asking = _by_fingerprint((one for one in desired.experiments if one.published or one.branch in also), base)
     found = False
     for name, draft in drafts.items():
         heads = asking.get(draft.fingerprint, ())
@@ -80,11 +81,13 @@ def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[s
     return found
 
 
-def _by_fingerprint(experiments: Iterable[Experiment]) -> Mapping[str, tuple[str, ...]]:
+def _by_fingerprint(experiments: Iterable[Experiment], base: str) -> Mapping[str, tuple[str, ...]]:
     """Commits of the heads that ask for a fingerprint, as they stand or as merged."""
     found: dict[str, tuple[str, ...]] = {}
     for one in experiments:
         for target in (one.head, one.merge):
             if target is not None and target.fingerprint:
-                found[target.fingerprint] = (*found.get(target.fingerprint, ()), target.commit)
+                # of a merge result, whose commit need not exist, its parents
+                commits = (target.commit,) if target.commit == one.commit else (one.commit, base)
+                found[target.fingerprint] = (*found.get(target.fingerprint, ()), *commits)
     return found

@@ -118,7 +118,7 @@ class _Answers:
 
     def __init__(self, history: History, policy: PlanPolicy) -> None:
         self._history, self._policy = history, policy
-        self._evidence = Evidence.of(history, policy)
+        self._evidence = Evidence(history)
 
     def to(self, asked: Asked, *, retry: bool = False) -> RunRecord | None:
         """A success, a failure that would come again (unless ``retry``), or nothing."""

@@ -6,6 +6,8 @@ import importlib.metadata
 import shutil
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -68,14 +70,38 @@ def python_for(project: Project, asked: Asked, tree: str, policy: Spec) -> str:
     found = check_environment(asked, allowed=policy.venv)
     if not found:
         return sys.executable
-    text = (project.repository.read_blob(tree, asked.spec.lock, _LARGEST_LOCK) or b"").decode("utf-8", "replace")
-    wanted = requirements(text, frozenset(line.partition(":")[0] for line in found))
+    wanted = _wanted(project, asked, tree, found)
     key = digest([sorted(wanted), sorted(installed().items()), sys.version, sys.prefix, cd4ml.__version__])
     folder = project.private / "environments" / key[:16]
     if not (folder / "bin/cd4ml").is_file():
         _make(folder, wanted, asked.spec.lock)
     folder.touch()
     return str(folder / "bin/python")
+
+
+@contextmanager
+def throwaway_environment(project: Project, asked: Asked, tree: str) -> Iterator[str]:
+    """The Python of an environment as the lock of ``tree`` says, for as long as the block runs.
+
+    The running one where nothing differs. Raises UsageError where the environment cannot be made. Side effects: a
+    folder below cd4ml's private one, removed afterwards, and pip's downloads.
+    """
+    found = environment_differences(asked.lock)
+    if not found:
+        yield sys.executable
+        return
+    folder = project.private / "reproduce" / f"environment-{uuid.uuid4().hex[:12]}"
+    try:
+        _make(folder, _wanted(project, asked, tree, found), asked.spec.lock)
+        yield str(folder / "bin/python")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wanted(project: Project, asked: Asked, tree: str, found: tuple[str, ...]) -> tuple[str, ...]:
+    """The lock's lines of the packages that differ."""
+    text = (project.repository.read_blob(tree, asked.spec.lock, _LARGEST_LOCK) or b"").decode("utf-8", "replace")
+    return requirements(text, frozenset(line.partition(":")[0] for line in found))
 
 
 def _shown(lines: tuple[str, ...]) -> str:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from cd4ml.controller.land import fold_landed, land_experiment
+from cd4ml.controller import trust
+from cd4ml.controller.fold import fold_landed
+from cd4ml.controller.land import land_experiment
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.observe import known_branches
 from cd4ml.controller.project import CONF, Project
@@ -42,7 +44,7 @@ def open_experiment(
     The work tree is left alone unless ``checkout``. Raises ConfigError or UsageError for overrides that are
     wrong or change nothing, RepositoryError for a branch that exists.
     """
-    state = project.repository.fetch(project.remote)
+    state = trust.fetch(project)
     base_commit = state.heads.get(project.base)
     if base_commit is None:
         raise project.without_base()
@@ -121,12 +123,12 @@ def add_note(project: Project, branch: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError("the note is not valid Unicode") from error
     (branch,) = known_branches(project, [branch])
-    records = read_history(project, project.repository.last_seen(), drafts=False).of_branch(branch)
+    records = read_history(project, trust.fetch(project), drafts=False).of_branch(branch)
     if not records:
         raise RepositoryError(
             f"{branch}: the index has no experiment record of it to note something on: reconcile it first"
         )
     body = {**records[-1].experiment.body, "conclusion": text, "noted_by": project.repository.me()}
     record_id = land_experiment(project, body)
-    fold_landed(project, project.repository.fetch(project.remote))
+    fold_landed(project, trust.fetch(project))
     return record_id

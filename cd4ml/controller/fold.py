@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cd4ml.controller import trust
 from cd4ml.controller.landed import LARGEST_RECORD, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
@@ -29,6 +30,9 @@ from cd4ml.promotion.summary import (
 )
 from cd4ml.report.page import index_page
 
+MOST_FOLDED = 300
+"""So many records go into one fold commit; the rest into the next."""
+
 _FOLD_TRIES = 12
 _LONGEST_WAIT = 1.0
 _LARGEST_SUMMARY = 4 << 20
@@ -41,27 +45,35 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
     then has less, or nothing, to do. Whoever may not push to the index leaves the records where they landed,
     where readers see them too: that is one more line. Raises RemoteError when the remote cannot be reached.
     """
-    refused: tuple[str, ...] = ()
-    for attempt in range(_FOLD_TRIES):
-        if not state.landing:
-            return ()
-        prepared = prepare(project, state)
+    told: dict[str, str] = {}
+    attempt = 0
+    while waiting := sorted(set(state.landing) - set(told)):
+        prepared = prepare(project, state, waiting[:MOST_FOLDED])
         plan = prepared.plan
-        refused = tuple(f"{ref}: {reason}" for ref, reason in (*plan.refused, *plan.untouched))
+        told |= dict((*plan.refused, *plan.untouched))
         if not plan.folded_refs:
-            return refused
+            continue
         try:
             _push(project, state, prepared)
         except RemoteError as error:
-            before = state
-            state = project.repository.fetch(project.remote)
+            before, attempt = state, attempt + 1
+            state = trust.fetch(project)
             if state == before:
-                return (*refused, f"{len(plan.folded_refs)} landed records count, and are not folded: {error}")
+                return (*_lines(told), f"{len(waiting)} landed records count, and are not folded: {error}")
+            if attempt == _FOLD_TRIES:
+                why = "the index keeps moving"
+                return (*_lines(told), f"{len(waiting)} landed records count, and wait to be folded: {why}")
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
             continue
         crash_point("fold.pushed")
-        return refused
-    return (*refused, f"{len(state.landing)} landed records count, and wait to be folded: the index keeps moving")
+        if len(waiting) <= MOST_FOLDED:
+            break
+        state = trust.fetch(project)
+    return _lines(told)
+
+
+def _lines(told: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{ref}: {reason}" for ref, reason in sorted(told.items()))
 
 
 @dataclass(frozen=True)
@@ -72,10 +84,10 @@ class Prepared:
     files: Mapping[str, bytes]
 
 
-def prepare(project: Project, state: RemoteState) -> Prepared:
-    """What folding all landed refs would write. Reads Git, writes nothing."""
+def prepare(project: Project, state: RemoteState, refs: Sequence[str]) -> Prepared:
+    """What folding these landed refs would write. Reads Git, writes nothing."""
     before = _summary(project, state.index)
-    landed = [read_landed(project, ref, commit) for ref, commit in sorted(state.landing.items())]
+    landed = [read_landed(project, ref, state.landing[ref]) for ref in refs]
     plan = fold((), landed, before["folds"] + 1)
     if state.index is not None and plan.files:
         plan = less(plan, project.repository.existing(state.index, sorted(plan.files)))
@@ -116,24 +128,26 @@ def _answered(project: Project, index: str | None, plan: FoldPlan) -> frozenset[
     if index is None:
         return frozenset()
     runs = [entry.record for entry in plan.entries if isinstance(entry.record, RunRecord) and entry.record.succeeded]
-    folders = {f"runs/{run.fingerprint[:2]}/{run.fingerprint}": run.fingerprint for run in runs}
+    folders: dict[str, list[str]] = {}
+    for run in runs:
+        folders.setdefault(f"runs/{run.fingerprint[:2]}", []).append(run.fingerprint)
+    tree = project.repository.tree_of(index)
     return frozenset(
-        folders[folder]
-        for folder in project.repository.existing(index, sorted(folders))
-        if _has_success(project, index, folder)
+        fingerprint
+        for folder, fingerprints in folders.items()
+        for name in project.repository.names_in(tree, folder)
+        for fingerprint in fingerprints
+        if name.startswith(f"{fingerprint}-") and _is_success(project, tree, f"{folder}/{name}")
     )
 
 
-def _has_success(project: Project, index: str, folder: str) -> bool:
-    for path in project.repository.blob_ids(index, folder):
-        data = project.repository.read_blob(index, path, 4 * LARGEST_RECORD) or b""
-        try:
-            record = parse_envelope(data, path).record
-        except IntegrityError:
-            continue  # not for a fold to judge: `cd4ml verify` names it
-        if isinstance(record, RunRecord) and record.succeeded:
-            return True
-    return False
+def _is_success(project: Project, tree: str, path: str) -> bool:
+    data = project.repository.file_at(tree, path, 4 * LARGEST_RECORD) or b""
+    try:
+        record = parse_envelope(data, path).record
+    except IntegrityError:
+        return False  # not for a fold to judge: `cd4ml verify` names it
+    return isinstance(record, RunRecord) and record.succeeded
 
 
 def _push(project: Project, state: RemoteState, prepared: Prepared) -> None:
@@ -150,3 +164,5 @@ def _push(project: Project, state: RemoteState, prepared: Prepared) -> None:
         crash_point("fold.committed")
         updates.insert(0, RefUpdate(INDEX, state.index or "", commit))
     repository.push(project.remote, updates)
+    if prepared.files:
+        repository.remember_index(project.remote, state.index, commit)

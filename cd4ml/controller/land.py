@@ -1,4 +1,4 @@
-"""Land: store a run's outputs, write its record, put both on the remote; and fold what has landed.
+"""Land: store a run's outputs, write its record, put both on the remote.
 
 Nothing here runs code of an experiment. After any error nobody knows whether a push took place, so every
 push is followed by a look.
@@ -6,30 +6,31 @@ push is followed by a look.
 
 from __future__ import annotations
 
+import json
 import platform
-import random
 import sys
-import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from cd4ml.controller import trust
 from cd4ml.controller.environment import installed_versions
-from cd4ml.controller.landed import LARGEST_RECORD, plan_fold, read_entries, read_landed
+from cd4ml.controller.landed import LARGEST_RECORD, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_of, params_text
 from cd4ml.controller.specs import own_code_of
-from cd4ml.errors import IntegrityError, RemoteError, ToolError
+from cd4ml.errors import IntegrityError, RemoteError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
-from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, RemoteState
+from cd4ml.gateways.git import LANDING, RefUpdate, RemoteState
 from cd4ml.gateways.process import crash_point
 from cd4ml.gateways.untrusted import read_json
-from cd4ml.index.fold import FoldPlan, check_landed
-from cd4ml.index.record import RECORD_PATH, RunRecord, encode, seal
+from cd4ml.index.fold import Landed, check_landed, entry_path
+from cd4ml.index.record import RECORD_PATH, RunRecord, as_record, encode, seal
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.render.lock import render_lock
 from cd4ml.spec.canonical import digest
+from cd4ml.spec.determinism import determinism_of
 from cd4ml.spec.metrics import direction_of
 from cd4ml.spec.pipeline import (
     EXPECTATION_RESULTS,
@@ -42,8 +43,6 @@ from cd4ml.spec.pipeline import (
 )
 from cd4ml.spec.text import one_line
 
-_FOLD_TRIES = 12
-_LONGEST_WAIT = 1.0
 _MOST_EXPECTATIONS = 1000
 _PACKAGES = (
     "numpy",
@@ -141,6 +140,7 @@ def _common(project: Project, job: Job, execution: Execution) -> dict[str, Any]:
         },
         **({"judge": _judge(project, job)} if spec.evaluation.own else {}),
         "threads": job.policy.executor.threads,
+        **determinism_of(spec.model.estimator, job.policy.executor.threads).as_json(),
         "cost": {"seconds": dict(execution.seconds)},
         "started": execution.started,
         "finished": execution.finished,
@@ -204,26 +204,12 @@ def _store_remotely(storage: Storage, files: Mapping[Path, FileDigest]) -> None:
 
 
 def _land_run(project: Project, job: Job, body: Mapping[str, Any], extra: Mapping[str, bytes]) -> str:
-    record = seal(body)
-    data = encode(record)
     files = {
-        RECORD_PATH: data,
         PARAMS_FILE: params_text(project, job).encode(),
         PIPELINE_FILE: render_pipeline(job.asked.spec, job.templates).encode(),
         **extra,
     }
-    tree = project.repository.write_tree(job.commit, files)
-    outcome = "result" if record["outcome"] == "succeeded" else "failed run"
-    message = f"cd4ml: {outcome} {record['id']}\n\nFingerprint: {record['fingerprint']}\n"
-    commit = project.repository.commit_tree(tree, (job.commit,), message)
-    _check(project, str(record["id"]), commit)
-    crash_point("land.committed")
-    if job.published:
-        _push_landing(project, str(record["id"]), commit, data)
-    else:
-        project.repository.keep_draft(str(record["id"]), commit)
-    crash_point("land.pushed")
-    return str(record["id"])
+    return land_record(project, body, files, published=job.published)
 
 
 def publish_drafts(project: Project, storage: Storage, state: RemoteState, branches: Collection[str]) -> None:
@@ -259,24 +245,51 @@ def publish_draft(project: Project, storage: Storage, commit: str, data: bytes, 
     project.repository.drop_draft(run.id)
 
 
-# ── an experiment record ──
+# ── a record of any kind ──
 
 
 def land_experiment(project: Project, body: Mapping[str, Any]) -> str:
     """Land an experiment record on a commit whose parent is the branch's; gives its id."""
+    return land_record(project, body)
+
+
+def land_removal(project: Project, body: Mapping[str, Any]) -> str:
+    """Land a removal record on a commit whose parent is the base branch's whose rule was followed; gives its id."""
+    return land_record(project, body)
+
+
+def land_record(
+    project: Project, body: Mapping[str, Any], files: Mapping[str, bytes] | None = None, *, published: bool = True
+) -> str:
+    """Land a record, ``body`` without ``schema`` and ``id``, on a commit whose parent is the one it speaks of.
+
+    ``files`` are what that commit adds beside the record. One that is not ``published`` is kept as a draft. Landing
+    the same body again is harmless. Gives the id. Raises IntegrityError for what no fold would take, RemoteError.
+    """
     record = seal(body)
-    data = encode(record)
-    tree = project.repository.write_tree(str(record["commit"]), {RECORD_PATH: data})
-    message = f"cd4ml: experiment {record['id']}\n"
-    commit = project.repository.commit_tree(tree, (str(record["commit"]),), message)
-    _check(project, str(record["id"]), commit)
-    _push_landing(project, str(record["id"]), commit, data)
+    data, source = encode(record), str(record["commit"])
+    added = {RECORD_PATH: data, **(files or {})}
+    (commit,) = project.repository.write_children([(source, added, _message(record))])
+    _check(record, data, commit, added)
+    crash_point("land.committed")
+    if published:
+        _push_landing(project, str(record["id"]), commit, data)
+    else:
+        project.repository.keep_draft(str(record["id"]), commit)
+    crash_point("land.pushed")
     return str(record["id"])
 
 
-def _check(project: Project, record_id: str, commit: str) -> None:
+def _message(record: Mapping[str, Any]) -> str:
+    if record["kind"] != "run":
+        return f"cd4ml: {record['kind']} {record['id']}\n"
+    outcome = "result" if record["outcome"] == "succeeded" else "failed run"
+    return f"cd4ml: {outcome} {record['id']}\n\nFingerprint: {record['fingerprint']}\n"
+
+
+def _check(record: Mapping[str, Any], data: bytes, commit: str, files: Collection[str]) -> None:
     """Raise IntegrityError, in the words of the fold, for what the fold would refuse: it must not leave here."""
-    check_landed(read_landed(project, LANDING + record_id, commit))
+    check_landed(Landed(LANDING + str(record["id"]), commit, (str(record["commit"]),), tuple(files), data, ""))
 
 
 def _push_landing(project: Project, record_id: str, commit: str, data: bytes) -> None:
@@ -284,62 +297,15 @@ def _push_landing(project: Project, record_id: str, commit: str, data: bytes) ->
     ref = LANDING + record_id
     try:
         project.repository.push(project.remote, [RefUpdate(ref, "", commit)])
+        project.repository.remember_landed(project.remote, ref, commit)
     except RemoteError as error:
         found = project.repository.remote_ref(project.remote, ref)
         if found == commit:
             return
-        state = project.repository.fetch(project.remote)
+        state = trust.fetch(project)
         if found and project.repository.read_blob(found, RECORD_PATH, LARGEST_RECORD) == data:
             return
-        if any(entry.record.id == record_id for entry in read_entries(project, state.index)):
+        path = entry_path(as_record(json.loads(data)))
+        if state.index and project.repository.existing(state.index, [path]):
             return
         raise RemoteError(f"record {record_id} could not be landed: {error}") from error
-
-
-# ── fold ──
-
-
-def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
-    """Gather what has landed into the index; gives a line for each landed ref that was refused.
-
-    One atomic push moves the index and drops the folded refs. Whoever loses that race looks again, and
-    then has less, or nothing, to do. Whoever may not push to the index leaves the records where they landed,
-    where readers see them too: that is one more line. Raises RemoteError when the remote cannot be reached.
-    """
-    refused: tuple[str, ...] = ()
-    for attempt in range(_FOLD_TRIES):
-        if not state.landing:
-            return ()
-        plan = plan_fold(project, state, read_entries(project, state.index))
-        refused = tuple(f"{ref}: {reason}" for ref, reason in (*plan.refused, *plan.untouched))
-        if not plan.folded_refs:
-            return refused
-        try:
-            _push_fold(project, state, plan)
-        except RemoteError as error:
-            before = state
-            state = project.repository.fetch(project.remote)
-            if state == before:
-                return (*refused, f"{len(plan.folded_refs)} landed records count, and are not folded: {error}")
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
-            continue
-        crash_point("fold.pushed")
-        return refused
-    return (*refused, f"{len(state.landing)} landed records count, and wait to be folded: the index keeps moving")
-
-
-def _push_fold(project: Project, state: RemoteState, plan: FoldPlan) -> None:
-    repository = project.repository
-    updates = [RefUpdate(ref, state.landing[ref], "") for ref in plan.folded_refs]
-    if plan.files:
-        tree = repository.write_tree(state.index, plan.files)
-        parents = (*([state.index] if state.index else []), *plan.parents)
-        try:
-            commit = repository.commit_tree(
-                tree, parents, f"cd4ml: fold {len(plan.entries)} record{'s' * (len(plan.entries) != 1)}\n"
-            )
-        except ToolError as error:
-            raise RemoteError(f"the fold commit could not be made: {error}") from error
-        crash_point("fold.committed")
-        updates.insert(0, RefUpdate(INDEX, state.index or "", commit))
-    repository.push(project.remote, updates)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+import cd4ml
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
-from cd4ml.gateways.files import write_atomically
+from cd4ml.gateways.envelopes import read_envelopes
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
-from cd4ml.gateways.untrusted import read_json
-from cd4ml.index.fold import FoldPlan, Landed, fold, parse_envelope
-from cd4ml.index.history import History
+from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
+from cd4ml.index.envelope import read_envelope
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold
+from cd4ml.index.history import (
+    ExperimentEntry,
+    History,
+    ImportEntry,
+    LookedUp,
+    RemovalEntry,
+    RunEntry,
+    experiments_in,
+    imports_in,
+    removals_in,
+    runs_in,
+)
 from cd4ml.index.record import RECORD_PATH, Entry
 from cd4ml.index.validate import NewerSchemaError
 
+CACHE = "query.sqlite"
+"""The query cache, in cd4ml's private folder."""
+
 LARGEST_RECORD = 1 << 20
+_AT_ONCE = 500
 DRAFTS_READ = "drafts"
 """In cd4ml's private folder: what drafts hold, by commit."""
 
@@ -23,15 +41,159 @@ DRAFTS_READ = "drafts"
 def read_history(project: Project, state: RemoteState, *, drafts: bool = True) -> History:
     """Everything known: the index's entries, and landed records as the next fold would take them.
 
-    ``drafts`` counts in the records of branches that are not pushed, which are kept here alone. A reader
-    never writes, so it counts in by itself what is to be folded. Raises IntegrityError for an index that was
-    tampered with.
+    It is read through the query cache, so that it costs what has changed since somebody last looked, and then what
+    is asked of it. ``drafts`` counts in the records of branches that are not pushed, which are kept here alone. A
+    reader never writes to Git, so it counts in by itself what is to be folded. Raises IntegrityError for an index
+    that was tampered with. Side effects: the cache is brought up to date.
     """
-    entries = read_entries(project, state.index)
-    if drafts:
-        state = replace(state, landing={**state.drafts, **state.landing})
-    remembered = frozenset(state.drafts.values()) if drafts else frozenset()
-    return History.of((*entries, *plan_fold(project, state, entries, remembered).entries))
+    return IndexHistory(current_cache(project, state), drafts)
+
+
+def read_drafts(project: Project, state: RemoteState) -> tuple[Entry, ...]:
+    """The entries that drafts would become in the next fold, but for those that have landed, in fold order."""
+    return current_cache(project, state).entries("origin = ?", DRAFT)
+
+
+def current_cache(project: Project, state: RemoteState) -> QueryCache:
+    """The query cache, holding what a fetch saw. Raises IntegrityError. Side effects: brings it up to date."""
+    landed = {ref: (commit, DRAFT) for ref, commit in state.drafts.items()}
+    landed |= {ref: (commit, LANDING) for ref, commit in state.landing.items()}
+    cache = QueryCache(project.private / CACHE)
+    cache.refresh(Wanted(cd4ml.__version__, state.index, landed), _IndexSource(project))
+    return cache
+
+
+@dataclass(frozen=True)
+class IndexHistory(History):
+    """A history on disk, each record of which is read when it is asked for."""
+
+    cache: QueryCache
+    drafts: bool
+
+    @property
+    def runs(self) -> tuple[RunEntry, ...]:
+        return runs_in(self._entries("kind = 'run'"))
+
+    @property
+    def experiments(self) -> tuple[ExperimentEntry, ...]:
+        return experiments_in(self._entries("kind = 'experiment'"))
+
+    @property
+    def removals(self) -> tuple[RemovalEntry, ...]:
+        return removals_in(self._entries("kind = 'removal'"))
+
+    @property
+    def imports(self) -> tuple[ImportEntry, ...]:
+        return imports_in(self._entries("kind = 'import'"))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        return self.cache.values("branch", "kind = 'experiment'", drafts=self.drafts)
+
+    def runs_of(self, fingerprint: str) -> tuple[RunEntry, ...]:
+        return runs_in(self._entries("kind = 'run' AND fingerprint = ?", fingerprint))
+
+    def result(self, fingerprint: str) -> RunEntry | None:
+        return self._first("kind = 'run' AND fingerprint = ? AND succeeded", fingerprint)
+
+    def attempts(self, fingerprint: str) -> tuple[RunEntry, ...]:
+        return runs_in(self._entries("kind = 'run' AND fingerprint = ? AND NOT succeeded", fingerprint))
+
+    def first_success(self, components: Mapping[str, str | None]) -> RunEntry | None:
+        return self._first(*self.cache.with_components(components))
+
+    def of_branch(self, branch: str) -> tuple[ExperimentEntry, ...]:
+        return experiments_in(self._entries("kind = 'experiment' AND branch = ?", branch))
+
+    def run_by_id(self, run_id: str) -> RunEntry | None:
+        return self._first("kind = 'run' AND id = ?", run_id)
+
+    def looked_up(self, branches: Collection[str], fingerprints: Collection[str]) -> History:
+        by_branch: dict[str, list[ExperimentEntry]] = {branch: [] for branch in branches}
+        for asked in experiments_in(self._among("kind = 'experiment' AND branch", by_branch)):
+            by_branch[asked.experiment.branch].append(asked)
+        by_fingerprint: dict[str, list[RunEntry]] = {fingerprint: [] for fingerprint in fingerprints}
+        for run in runs_in(self._among("kind = 'run' AND fingerprint", by_fingerprint)):
+            by_fingerprint[run.run.fingerprint].append(run)
+        return LookedUp(
+            self,
+            {branch: tuple(found) for branch, found in by_branch.items()},
+            {fingerprint: tuple(found) for fingerprint, found in by_fingerprint.items()},
+        )
+
+    def _among(self, condition: str, values: Iterable[str]) -> Iterator[Entry]:
+        """Entries of which the last column of the condition has one of these values; in fold order for each value."""
+        left = list(values)
+        for start in range(0, len(left), _AT_ONCE):
+            part = left[start : start + _AT_ONCE]
+            yield from self._entries(f"{condition} IN ({', '.join('?' * len(part))})", *part)
+
+    def _entries(self, condition: str, *values: object) -> tuple[Entry, ...]:
+        return self.cache.entries(condition, *values, drafts=self.drafts)
+
+    def _first(self, condition: str, *values: object) -> RunEntry | None:
+        found = runs_in(self.cache.entries(condition, *values, drafts=self.drafts, limit=1))
+        return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class _IndexSource:
+    """Where the query cache has entries from: Git."""
+
+    project: Project
+
+    def entries(self, index: str | None) -> Iterator[Stored]:
+        if index is None:
+            return
+        blobs = self.project.repository.blob_ids(index, "")
+        paths = sorted(path for path in blobs if path.startswith(ENTRY_FOLDERS))
+        yield from self._stored([(blobs[path], path) for path in paths])
+
+    def changes(self, before: str | None, after: str | None) -> Changes | None:
+        if after is None:
+            return None
+        if before is None:
+            return Changes(tuple(self.entries(after)))
+        repository = self.project.repository
+        try:
+            forward = repository.is_ancestor(before, after)
+            if not forward and not repository.is_ancestor(after, before):
+                return None
+            changed = repository.changed_blobs(before, after)
+        except ToolError:  # the index that was remembered is no longer here
+            return None
+        places = {path: both for path, both in sorted(changed.items()) if path.startswith(ENTRY_FOLDERS)}
+        for path, (old, new) in places.items():
+            if (old and new) or (old if forward else new):
+                raise IntegrityError(f"{INDEX_BRANCH}: {path}: was {'changed' if old and new else 'taken out'}")
+        added = self._stored([(new, path) for path, (_, new) in places.items() if new])
+        gone = tuple(PurePosixPath(path).stem.rpartition("-")[2] for path, (old, _) in places.items() if old)
+        return Changes(tuple(added), gone)
+
+    def read(self, places: Sequence[tuple[str, str]]) -> Iterator[Entry]:
+        return (stored.entry for stored in self._stored(places))
+
+    def judge(self, ref: str, commit: str, number: int) -> Entry | None:
+        taken = fold((), [read_landed(self.project, ref, commit)], number).entries
+        return taken[0] if taken else None
+
+    def _stored(self, places: Sequence[tuple[str, str]]) -> Iterator[Stored]:
+        blobs = {path: blob for blob, path in places}
+        for path, data, entry in read_envelopes(self._files(places)):
+            try:
+                yield Stored(entry or read_envelope(data, path), blobs[path])
+            except NewerSchemaError:
+                continue  # a later version's record: kept as it is, and read by those who can
+            except IntegrityError as error:
+                raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
+
+    def _files(self, places: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+        read = self.project.repository.read_many([blob for blob, _ in places])
+        for _, path in places:
+            try:
+                yield path, next(read)
+            except IntegrityError as error:
+                raise IntegrityError(f"{INDEX_BRANCH}: {path}: {error}") from error
 
 
 def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...]:
@@ -43,10 +205,10 @@ def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...
         return ()
     entries = []
     for path, data in project.repository.read_tree(index_commit).items():
-        if not path.startswith(("runs/", "experiments/")):
+        if not path.startswith(ENTRY_FOLDERS):
             continue
         try:
-            entries.append(parse_envelope(data, path))
+            entries.append(read_envelope(data, path))
         except NewerSchemaError:
             continue  # a later version's record: kept as it is, and read by those who can
         except IntegrityError as error:
@@ -54,46 +216,12 @@ def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...
     return tuple(entries)
 
 
-def plan_fold(
-    project: Project, state: RemoteState, entries: tuple[Entry, ...], remembered: frozenset[str] = frozenset()
-) -> FoldPlan:
-    """What folding all landed refs into the index would do. ``remembered`` commits are read from Git only once."""
-    number = max((entry.fold for entry in entries), default=0) + 1
-    landed = [
-        (_remembered if commit in remembered else read_landed)(project, ref, commit)
-        for ref, commit in sorted(state.landing.items())
-    ]
-    return fold(frozenset(entry.record.id for entry in entries), landed, number)
-
-
 def read_landed(project: Project, ref: str, commit: str) -> Landed:
     """What one landing ref holds (or would hold), as hostile input for the fold to judge."""
     repository = project.repository
     try:
-        info = repository.commit_info(commit)
-        changes = repository.changed_paths(info.parents[0], commit) if info.parents else ()
-        data = repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD) or b""
+        info = repository.over_parent(commit)
+        data = repository.file_at(info.tree, RECORD_PATH, LARGEST_RECORD) or b""
     except (RepositoryError, ToolError, IntegrityError):
         return Landed(ref, commit, (), (), b"", "")  # which the fold refuses, and names
-    return Landed(ref, commit, info.parents, changes, data, info.committer)
-
-
-def _remembered(project: Project, ref: str, commit: str) -> Landed:
-    """The same, from what was read before: drafts stay for long, and each costs several commands of Git."""
-    path = project.private / DRAFTS_READ / f"{commit}.json"
-    told = read_json(path, 4 * LARGEST_RECORD)
-    try:
-        parents, changes = (tuple(map(str, told[name])) for name in ("parents", "changes"))
-        return Landed(ref, commit, parents, changes, str(told["data"]).encode(), str(told["committer"]))
-    except (TypeError, KeyError):
-        pass
-    landed = read_landed(project, ref, commit)
-    content = {
-        "parents": landed.parents,
-        "changes": landed.tree_changes,
-        "data": landed.data.decode("utf-8", "replace"),
-        "committer": landed.committer,
-    }
-    if landed.data:
-        write_atomically(path, json.dumps(content).encode())
-    return landed
+    return Landed(ref, commit, info.parents, info.changed, data, info.committer)

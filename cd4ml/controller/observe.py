@@ -5,22 +5,26 @@ Desired is what the remote's heads ask for; observed is what the index holds and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from cd4ml.controller.landed import read_history
+from cd4ml.controller import trust
+from cd4ml.controller.claims import running_elsewhere
+from cd4ml.controller.gone import GoneFacts
+from cd4ml.controller.heads import FIRST_PARENTS, Head, HeadReader
+from cd4ml.controller.landed import read_drafts, read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.specs import Asked, Base, asked_of, spec_of
-from cd4ml.errors import ConfigError, IntegrityError, Problem, RepositoryError, ToolError, UsageError
-from cd4ml.gateways.git import INDEX_BRANCH, CommitInfo, RemoteState
+from cd4ml.errors import IntegrityError, Problem, UsageError
+from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
+from cd4ml.index.claims import Claim
 from cd4ml.index.history import History
+from cd4ml.index.record import RunRecord
 from cd4ml.plan.state import DesiredState, Experiment, Target
 from cd4ml.spec.experiment import Spec
-
-_FIRST_PARENTS = 500
-_MERGE_MESSAGE = "Merge result, made by cd4ml to be run before the merge\n"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Observation:
 
     ``policy`` is the base branch's spec (gates, allow-lists, executor, templates are its); ``asked`` holds
     what each target commit asks for. ``unreadable`` has a line for each branch whose objects are damaged here, by
-    branch: that says nothing of the experiment, so nothing is done or recorded for it.
+    branch: that says nothing of the experiment, so nothing is done or recorded for it. ``elsewhere`` are the claims of
+    other reconcilers that are believed, by fingerprint.
     """
 
     remote: RemoteState
@@ -39,6 +44,7 @@ class Observation:
     history: History
     asked: Mapping[str, Asked]
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, Claim] = field(default_factory=dict)
 
 
 def observe(project: Project) -> Observation:
@@ -46,39 +52,62 @@ def observe(project: Project) -> Observation:
 
     Side effects: refs under ``refs/cd4ml/remote/``, objects of merge results, remembered compositions.
     """
-    return observe_state(project, project.repository.fetch(project.remote))
+    return observe_state(project, trust.fetch(project))
 
 
-def observe_state(project: Project, remote: RemoteState) -> Observation:
-    """The same for what a fetch saw. Raises RepositoryError, ConfigError for the base branch's conf."""
+def observe_state(project: Project, remote: RemoteState, *, memory: bool = True) -> Observation:
+    """The same for what a fetch saw; without ``memory``, nothing is taken from it or put into it.
+
+    Raises RepositoryError, ConfigError for the base branch's conf.
+    """
     base_commit = remote.heads.get(project.base)
     if base_commit is None:
         raise project.without_base()
     policy, _ = spec_of(project, base_commit)
     history = read_history(project, remote, drafts=False)
-    asked: dict[str, Asked] = {}
-    unreadable: dict[str, str] = {}
-    base = Base(base_commit, policy)
-    experiments = [_experiment(project, project.base, base_commit, base, asked, is_base=True)]
+    reader = HeadReader(project, Base(base_commit, policy), memory=memory)
     local = project.repository.local_heads() if project.has_remote else {}
-    for branch, commit in sorted(_heads(project, remote, local, policy).items()):
+    heads = _heads(project, remote, local, policy)
+    vanished = _vanished(project, remote, history, policy)
+    commits = dict.fromkeys([base_commit, *heads.values(), *(commit for _, commit in vanished)])
+    found = reader.read(commits)
+    main = found[base_commit]
+    if isinstance(main, IntegrityError):
+        raise main
+    behind = _pushed_already(reader, heads, local)
+    unreadable: dict[str, str] = {}
+    experiments = [_experiment(project.base, main, is_base=True)]
+    for branch, commit in sorted(heads.items()):
         published = remote.heads.get(branch) == commit
-        try:
-            one = _experiment(project, branch, commit, base, asked, published=published)
-        except IntegrityError as error:
-            unreadable[branch] = f"{branch}: {error}"
-            one = _damaged(branch, commit, str(error), published=published)
-        experiments.append(replace(one, unpushed=_ahead(project, local.get(branch), commit)))
+        head = found[commit]
+        if isinstance(head, IntegrityError):
+            unreadable[branch] = f"{branch}: {head}"
+            one = _damaged(branch, commit, str(head), published=published)
+        else:
+            one = _experiment(branch, head, published=published)
+        mine = local.get(branch)
+        ahead = mine if mine is not None and mine != commit and (mine, commit) not in behind else None
+        experiments.append(replace(one, unpushed=ahead))
+    known = {commit: head for commit, head in found.items() if isinstance(head, Head)}
+    facts = GoneFacts(project, reader, history, experiments)
     desired = DesiredState(
         base=project.base,
         experiments=tuple(experiments),
-        base_fingerprints=_base_fingerprints(project, base_commit, history),
-        base_commits=_recorded_in_base(project, base_commit, history),
+        base_fingerprints=_base_fingerprints(project, base_commit, history, reader),
+        base_commits=facts.base_commits,
         base_first_parents=frozenset(project.repository.first_parents(base_commit)),
+        landed_as=facts.landed_as({commit: head.landed_as for commit, head in known.items() if head.landed_as}),
+        vanished=tuple(_experiment(branch, known[commit]) for branch, commit in vanished if commit in known),
+        brought_by=facts.brought_by,
+        base_asked=facts.base_asked,
+        continued_by=facts.continued_by,
+        begun_anew=facts.begun_anew,
+        signed=facts.signed,
     )
-    return Observation(
-        remote, base_commit, policy, desired, _with_drafts(project, remote, history, desired), asked, unreadable
-    )
+    seen = _with_drafts(project, remote, history, desired)
+    elsewhere = running_elsewhere(project, remote, policy)
+    asked = AskedTargets(project, reader, tuple(known.values()))
+    return Observation(remote, base_commit, policy, desired, seen, asked, unreadable, elsewhere)
 
 
 def _with_drafts(project: Project, remote: RemoteState, history: History, desired: DesiredState) -> History:
@@ -95,62 +124,63 @@ def _with_drafts(project: Project, remote: RemoteState, history: History, desire
         for target in (one.head, one.merge)
         if target is not None
     }
-    known = {entry.run.id for entry in history.runs}
-    drafts = [
-        entry.entry
-        for entry in read_history(project, remote).runs
-        if entry.run.id not in known and entry.run.fingerprint not in pushed
-    ]
-    recorded = [*(entry.entry for entry in history.runs), *(entry.entry for entry in history.experiments)]
-    return History.of([*recorded, *drafts])
+    return history.with_later(
+        entry
+        for entry in read_drafts(project, remote)
+        if isinstance(entry.record, RunRecord) and entry.record.fingerprint not in pushed
+    )
 
 
-def _ahead(project: Project, local: str | None, commit: str) -> str | None:
-    """The local head where it holds what the remote's head does not; nothing where it does not, or is the head."""
-    if local is None or local == commit or project.repository.is_ancestor(local, commit):
-        return None
-    return local
+def _pushed_already(
+    reader: HeadReader, heads: Mapping[str, str], local: Mapping[str, str]
+) -> frozenset[tuple[str, str]]:
+    """Local heads that the branch's head holds already, each with that head."""
+    pairs = {(local[branch], commit) for branch, commit in heads.items() if local.get(branch, commit) != commit}
+    return frozenset(pair for pair, held in reader.are_ancestors(pairs).items() if held)
+
+
+def _vanished(project: Project, remote: RemoteState, history: History, policy: Spec) -> tuple[tuple[str, str], ...]:
+    """Experiments that an earlier fetch saw, that are gone, and that nobody has recorded; the others are forgotten."""
+    wanted = tuple(
+        (branch, commit)
+        for branch, commit in remote.vanished
+        if _is_experiment(project, branch, policy)
+        and remote.heads.get(branch) != commit
+        and not any(entry.experiment.commit == commit for entry in history.of_branch(branch))
+    )
+    project.repository.drop_vanished([one for one in remote.vanished if one not in wanted])
+    return wanted
 
 
 def _heads(project: Project, remote: RemoteState, local: Mapping[str, str], policy: Spec) -> dict[str, str]:
     """The experiment branches: the remote's, and local ones that the remote does not have."""
-
-    def matches(branch: str) -> bool:
-        named = any(fnmatchcase(branch, pattern) for pattern in policy.experiments.branches)
-        return named and branch not in (project.base, INDEX_BRANCH)
-
-    return {branch: commit for branch, commit in {**local, **remote.heads}.items() if matches(branch)}
+    everyone = {**local, **remote.heads}
+    return {branch: commit for branch, commit in everyone.items() if _is_experiment(project, branch, policy)}
 
 
-def _experiment(
-    project: Project,
-    branch: str,
-    commit: str,
-    base: Base,
-    asked: dict[str, Asked],
-    *,
-    is_base: bool = False,
-    published: bool = True,
-) -> Experiment:
-    repository = project.repository
-    info = repository.commit_info(commit)
-    head = _target(project, "head", commit, info.tree, base, asked)
-    merge, conflicts = (None, ()) if is_base else _merge_target(project, info, head, base, asked)
-    spec = asked[commit].spec if commit in asked else None
+def _is_experiment(project: Project, branch: str, policy: Spec) -> bool:
+    named = any(fnmatchcase(branch, pattern) for pattern in policy.experiments.branches)
+    return named and branch not in (project.base, INDEX_BRANCH)
+
+
+def _experiment(branch: str, head: Head, *, is_base: bool = False, published: bool = True) -> Experiment:
+    own, merge = head.asks, head.merge
     return Experiment(
         branch=branch,
-        commit=commit,
+        commit=head.commit,
         is_base=is_base,
-        author=info.author,
-        committed=info.committed,
-        name=spec.name if spec else branch,
-        hypothesis=spec.hypothesis if spec else "",
-        tags=spec.tags if spec else (),
-        head=head,
-        merge=merge,
-        conflicts=conflicts,
+        author=head.author,
+        committed=head.committed,
+        name=own.name if own.components else branch,
+        hypothesis=own.hypothesis,
+        tags=own.tags,
+        head=Target("head", head.commit, head.tree, own.components, own.problems),
+        merge=Target("merge", merge.commit, merge.tree, merge.asks.components, merge.asks.problems)
+        if merge and not is_base
+        else None,
+        conflicts=() if is_base else head.conflicts,
         published=published,
-        ancestor_of_base=not is_base and repository.is_ancestor(commit, base.commit),
+        ancestor_of_base=not is_base and head.in_base,
     )
 
 
@@ -173,72 +203,50 @@ def _damaged(branch: str, commit: str, message: str, *, published: bool) -> Expe
     )
 
 
-def _target(project: Project, side: str, commit: str, tree: str, base: Base, asked: dict[str, Asked]) -> Target:
-    try:
-        found = asked.get(commit) or asked_of(project, tree, base)
-    except ConfigError as error:
-        return Target("merge" if side == "merge" else "head", commit, tree, None, error.problems)
-    except (IntegrityError, ToolError) as error:
-        raise IntegrityError(f"{commit[:12]} cannot be read, see `git fsck`: {error}") from error
-    except Exception as error:  # noqa: BLE001  # whatever a branch brings, the others must still be seen
-        problem = Problem("conf/", "", f"cannot be read: {type(error).__name__}")
-        return Target("merge" if side == "merge" else "head", commit, tree, None, (problem,))
-    asked[commit] = found
-    return Target("merge" if side == "merge" else "head", commit, tree, found.components)
+class AskedTargets(Mapping[str, Asked]):
+    """What heads and their merge results ask for, completely, by commit.
 
-
-def _merge_target(
-    project: Project, info: CommitInfo, head: Target, base: Base, asked: dict[str, Asked]
-) -> tuple[Target | None, tuple[str, ...]]:
-    """What merging this head into the base branch gives: decision 5 of the design.
-
-    The merge commit is made the same by everyone: its dates and identity come from the head.
+    Worked out when it is asked for, that is, for what is to be run; the commit of a merge result exists from then on.
     """
-    try:
-        tree, conflicts = project.repository.merge_tree(base.commit, info.commit)
-    except RepositoryError as error:
-        return None, (str(error),)
-    if tree is None:
-        return None, conflicts
-    if tree == info.tree:
-        return Target("merge", head.commit, head.tree, head.components, head.problems), ()
-    identity = {
-        "GIT_AUTHOR_NAME": "cd4ml",
-        "GIT_AUTHOR_EMAIL": "cd4ml@localhost",
-        "GIT_AUTHOR_DATE": info.committed,
-        "GIT_COMMITTER_NAME": "cd4ml",
-        "GIT_COMMITTER_EMAIL": "cd4ml@localhost",
-        "GIT_COMMITTER_DATE": info.committed,
-    }
-    try:
-        commit = project.repository.commit_tree(tree, (base.commit, info.commit), _MERGE_MESSAGE, identity)
-    except ToolError as error:
-        return None, (f"{info.commit[:12]} cannot be merged: {error}",)
-    return _target(project, "merge", commit, tree, base, asked), ()
+
+    def __init__(self, project: Project, reader: HeadReader, heads: tuple[Head, ...]) -> None:
+        self._project = project
+        self._reader = reader
+        merges = {head.merge.commit: (head, head.merge.tree) for head in heads if head.merge}
+        self._heads = {**merges, **{head.commit: (head, head.tree) for head in heads}}
+        self._known: dict[str, Asked] = {}
+        self._working = threading.Lock()
+
+    def __getitem__(self, commit: str) -> Asked:
+        """Raises ConfigError for what was refused, KeyError for what is no target."""
+        head, tree = self._heads[commit]
+        with self._working:
+            if commit not in self._known:
+                if commit != head.commit:
+                    self._reader.make_merge(head)
+                self._known[commit] = asked_of(self._project, tree, self._reader.base)
+            return self._known[commit]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._heads)
+
+    def __len__(self) -> int:
+        return len(self._heads)
 
 
-def _base_fingerprints(project: Project, base_commit: str, history: History) -> frozenset[str]:
+def _base_fingerprints(project: Project, base_commit: str, history: History, reader: HeadReader) -> frozenset[str]:
     """Fingerprints of the base branch's first-parent commits: recorded ones, and those that came since."""
     recorded = {entry.experiment.commit: entry.experiment.fingerprint for entry in history.of_branch(project.base)}
     found: set[str] = set()
-    for commit in project.repository.first_parents(base_commit)[:_FIRST_PARENTS]:
+    since: list[str] = []
+    for commit in project.repository.first_parents(base_commit)[:FIRST_PARENTS]:
         if commit in recorded:
             found.update(value for value in recorded.values() if value)
             break
-        try:
-            found.add(asked_of(project, commit).components.fingerprint)
-        except ConfigError:
-            continue  # a commit that asked for nothing valid has no fingerprint to share
-    return frozenset(found)
-
-
-def _recorded_in_base(project: Project, base_commit: str, history: History) -> frozenset[str]:
-    """Recorded commits of experiments that the base branch contains."""
-    commits = {entry.experiment.commit for entry in history.experiments if entry.experiment.branch != project.base}
-    if not commits:
-        return frozenset()
-    contained = project.repository.git("rev-list", base_commit).text.split()
-    return frozenset(commits.intersection(contained))
+        since.append(commit)
+    # a commit that asked for nothing valid has no fingerprint to share
+    asks = reader.asks_alone(since).values()
+    return frozenset(found | {one.components.fingerprint for one in asks if one.components})
 
 
 def known_branches(project: Project, names: list[str]) -> frozenset[str]:
@@ -246,7 +254,7 @@ def known_branches(project: Project, names: list[str]) -> frozenset[str]:
 
     Raises UsageError for a name that no head and no record bears, with the nearest that one does.
     """
-    remote = project.repository.fetch(project.remote)
+    remote = trust.read(project, quiet=True)
     known = {*remote.heads, *project.repository.local_heads(), *read_history(project, remote).branches}
     base_commit = remote.heads.get(project.base)
     patterns = spec_of(project, base_commit)[0].experiments.branches if base_commit else ()

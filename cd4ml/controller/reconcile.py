@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
+from cd4ml.controller import trust
+from cd4ml.controller.claims import Claims, interval, patience
 from cd4ml.controller.data import ensure_raw
 from cd4ml.controller.drafts import adopt
 from cd4ml.controller.environment import drop_old_environments, python_for
-from cd4ml.controller.land import fold_landed, land_experiment, land_failure, land_success, publish_drafts
+from cd4ml.controller.fold import fold_landed
+from cd4ml.controller.land import land_experiment, land_failure, land_success, publish_drafts
+from cd4ml.controller.landed import read_history
 from cd4ml.controller.observe import Observation, observe
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import WAITING, WORK_LOCK, Event, Failure, Job, Watch, attempt, clear_leftovers, discard
 from cd4ml.controller.scaffold import load_templates
 from cd4ml.controller.warm import warm_process
-from cd4ml.errors import Cd4mlError
+from cd4ml.errors import Cd4mlError, RemoteError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, told
+from cd4ml.gateways.git import LANDING, RemoteState
+from cd4ml.index.fold import entry_path
+from cd4ml.index.record import ExperimentRecord, RunRecord
 from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run, experiment_body
 from cd4ml.plan.diff import PlanPolicy, diff
+from cd4ml.plan.state import Health
 
 _PASSES = 6
 
@@ -66,6 +75,7 @@ def make_plan(observation: Observation, request: Request, failed: frozenset[str]
         named=request.named,
         publish=request.publish,
         failed=failed | frozenset(observation.unreadable),
+        elsewhere=observation.elsewhere,
     )
     return diff(observation.desired, observation.history, policy)
 
@@ -79,39 +89,96 @@ def reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
         clear_leftovers(project)
         drop_old_environments(project)
-        return _reconcile(project, request, watch)
+        with Claims(project) as claims:
+            return _reconcile(project, request, watch, claims)
 
 
-def _reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
+def _reconcile(project: Project, request: Request, watch: Watch, claims: Claims) -> Outcome:
     ran: list[str] = []
     failed: dict[str, str] = {}
     _publish(project, request)
-    refused = fold_landed(project, project.repository.fetch(project.remote))
-    observation = observe(project)
+    refused, observation = _look(project, claims, trust.fetch(project))
     if _adopt(project, request, observation):
-        refused = fold_landed(project, project.repository.fetch(project.remote))
-        observation = observe(project)
+        refused, observation = _look(project, claims, trust.fetch(project))
     plan = make_plan(observation, request)
     left = _PASSES + observation.policy.experiments.retries
-    while left and not plan.is_empty:
-        applied, not_applied = _apply(project, observation, plan, request, watch)
-        ran += applied
-        failed |= not_applied
-        # a branch that failed gets no further action, and frees what it stood in for: that can go on for as
-        # long as there are branches, and then ends by itself
-        left -= not not_applied
-        # what was asked to be tried again has been tried: asking once more would never end
-        request = replace(request, retry=False, refresh_env=False)
-        refused = fold_landed(project, project.repository.fetch(project.remote))
-        observation = observe(project)
+    while (left and not plan.is_empty) or _waits(observation, plan, request, claims, watch):
+        landed: Mapping[str, tuple[str, str]] = {}
+        if not plan.is_empty:
+            done = _apply(project, observation, plan, request, watch, claims)
+            ran += done.ran
+            failed |= done.failed
+            # a branch that failed gets no further action, and frees what it stood in for: that can go on for as
+            # long as there are branches, and then ends by itself; so does what others are faster to run
+            left -= not done.failed and not done.left_to_others
+            # what was asked to be tried again has been tried: asking once more would never end
+            request = replace(request, retry=False, refresh_env=False)
+            landed = done.landed
+        failed |= _not_taken(project, landed)
+        refused, observation = _look(project, claims, trust.fetch(project))
         plan = make_plan(observation, request, frozenset(failed))
     not_applied = {**observation.unreadable, **failed}
     return Outcome(plan, observation.policy.evaluation.primary, tuple(ran), tuple(not_applied.values()), refused)
 
 
+def _look(project: Project, claims: Claims, state: RemoteState) -> tuple[tuple[str, ...], Observation]:
+    """Fold what has landed, and observe anew; gives the refused landing refs too."""
+    refused = fold_landed(project, state)
+    found = observe(project)
+    longest = patience(found.policy)
+    elsewhere = claims.look(found.remote, longest)
+    claims.tidy(found.remote, longest, lambda fingerprint: found.history.result(fingerprint) is not None)
+    return refused, replace(found, elsewhere=elsewhere)
+
+
+def _not_taken(project: Project, landed: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """By branch, the records that are not on the remote although its answer was that it took them.
+
+    Landing them again and again would not help; ``landed`` gives branch and place in the index by id.
+    """
+    if not landed:
+        return {}
+    state = project.repository.fetch(project.remote)
+    missing = {run_id: where for run_id, where in landed.items() if LANDING + run_id not in state.landing}
+    if missing and state.index:
+        folded = project.repository.existing(state.index, [path for _, path in missing.values()])
+        missing = {run_id: where for run_id, where in missing.items() if where[1] not in folded}
+    for run_id in missing:
+        project.repository.forget_landed(project.remote, LANDING + run_id)
+    return {
+        branch: f"{branch}: {project.remote} said that it took record {run_id}, and does not have it"
+        for run_id, (branch, _) in missing.items()
+    }
+
+
+def _waits(observation: Observation, plan: Plan, request: Request, claims: Claims, watch: Watch) -> bool:
+    """Wait until another look at what others run may show something new; false when there is nothing to wait for.
+
+    For a branch that was named, the result of another reconciler is waited for. The runs of other branches are left
+    to whoever does them, as soon as their claims have been seen alive.
+    """
+    if not observation.elsewhere or not plan.is_empty:
+        return False
+    awaited = [
+        item
+        for item in plan.looked_at
+        if item.health is Health.PROGRESSING
+        and (item.published if request.named is None else item.branch in request.named)
+        and any(
+            fingerprint in observation.elsewhere and (request.named is not None or claims.is_undecided(fingerprint))
+            for fingerprint in (item.fingerprint or "", item.merge_fingerprint or "")
+        )
+    ]
+    for item in awaited:
+        watch(Event(item.branch, "head", "run", f"waits: {item.reason}"))
+    if awaited:
+        time.sleep(interval())
+    return bool(awaited)
+
+
 def _publish(project: Project, request: Request) -> None:
     """Land the drafts of branches that have been pushed since they were run, or that ``--publish`` is for."""
-    state = project.repository.fetch(project.remote)
+    state = trust.fetch(project)
     base_commit = state.heads.get(project.base)
     if state.drafts and base_commit is not None:
         everyone = project.repository.local_heads() if request.publish else {}
@@ -138,34 +205,49 @@ class _Workshop:
     templates: Mapping[str, str]
     warm: str
     watch: Watch
-    publish: bool
+    request: Request
+    claims: Claims
     landing: threading.Lock = field(default_factory=threading.Lock)
+    landed: dict[str, tuple[str, str]] = field(default_factory=dict)
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-def _apply(
-    project: Project, observation: Observation, plan: Plan, request: Request, watch: Watch
-) -> tuple[list[str], dict[str, str]]:
-    """Carry out a plan: the base branch first, since the others share most of its stages; then the rest.
+@dataclass
+class _Pass:
+    """What came of one plan.
 
-    Gives the ids of the runs that landed, and by branch why an action could not be applied.
+    ``ran`` are ids of the runs that landed, ``failed`` says by branch why an action could not be applied;
+    ``left_to_others`` counts the runs that others were faster to begin, or had done meanwhile. ``landed`` gives branch
+    and place in the index of every record that the remote took.
     """
+
+    ran: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    left_to_others: int = 0
+    landed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def _apply(
+    project: Project, observation: Observation, plan: Plan, request: Request, watch: Watch, claims: Claims
+) -> _Pass:
+    """Carry out a plan: the base branch first, since the others share most of its stages; then the rest."""
     storage = project.storage(observation.base_commit)
     templates = load_templates(project, observation.base_commit)
     runs = any(isinstance(action, Run) for action in plan.actions)
     threads = observation.policy.executor.threads
-    ran: list[str] = []
-    failed: dict[str, str] = {}
+    done = _Pass()
     with warm_process(project.private, threads) if runs else nullcontext("") as warm:
-        shop = _Workshop(project, observation, storage, templates, warm, watch, request.publish)
+        shop = _Workshop(project, observation, storage, templates, warm, watch, request, claims)
         jobs = request.jobs or observation.policy.executor.jobs
         for group in _groups(plan):
             with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool, _stopping(shop.stop):
                 for branch, ids, why in pool.map(lambda item: _apply_item(shop, item), group):
-                    ran += ids
+                    done.ran += [run_id for run_id in ids if run_id]
+                    done.left_to_others += ids.count("")
                     if why:
-                        failed[branch] = why
-    return ran, failed
+                        done.failed[branch] = why
+    claims.drop()
+    return replace(done, landed=shop.landed)
 
 
 @contextmanager
@@ -179,21 +261,23 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
 
 
 def _groups(plan: Plan) -> tuple[tuple[PlanItem, ...], ...]:
-    base = tuple(item for item in plan.items if item.is_base and item.actions)
-    others = tuple(item for item in plan.items if not item.is_base and item.actions)
+    base = tuple(item for item in plan.looked_at if item.is_base and item.actions)
+    others = tuple(item for item in plan.looked_at if not item.is_base and item.actions)
     return tuple(group for group in (base, others) if group)
 
 
 def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
-    """One branch's actions in order; an error ends this branch's only."""
+    """One branch's actions in order; an error ends this branch's only. A run left to others has ``""`` for its id."""
     ids: list[str] = []
     try:
         for action in item.actions:
             if isinstance(action, Run):
-                ids.append(_run(shop, action, published=item.published or shop.publish))
+                ids.append(_claimed_run(shop, item, action))
             elif isinstance(action, RecordExperiment):
                 with shop.landing:
-                    land_experiment(shop.project, experiment_body(item, action))
+                    body = experiment_body(item, action)
+                    record = ExperimentRecord({**body, "id": land_experiment(shop.project, body)})
+                    shop.landed[record.id] = (item.branch, entry_path(record))
     except Cd4mlError as error:
         return item.branch, ids, f"{item.branch}: {error}"
     except OSError as error:
@@ -202,6 +286,39 @@ def _apply_item(shop: _Workshop, item: PlanItem) -> tuple[str, list[str], str]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return item.branch, ids, f"{item.branch}: a defect of cd4ml: {type(error).__name__}: {error} in {place.name}"
     return item.branch, ids, ""
+
+
+def _claimed_run(shop: _Workshop, item: PlanItem, action: Run) -> str:
+    """Run one target, with a claim if it is one that others may run too; ``""`` when it is left to them."""
+    fingerprint = action.target.fingerprint
+    if not item.published or fingerprint is None:
+        return _run(shop, action, published=item.published or shop.request.publish)
+    with shop.landing:
+        taken = shop.claims.take(fingerprint, action.branch, shop.observation.remote)
+        asked_for = shop.request.retry or shop.request.refresh_env
+        if not asked_for and (not taken or _is_answered(shop, fingerprint)):
+            shop.claims.finish(fingerprint)
+            return ""
+    try:
+        return _run(shop, action, published=True)
+    finally:
+        shop.claims.finish(fingerprint)
+
+
+def _is_answered(shop: _Workshop, fingerprint: str) -> bool:
+    """Has a record of the fingerprint landed since the plan was made? A plan may be hours old."""
+    before, own = shop.observation, shop.landed
+    try:
+        remote = trust.fetch(shop.project)
+    except RemoteError:
+        return False  # the landing will tell
+    new = remote.landing.keys() - before.remote.landing.keys() - {LANDING + run_id for run_id in own}
+    if remote.index == before.remote.index and not any(ref.startswith(f"{LANDING}r") for ref in new):
+        return False
+    history = read_history(shop.project, remote, drafts=False)
+    known = {entry.run.id for entry in before.history.attempts(fingerprint)} | own.keys()
+    failures = [entry for entry in history.attempts(fingerprint) if entry.run.id not in known]
+    return history.result(fingerprint) is not None or bool(failures)
 
 
 def _run(shop: _Workshop, action: Run, *, published: bool) -> str:
@@ -223,6 +340,9 @@ def _run(shop: _Workshop, action: Run, *, published: bool) -> str:
             else:
                 failure = tried.failure or Failure("judge", "no verdict", "transient")
                 run_id = land_failure(project, job, tried.execution, failure)
+            if published:
+                record = RunRecord({"kind": "run", "id": run_id, "fingerprint": target.fingerprint})
+                shop.landed[run_id] = (action.branch, entry_path(record))
     finally:
         discard(tried.execution)
     shop.watch(Event(job.branch, job.side, "run", "failed" if tried.failure else "landed"))

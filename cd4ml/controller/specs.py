@@ -13,6 +13,7 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,18 @@ def _remembered(path: Path) -> dict[str, Any] | None:
 def spec_of(project: Project, tree: str) -> tuple[Spec, dict[str, str]]:
     """The checked value of a tree's configuration. Raises ConfigError."""
     resolved, origin = compose_tree(project, tree)
-    return parse(resolved, origin), origin
+    return _parsed(resolved, origin), origin
+
+
+def _parsed(resolved: Mapping[str, Any], origin: Mapping[str, str]) -> Spec:
+    """The checked value, its retention rules read as well. Raises ConfigError."""
+    spec = parse(resolved, origin)
+    if spec.index.let_go:  # reading the language of filters imports its parser
+        from cd4ml.index.retention import rule_problems
+
+        if problems := rule_problems(spec.index.let_go, origin):
+            raise ConfigError(problems)
+    return spec
 
 
 @dataclass(frozen=True)
@@ -173,10 +185,14 @@ def _lock(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> t
         problems.append(Problem("conf/config.yaml", "environment.lock", f"{spec.lock} is not in this commit"))
         return ()
     try:
-        return lock_entries(data.decode("utf-8", "replace"), spec.lock)
+        return _entries(data.decode("utf-8", "replace"), spec.lock)
     except ConfigError as error:
         problems.extend(error.problems)
         return ()
+
+
+_entries = lru_cache(maxsize=8)(lock_entries)
+"""Most branches have the base branch's lock."""
 
 
 def _in_the_way(project: Project, tree: str) -> list[Problem]:
@@ -203,12 +219,12 @@ def configuration(project: Project, revision: str) -> tuple[dict[str, Any], dict
         from cd4ml.gateways.hydra import compose
 
         composed = compose(read_folder(project.work_tree(), CONF))
-        parse(composed.resolved, composed.origin)
+        _parsed(composed.resolved, composed.origin)
         return composed.resolved, dict(composed.origin)
     seen = f"refs/cd4ml/remote/heads/{revision}"
     commit = project.repository.resolve(revision) or project.repository.resolve(seen)
     if commit is None:
         raise UsageError(f"{revision}: no such commit or branch here (is it fetched?)")
     resolved, origin = compose_tree(project, commit)
-    parse(resolved, origin)
+    _parsed(resolved, origin)
     return resolved, origin

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cd4ml.controller import trust
 from cd4ml.controller.merge import merged_conf
 from cd4ml.controller.observe import known_branches
 from cd4ml.controller.project import CONF, Project
@@ -42,7 +43,7 @@ def update_branch(project: Project, name: str, *, push: bool) -> Updated:
     for a branch that cannot be updated, RepositoryError where files other than the configuration conflict or
     the work tree has changes, ConfigError where a configuration cannot be read or merged.
     """
-    state = project.repository.fetch(project.remote)
+    state = trust.fetch(project)
     base_commit = state.heads.get(project.base)
     if base_commit is None:
         raise project.without_base()

@@ -8,19 +8,24 @@ on the remote is DVC's: ``dvc pull`` finds what was put there.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cd4ml.errors import ConfigError, IntegrityError, Problem, RemoteError
 from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, digest_stream, remove_tree, write_atomically
+from cd4ml.index.retention import GRACE_HOURS, OBJECT_NAME, Stored
 
 CONFIG_PATH = ".dvc/config"
+_PREFIX = 2
 _DVC_FILES = frozenset({"dvc.yaml", "dvc.lock", ".dvcignore"})
 _URL = re.compile(r"\w+://")
 _PLACES = (
@@ -82,6 +87,41 @@ class Storage:
             self.cached(name).unlink(missing_ok=True)
         return tuple(damaged)
 
+    def list_cached(self) -> Iterator[Stored]:
+        """The objects of the cache. Only plain files under names that DVC gives; no link is followed."""
+        for folder in _entries(self.cache / "files" / "md5"):
+            if len(folder.name) == _PREFIX and folder.is_dir(follow_symlinks=False):
+                for entry in _entries(Path(folder.path)):
+                    name = folder.name + entry.name
+                    if OBJECT_NAME.fullmatch(name) and entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        yield Stored("local", name, found.st_size, found.st_mtime)
+
+    def drop_cached(self, md5: str) -> bool:
+        """Remove an object from the cache; says whether it was there. Raises OSError; ValueError for no such name."""
+        path = self.cached(_checked_name(md5))
+        if path.parent.is_symlink() or not path.is_file() or path.is_symlink():
+            return False
+        path.unlink()
+        return True
+
+    def drop_run_cache(self, names: Collection[str]) -> int:
+        """Remove what DVC remembers of runs by hand that made one of these objects; gives how many it were."""
+        wanted = [name.encode() for name in names]
+        dropped = 0
+        for path in (self.cache / "runs").glob("*/*/*"):
+            if path.is_file() and not path.is_symlink():
+                told = path.read_bytes()
+                if any(name in told for name in wanted):
+                    path.unlink()
+                    dropped += 1
+        return dropped
+
+    def listed(self, md5: str) -> frozenset[str] | None:
+        """The objects that a folder's object in the cache lists; nothing where it is not there or cannot be read."""
+        path = self.cached(md5)
+        return _listed(path.read_bytes()) if path.is_file() else None
+
     def _is_damaged(self, md5: str) -> bool:
         path = self.cached(md5)
         return path.is_file() and digest_file(path).md5 != md5
@@ -107,15 +147,61 @@ class RemoteObjects:
             except FileNotFoundError:
                 return None
 
+    def list(self) -> tuple[Stored, ...]:
+        """Every object of the remote, in the order of their names. Raises RemoteError.
+
+        Only plain files under names that DVC gives; no link is followed, where the remote knows such.
+        """
+        with self._failures():
+            try:
+                found = self.odb.fs.fs.find(self.odb.path, detail=True)
+                infos = found if isinstance(found, Mapping) else dict.fromkeys(found)
+                known = [self._as_stored(path, info) for path, info in infos.items()]
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted((one for one in known if one is not None), key=lambda one: one.md5))
+
+    def _as_stored(self, path: str, info: Mapping[str, Any] | None) -> Stored | None:
+        try:
+            name = self.odb.path_to_oid(path)
+            told = self.odb.fs.fs.info(path) if info is None else info
+        except (ValueError, FileNotFoundError):
+            return None
+        if not OBJECT_NAME.fullmatch(name) or told.get("islink") or told.get("type") != "file":
+            return None
+        return Stored("remote", name, int(told.get("size") or 0), _modified(told))
+
+    def delete(self, md5: str) -> bool:
+        """Remove an object; says whether it was there. Raises RemoteError; ValueError for no name of an object."""
+        path = self.odb.oid_to_path(_checked_name(md5))
+        with self._failures():
+            try:
+                if not self.odb.fs.exists(path):  # some kinds of remote say nothing of what is not there
+                    return False
+                self.odb.fs.remove(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def listed(self, md5: str) -> frozenset[str] | None:
+        """The objects that a folder's object lists; nothing where it is not there or cannot be read."""
+        with self._failures():
+            try:
+                with self.odb.fs.open(self.odb.oid_to_path(md5), "rb") as stream:
+                    return _listed(stream.read())
+            except FileNotFoundError:
+                return None
+
     def store(self, path: Path, expected: FileDigest) -> None:
         """Put a file on the remote and read it back.
 
-        An object that is there and wrong is replaced. Raises IntegrityError when the bytes that arrive are
-        not the ones that were promised (they do not stay there), RemoteError when the remote fails.
+        One that is there since long is written anew: who frees objects leaves alone what is young, and so knows that
+        somebody counts on it. An object that is there and wrong is replaced. Raises IntegrityError when the bytes that
+        arrive are not the ones that were promised (they do not stay there), RemoteError when the remote fails.
         """
         from dvc.fs import localfs
 
-        if self.digest(expected.md5) == expected:
+        if self.digest(expected.md5) == expected and not self._is_old(expected.md5):
             return
         with self._failures():
             self.odb.add(str(path), localfs, expected.md5, check_exists=False)
@@ -127,6 +213,14 @@ class RemoteObjects:
                 self.odb.fs.remove(self.odb.oid_to_path(expected.md5))
         what = "is missing" if found is None else f"held {found.bytes} bytes with another digest"
         raise IntegrityError(f"DVC remote {self.name!r}: {path.name} ({expected.md5}) {what} after it was stored")
+
+    def _is_old(self, md5: str) -> bool:
+        with self._failures():
+            try:
+                written = _modified(self.odb.fs.info(self.odb.oid_to_path(md5)))
+            except FileNotFoundError:
+                return True
+        return written is not None and time.time() - written > GRACE_HOURS * 3600 / 2
 
     def retrieve(self, md5: str, sha256: str, target: Path) -> None:
         """Bring an object here, checked. Raises RemoteError when missing, IntegrityError when wrong."""
@@ -144,6 +238,16 @@ class RemoteObjects:
                 message = f"DVC remote {self.name!r}: object {md5} does not hold the bytes that were promised"
                 raise IntegrityError(message) from error
 
+    def bring_as_is(self, md5: str, target: Path) -> bool:
+        """Bring whatever the remote holds under this name here; says whether there is anything. Raises RemoteError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._failures():
+            try:
+                self.odb.fs.get_file(self.odb.oid_to_path(_checked_name(md5)), str(target))
+            except FileNotFoundError:
+                return False
+        return True
+
     @contextmanager
     def _failures(self) -> Iterator[None]:
         """Each kind of remote raises its own library's errors: here they all become RemoteError."""
@@ -153,6 +257,46 @@ class RemoteObjects:
             raise
         except Exception as error:
             raise RemoteError(f"DVC remote {self.name!r}: {type(error).__name__}: {error}") from error
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder; nothing where there is none, or a link."""
+    if folder.is_symlink():
+        return
+    try:
+        with os.scandir(folder) as found:
+            yield from sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _checked_name(md5: str) -> str:
+    if not OBJECT_NAME.fullmatch(md5):
+        raise ValueError(f"{md5!r} is no name of an object")
+    return md5
+
+
+def _listed(data: bytes) -> frozenset[str] | None:
+    """The names in the list of a folder: a JSON list of objects with ``md5``."""
+    try:
+        found = [one["md5"] for one in json.loads(data)]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return frozenset(found) if all(isinstance(name, str) for name in found) else None
+
+
+def _modified(info: Mapping[str, Any]) -> float | None:
+    """When a file was written, in seconds since 1970, in whichever words the kind of remote says it."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified"):
+        told = info.get(key)
+        if isinstance(told, datetime):
+            return told.timestamp() if told.tzinfo else told.replace(tzinfo=UTC).timestamp()
+        if isinstance(told, int | float) and not isinstance(told, bool):
+            return float(told)
+        if isinstance(told, str):
+            with suppress(ValueError):
+                return datetime.fromisoformat(told).timestamp()
+    return None
 
 
 def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -> Storage:

@@ -155,3 +155,15 @@ def exclusive(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterato
             waiting()
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Does some process hold the exclusive lock on ``path``? Changes nothing."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

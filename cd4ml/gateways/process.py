@@ -22,6 +22,8 @@ from cd4ml.errors import ToolError
 from cd4ml.gateways import guard
 
 CRASH_POINTS = (
+    "claim.taken",
+    "claim.dropped",
     "execute.started",
     "execute.finished",
     "judge.finished",
@@ -30,6 +32,8 @@ CRASH_POINTS = (
     "land.pushed",
     "fold.committed",
     "fold.pushed",
+    "gc.recorded",
+    "gc.freed",
 )
 """Names at which ``CD4ML_CRASH_AT`` can end the process, for tests of what a crash leaves behind."""
 
@@ -274,10 +278,12 @@ _passed: Counter[str] = Counter()
 def crash_point(name: str) -> None:
     """End this process with SIGKILL if ``CD4ML_CRASH_AT`` names this point: ``NAME``, or ``NAME:n`` for the nth time.
 
-    Tests use it to stand at every instant between two writes.
+    ``CD4ML_STOP_AT`` suspends it there with SIGSTOP, until it is woken. Tests use both to stand at every instant
+    between two writes.
     """
-    wanted, _, count = os.environ.get("CD4ML_CRASH_AT", "").partition(":")
-    if wanted == name:
-        _passed[name] += 1
-        if _passed[name] >= int(count or 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+    for variable, number in (("CD4ML_CRASH_AT", signal.SIGKILL), ("CD4ML_STOP_AT", signal.SIGSTOP)):
+        wanted, _, count = os.environ.get(variable, "").partition(":")
+        if wanted == name:
+            _passed[variable] += 1
+            if _passed[variable] == int(count or 1):
+                os.kill(os.getpid(), number)

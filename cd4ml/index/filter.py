@@ -6,59 +6,17 @@ described in ``docs/search.md``.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
-from types import MappingProxyType
 from typing import Literal
 
 from cd4ml.errors import UsageError
+from cd4ml.index.fields import CHOICES, LISTS, NOUNS, OF_LISTS, OPERATORS, Holds, holds_of, nearest, with_side
 from cd4ml.index.instant import parse_instant
 from cd4ml.index.paths import Path, path_text
-
-SIDES = ("train", "validation", "test")
-DEFAULT_SIDE = "validation"
-"""``metrics.rmse`` is the validation side's: the test side decides gates and is not for looking around."""
+from cd4ml.index.words import words_of
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
-
-
-class Holds(Enum):
-    """What a field can be compared with."""
-
-    TEXT = "text in quotes"
-    CHOICE = "one of its words, in quotes"
-    TIME = "a date such as '2026-11-03' or '2026-11-03T10:00:00Z'"
-    AGE = "a duration such as 7d, 12h or 30m"
-    NUMBER = "a number"
-    ANY = "a number, text in quotes, true or false"
-
-
-CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "health": ("Healthy", "Progressing", "Degraded", "Missing", "Unknown"),
-        "lifecycle": ("open", "merged", "discarded"),
-        "outcome": ("succeeded", "failed"),
-        "role": ("result", "replicate", "attempt", "refused", "unknown"),
-        "side": ("head", "merge"),
-    }
-)
-"""The closed lists of words, by the field that holds one of them."""
-
-FIELDS: Mapping[str, Holds] = MappingProxyType(
-    {
-        **dict.fromkeys(("id", "fingerprint", "branch", "commit", "source_commit", "result_commit"), Holds.TEXT),
-        **dict.fromkeys(("author", "name", "hypothesis", "conclusion", "reason", "model_digest"), Holds.TEXT),
-        **dict.fromkeys(CHOICES, Holds.CHOICE),
-        **dict.fromkeys(("started", "finished", "committed"), Holds.TIME),
-        "age": Holds.AGE,
-    }
-)
-"""Fields of one name; ``metrics.…`` and ``params.…`` take a path."""
-
-GROUPS: Mapping[str, Holds] = MappingProxyType({"metrics": Holds.NUMBER, "params": Holds.ANY})
 
 
 @dataclass(frozen=True)
@@ -87,19 +45,17 @@ class Field:
     @property
     def holds(self) -> Holds:
         """What it can be compared with. Raises UsageError when there is no such field."""
-        head, rest = self.path[0], self.path[1:]
-        if head in GROUPS and rest:
-            return GROUPS[head]
-        if head in FIELDS and not rest:
-            return FIELDS[head]
-        raise UsageError(_no_field(self.path))
+        return holds_of(self.path)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds several texts, of which any may pass a test."""
+        return self.path in LISTS
 
     @property
     def resolved(self) -> Path:
         """The path with the side of a metric said."""
-        if self.path[0] == "metrics" and not (len(self.path) > 2 and self.path[1] in SIDES):
-            return ("metrics", DEFAULT_SIDE, *self.path[1:])
-        return self.path
+        return with_side(self.path)
 
 
 @dataclass(frozen=True)
@@ -143,6 +99,13 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Text:
+    """Every word occurs, in either case, in what people and failures said of the run: see ``words.text_of``."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class Not:
     operand: Filter
 
@@ -161,7 +124,7 @@ class Or:
     operands: tuple[Filter, ...]
 
 
-Test = Comparison | OneOf | Like | IsNull | Between
+Test = Comparison | OneOf | Like | IsNull | Between | Text
 Filter = Test | Not | And | Or
 
 
@@ -184,18 +147,21 @@ def _operand(inner: Filter, in_brackets: tuple[type, ...]) -> str:
 
 
 def _write_test(test: Test) -> str:
-    field = path_text(test.field.path)
     match test:
-        case Comparison(_, operator, value):
-            return f"{field} {operator} {write_value(value)}"
-        case OneOf(_, values, negated):
-            return f"{field} {'NOT ' * negated}IN ({', '.join(write_value(value) for value in values)})"
-        case Like(_, pattern, ignore_case, negated):
-            return f"{field} {'NOT ' * negated}{'I' * ignore_case}LIKE {write_value(pattern)}"
-        case IsNull(_, negated):
-            return f"{field} IS {'NOT ' * negated}NULL"
-        case Between(_, low, high, negated):
-            return f"{field} {'NOT ' * negated}BETWEEN {write_value(low)} AND {write_value(high)}"
+        case Text(words):
+            return f"MATCH {write_value(words)}"
+        case Comparison(field, operator, value):
+            return f"{path_text(field.path)} {operator} {write_value(value)}"
+        case OneOf(field, values, negated):
+            listed = ", ".join(write_value(value) for value in values)
+            return f"{path_text(field.path)} {'NOT ' * negated}IN ({listed})"
+        case Like(field, pattern, ignore_case, negated):
+            return f"{path_text(field.path)} {'NOT ' * negated}{'I' * ignore_case}LIKE {write_value(pattern)}"
+        case IsNull(field, negated):
+            return f"{path_text(field.path)} IS {'NOT ' * negated}NULL"
+        case Between(field, low, high, negated):
+            bounds = f"{write_value(low)} AND {write_value(high)}"
+            return f"{path_text(field.path)} {'NOT ' * negated}BETWEEN {bounds}"
 
 
 def write_value(value: Value) -> str:
@@ -211,25 +177,34 @@ def write_value(value: Value) -> str:
 
 def check_test(test: Test) -> None:
     """Raises UsageError when the field is unknown, or does not compare so or with such a value."""
-    name, holds = path_text(test.field.path), test.field.holds
     match test:
-        case Comparison(_, operator, value):
-            if operator in ("=", "!=") and holds is Holds.AGE:
-                raise UsageError(f"{name} is compared with <, <=, >, >= or BETWEEN")
-            _check_value(test.field, value, whole=operator in ("=", "!="))
-        case OneOf(_, values, _):
-            if holds is Holds.AGE:
-                raise UsageError(f"{name} is compared with <, <=, >, >= or BETWEEN")
+        case Text(words):
+            if not words_of(words):
+                raise UsageError("there is no word to look for")
+        case Comparison(field, operator, value):
+            _check_operator(field, operator)
+            _check_value(field, value, whole=operator in ("=", "!="))
+        case OneOf(field, values, _):
+            _check_operator(field, "IN")
             for value in values:
-                _check_value(test.field, value, whole=True)
-        case Like():
-            if holds not in (Holds.TEXT, Holds.CHOICE, Holds.ANY):
-                raise UsageError(f"LIKE is for text, and {name} holds {_noun(holds)}")
-        case Between(_, low, high, _):
-            _check_value(test.field, low, whole=False)
-            _check_value(test.field, high, whole=False)
-        case IsNull():
-            pass
+                _check_value(field, value, whole=True)
+        case Like(field, _, _, _):
+            if field.holds not in (Holds.TEXT, Holds.CHOICE, Holds.ANY, Holds.VERSION):
+                raise UsageError(f"LIKE is for text, and {path_text(field.path)} holds {_plural(field.holds)}")
+        case Between(field, low, high, _):
+            _check_operator(field, "BETWEEN")
+            _check_value(field, low, whole=False)
+            _check_value(field, high, whole=False)
+        case IsNull(field, _):
+            _ = field.holds
+
+
+def _check_operator(field: Field, operator: str) -> None:
+    known = OF_LISTS if field.is_list else OPERATORS[field.holds]
+    if operator not in known:
+        why = " (versions do not sort as text does)" if field.holds is Holds.VERSION else ""
+        listed = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise UsageError(f"{path_text(field.path)} is compared with {listed}{why}")
 
 
 def _check_value(field: Field, value: Value, *, whole: bool) -> None:
@@ -237,14 +212,16 @@ def _check_value(field: Field, value: Value, *, whole: bool) -> None:
     holds, name = field.holds, path_text(field.path)
     if not _fits(holds, value):
         raise UsageError(f"{name} is compared with {holds.value}, not with {write_value(value)}")
-    if holds is Holds.CHOICE and whole and value not in CHOICES[field.path[0]]:
-        words = CHOICES[field.path[0]]
-        raise UsageError(
-            f"{name} is never {write_value(value)}: it is one of {', '.join(words)}{_near(str(value), words)}"
-        )
+    if holds is Holds.CHOICE and whole and value not in CHOICES[name]:
+        words = CHOICES[name]
+        near = nearest(str(value), words)
+        hint = f"; did you mean '{near}'?" if near else ""
+        raise UsageError(f"{name} is never {write_value(value)}: it is one of {', '.join(words)}{hint}")
 
 
 def _fits(holds: Holds, value: Value) -> bool:
+    if holds is Holds.TRUTH:
+        return isinstance(value, bool)
     if holds is Holds.NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if holds is Holds.AGE:
@@ -264,35 +241,8 @@ def _is_instant(text: str) -> bool:
     return True
 
 
-def _noun(holds: Holds) -> str:
-    return {Holds.NUMBER: "numbers", Holds.TIME: "dates", Holds.AGE: "durations"}[holds]
-
-
-def _no_field(path: Path) -> str:
-    head, written = path[0], path_text(path)
-    if head in GROUPS and len(path) == 1:
-        return f"{head} needs a name after it, such as {head}.{'rmse' if head == 'metrics' else 'model.name'}"
-    if len(path) > 1:
-        near = nearest(head, GROUPS)
-        return f"there is no field {written}" + (f"; did you mean {path_text((near, *path[1:]))}?" if near else _all())
-    near = nearest(head, FIELDS)
-    return f"there is no field {written}" + (f"; did you mean {near}?" if near else _all())
-
-
-def _all() -> str:
-    return f"; there are metrics.NAME, params.NAME, {', '.join(FIELDS)}"
-
-
-def _near(word: str, words: Iterable[str]) -> str:
-    near = nearest(word, words)
-    return f"; did you mean '{near}'?" if near else ""
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word most like the given one in spelling, whatever its case, when any is like it."""
-    by_lower = {known.lower(): known for known in words}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+def _plural(holds: Holds) -> str:
+    return "truth values" if holds is Holds.TRUTH else f"{NOUNS[holds]}s"
 
 
 def depth(filter_: Filter) -> int:

@@ -143,10 +143,17 @@ def less(plan: FoldPlan, known_paths: Collection[str]) -> FoldPlan:
 
 
 def entry_path(record: Record) -> str:
-    """Where the index holds the record: runs by fingerprint, so that one look finds them all."""
-    if isinstance(record, RunRecord):
-        return f"runs/{record.fingerprint[:2]}/{record.fingerprint}/{record.id}.json"
-    return f"{record.body['kind']}s/{record.id[1:3]}/{record.id}.json"
+    """Where the index holds the record: runs by fingerprint, so that those of one stand together."""
+    fingerprint = record.fingerprint if isinstance(record, RunRecord) else ""
+    return stored_path(record.body["kind"], record.id, fingerprint)
+
+
+def stored_path(kind: str, record_id: str, fingerprint: str) -> str:
+    """The same for a record that is known by name alone; the fingerprint is a run's."""
+    if kind == "run":
+        # one folder deep: what Git looks at for each push grows with the number of folders
+        return f"runs/{fingerprint[:2]}/{fingerprint}-{record_id}.json"
+    return f"{kind}s/{record_id[1:3]}/{record_id}.json"
 
 
 def encode_envelope(entry: Entry) -> bytes:

@@ -21,11 +21,12 @@ _PATH = re.compile(r'(?:"(?:[^"]|"")*+"|`[^`]*`|[\w-]+)(?:\.(?:"(?:[^"]|"")*+"|`
 @lru_cache(maxsize=4096)
 def path_text(path: Path) -> str:
     """The one written form of a path; ``split_path`` is its inverse."""
-    return ".".join(map(_key_text, path))
+    return ".".join(map(key_text, path))
 
 
 @lru_cache(maxsize=4096)
-def _key_text(key: str) -> str:
+def key_text(key: str) -> str:
+    """A key as a written path spells it."""
     return key if _PLAIN.fullmatch(key) else '"' + key.replace('"', '""') + '"'
 
 
@@ -39,6 +40,12 @@ def split_path(text: str) -> Path:
     )
 
 
+def path_end(text: str, start: int) -> int:
+    """Where the written path that begins at ``start`` ends; ``start`` itself where none does."""
+    match = _PATH.match(text, start)
+    return match.end() if match else start
+
+
 def leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Every written path from ``place`` down that holds something, containers included, ``null`` left out.
 
@@ -49,7 +56,7 @@ def leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
         place, value = stack.pop()
         if isinstance(value, Mapping):
             yield place, None
-            stack.extend((f"{place}.{_key_text(key)}", inner) for key, inner in value.items())
+            stack.extend((f"{place}.{key_text(key)}", inner) for key, inner in value.items())
         elif isinstance(value, list | tuple):
             yield place, None
             stack.extend((f"{place}.{position}", inner) for position, inner in enumerate(value))

@@ -14,6 +14,7 @@ from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from cd4ml.errors import UsageError
+from cd4ml.index.fields import canonical, canonical_word
 from cd4ml.index.filter import (
     And,
     Between,
@@ -28,18 +29,19 @@ from cd4ml.index.filter import (
     Operator,
     Or,
     Test,
+    Text,
     Value,
     check_test,
     depth,
 )
 from cd4ml.index.paths import split_path
+from cd4ml.index.place import located
 
 MAX_CHARACTERS = 4000
 MAX_NESTING = 50
 
 _INT64 = 1 << 63
 _SPELLINGS = {"==": "=", "<>": "!="}
-_WINDOW = 70
 
 
 class _MistakeError(UsageError):
@@ -63,11 +65,11 @@ def parse(text: str) -> Filter | None:
         # The tree is built while the text is read, bottom up, so that no input can exhaust the stack.
         filter_ = cast("Filter", _parser().parse(text))
     except _MistakeError as mistake:
-        raise _located(text, mistake.position, str(mistake)) from None
+        raise located("filter", text, mistake.position, str(mistake)) from None
     except UnexpectedInput as error:
-        raise _located(text, _position(error, text), _explain(error)) from None
+        raise located("filter", text, _position(error, text), _explain(error)) from None
     if depth(filter_) > MAX_NESTING:
-        raise _located(text, 0, f"nested more than {MAX_NESTING} deep")
+        raise located("filter", text, 0, f"nested more than {MAX_NESTING} deep")
     return filter_
 
 
@@ -93,13 +95,14 @@ class _Build(Transformer[Token, Filter]):
         return cast("Filter", items[0])
 
     def comparison(self, items: list[Any]) -> Filter:
-        field, operator, value = items
-        spelled = _SPELLINGS.get(str(operator), str(operator))
-        return _checked(Comparison(_field(field), cast("Operator", spelled), _value(value)), items)
+        field, spelled = _field(items[0]), str(items[1])
+        operator = cast("Operator", _SPELLINGS.get(spelled, spelled))
+        return _checked(Comparison(field, operator, _value_of(field, items[2])), items)
 
     def one_of(self, items: list[Any]) -> Filter:
-        values = tuple(_value(token) for token in items[1:] if token.type not in ("NOT", "IN"))
-        return _checked(OneOf(_field(items[0]), values, _negated(items)), items)
+        field = _field(items[0])
+        values = tuple(_value_of(field, token) for token in items[1:] if token.type not in ("NOT", "IN"))
+        return _checked(OneOf(field, values, _negated(items)), items)
 
     def like(self, items: list[Any]) -> Filter:
         ignore_case = any(token.type == "ILIKE" for token in items)
@@ -112,13 +115,21 @@ class _Build(Transformer[Token, Filter]):
         low, high = (_value(token) for token in (items[-3], items[-1]))
         return _checked(Between(_field(items[0]), low, high, _negated(items)), items)
 
+    def text(self, items: list[Any]) -> Filter:
+        return _checked(Text(str(_value(items[-1]))), items)
+
 
 def _negated(items: list[Token]) -> bool:
     return any(token.type == "NOT" for token in items)
 
 
 def _field(token: Token) -> Field:
-    return Field(split_path(str(token)))
+    return Field(canonical(split_path(str(token))))
+
+
+def _value_of(field: Field, token: Token) -> Value:
+    """What a field is asked to be, its word in our own spelling."""
+    return cast("Value", canonical_word(field.path, _value(token)))
 
 
 def _value(token: Token) -> Value:
@@ -145,7 +156,7 @@ def _number(token: Token, text: str) -> int | float:
 
 def _checked(test: Test, items: list[Token]) -> Filter:
     try:
-        _ = test.field.holds
+        _ = isinstance(test, Text) or test.field.holds
     except UsageError as error:
         raise _MistakeError(str(error), items[0].start_pos or 0) from None
     try:
@@ -161,7 +172,7 @@ _WORDS = {
     "LPAR": "'('",
     "RPAR": "')'",
     "COMMA": "','",
-    "TEXT": "text in quotes",
+    "TEXT": "words in quotes",
     "NULL": "NULL",
     "AND": "AND",
     "OR": "OR",
@@ -196,11 +207,3 @@ def _expected(error: UnexpectedInput) -> str:
         return "a value (a number, text in quotes, true, false, a date, a duration such as 7d)"
     words = [word for name, word in _WORDS.items() if name in names]
     return " or ".join(words) if words else "something else"
-
-
-def _located(text: str, position: int, message: str) -> UsageError:
-    """The message, the part of the text around the place, and a caret under the place."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    start = max(0, min(position - _WINDOW // 2, len(line) - _WINDOW))
-    shown = line[start : start + _WINDOW]
-    return UsageError(f"filter, character {position + 1}: {message}\n  {shown}\n  {' ' * (position - start)}^")

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from cd4ml.errors import Problem, UsageError
-from cd4ml.index.filter import nearest
-from cd4ml.index.history import ExperimentEntry, History, RunEntry
+from cd4ml.index.fields import nearest
+from cd4ml.index.history import ExperimentEntry, History, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.instant import parse_instant, utc_text
+from cd4ml.index.record import RemovalRecord
 
 Health = Literal["Healthy", "Degraded", "Unknown"]
-Role = Literal["result", "replicate", "attempt", "refused", "unknown"]
+Role = Literal["result", "replicate", "attempt", "refused", "unknown", "imported"]
 Side = Literal["head", "merge"]
 
 GONE = "discarded"
 """The lifecycle of a branch that nobody speaks of any more."""
+
+JUDGED = ("validation", "test")
+"""The sides of the data that metrics of slices are of."""
 
 MIN_PREFIX = 4
 _SIDES: tuple[Side, ...] = ("head", "merge")
 _MOST_PROBLEMS = 5
 _MOST_LISTED = 8
 _BEST_FIRST: Mapping[str, int] = MappingProxyType(
-    {"result": 0, "replicate": 1, "attempt": 2, "unknown": 3, "refused": 4}
+    {"result": 0, "replicate": 1, "imported": 2, "attempt": 3, "unknown": 4, "refused": 5}
 )
 
 
@@ -37,7 +42,10 @@ class Row:
     for a run that was made for another branch. ``result_commit`` keeps both alive; for what was refused it
     is the commit that holds the experiment record. ``role`` is ``unknown`` when the index names a run that
     this version cannot read. ``fold`` is the number of the fold that made the row. ``started``,
-    ``finished`` and ``committed`` are ISO 8601 in UTC. ``cost`` is in seconds, by stage.
+    ``finished``, ``committed`` and ``lifecycle_at`` are ISO 8601 in UTC. ``cost`` is in seconds, by stage.
+    ``removal`` says what was let go of the run, when, by whom and why (``what``, ``at``, ``by``, ``reason``, ``rule``).
+    ``slices`` are by side, column, value and metric (``rows`` is their number). An imported run, which no branch asked
+    for, goes by ``TOOL:EXPERIMENT`` as its branch: no branch of Git can have such a name.
     """
 
     id: str
@@ -70,10 +78,24 @@ class Row:
     cost: Mapping[str, float]
     landed_by: str | None
     fold: int
+    lifecycle_by: str | None = None
+    lifecycle_at: str | None = None
+    let_go: str | None = None
+    failure: Mapping[str, str] | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[str, Any] | None = None
+    split: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] | None = None
+    environment: Mapping[str, str] | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    judge: Mapping[str, str] | None = None
+    imported: Mapping[str, str] | None = None
+    removal: Mapping[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` lists under ``runs``; see ``docs/json.md``."""
-        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        value = dict(vars(self))  # in the order of the fields
         value["tags"] = list(self.tags)
         return value
 
@@ -91,6 +113,16 @@ class _Asked:
     @property
     def first_fold(self) -> int:
         return self.records[0].entry.fold
+
+    @property
+    def answering(self) -> dict[str, Side]:
+        """The ids of the runs that the latest record names, each with the first side that it answers."""
+        answer = self.latest.experiment.answer
+        found: dict[str, Side] = {}
+        for side in _SIDES:
+            if (run_id := answer[side]) is not None:
+                found.setdefault(run_id, side)
+        return found
 
     def shared(self) -> dict[str, Any]:
         """The fields of a row that speak of the branch and not of a run."""
@@ -110,87 +142,136 @@ class _Asked:
         }
 
 
+class Became(Protocol):
+    """What became of a branch, by whom, and when (ISO 8601 with a zone), as far as Git tells."""
+
+    @property
+    def lifecycle(self) -> str: ...
+    @property
+    def by(self) -> str | None: ...
+    @property
+    def when(self) -> str | None: ...
+
+
+class Lives(Protocol):
+    """What became of a branch as it was at each of its commits."""
+
+    def of(self, commit: str, /) -> Became: ...
+
+
 Key = tuple[str, str]
+Lifecycles = Mapping[str, "str | Became | Lives"]
 
 
-def rows(history: History, lifecycles: Mapping[str, str]) -> tuple[Row, ...]:
+def rows(history: History, lifecycles: Lifecycles) -> tuple[Row, ...]:
     """Everything that the index has to list, in fold order.
 
     A run gives a row for the branch that it was run for, enriched by the latest experiment record of that
     commit, and one for each other branch and commit whose latest record it answers. A commit that was
     refused, or whose merge conflicts, and that no run answers gives a row of role ``refused``.
-    ``lifecycles`` is by branch; a branch that is not in it is discarded.
+    ``lifecycles`` is by branch; a branch that is not in it is discarded. An imported run gives one row.
     """
-    asked = _asked(history)
-    merges = {
-        (branch, one.experiment.body["merge_commit"]): (branch, commit)
-        for (branch, commit), ask in asked.items()
-        for one in ask.records
-        if one.experiment.body["merge_commit"]
-    }
-    roles = _roles(history)
-    runs = {run.run.id: run for run in history.runs}
-    own: dict[str, Key] = {}
-    found: list[Row] = []
+    questions = Questions.of(history.experiments, history.removals)
+    runs: dict[str, list[RunEntry]] = {}
     for run in history.runs:
+        runs.setdefault(run.run.fingerprint, []).append(run)
+    made = [*chain.from_iterable(questions.rows_of(same, lifecycles) for same in runs.values())]
+    made += questions.rows_without_run({run.run.id for run in history.runs}, lifecycles)
+    found = [*(one.row for one in made), *(questions.row_of_import(one) for one in history.imports)]
+    return tuple(sorted(found, key=fold_order))
+
+
+def fold_order(row: Row) -> tuple[int, str, str, str, str]:
+    """The key that rows are sorted by."""
+    return (row.fold, row.id, row.branch, row.commit, row.side)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row, and whether it is the one that the run has by itself, rather than as the answer to another commit."""
+
+    row: Row
+    own: bool
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What the experiment records ask, and what removals let go: all that makes rows of runs.
+
+    Of part of an index it gives the same rows as of the whole, for a fingerprint all of whose runs are given,
+    if it was made of all records that speak of their commits, name them as answers or name their merge commits.
+    """
+
+    asked: Mapping[Key, _Asked]
+    merges: Mapping[Key, Key]
+    answered: Mapping[str, tuple[tuple[Key, Side], ...]]
+    let_go: Mapping[str, RemovalRecord]
+
+    @classmethod
+    def of(cls, experiments: Iterable[ExperimentEntry], removals: Iterable[RemovalEntry]) -> Questions:
+        """Both in fold order."""
+        records: dict[Key, list[ExperimentEntry]] = {}
+        for one in experiments:
+            records.setdefault((one.experiment.branch, one.experiment.commit), []).append(one)
+        asked = {key: _Asked(tuple(found)) for key, found in records.items()}
+        merges = {
+            (branch, one.experiment.body["merge_commit"]): (branch, commit)
+            for (branch, commit), ask in asked.items()
+            for one in ask.records
+            if one.experiment.body["merge_commit"]
+        }
+        answered: dict[str, tuple[tuple[Key, Side], ...]] = {}
+        for key, ask in asked.items():
+            for run_id, side in ask.answering.items():
+                answered[run_id] = (*answered.get(run_id, ()), (key, side))
+        ordered = sorted(removals, key=lambda one: one.removal.what == "run")
+        return cls(asked, merges, answered, {one.removal.run: one.removal for one in ordered})
+
+    def own_key(self, run: RunEntry) -> Key:
+        """The branch and commit that the run was made for: of a merge result, the branch's and not the merge's."""
         source = (run.run.branch, run.run.commit)
-        key = merges.get(source, source) if run.run.body["side"] == "merge" else source
-        own[run.run.id] = key
-        side: Side = run.run.body["side"]
-        found.append(_run_row(run, roles[run.run.id], side, asked.get(key), lifecycles, run.entry.fold))
-    for key, ask in asked.items():
-        found += _answers(key, ask, runs, roles, own, lifecycles)
-    return tuple(sorted(found, key=lambda row: (row.fold, row.id, row.branch, row.commit, row.side)))
+        return self.merges.get(source, source) if run.run.body["side"] == "merge" else source
+
+    def rows_of(self, runs: Iterable[RunEntry], lifecycles: Lifecycles) -> Iterator[Made]:
+        """The rows of all runs of one fingerprint, given in fold order."""
+        answered = False
+        for run in runs:
+            role: Role = "attempt" if not run.run.succeeded else "replicate" if answered else "result"
+            answered = answered or run.run.succeeded
+            own, side = self.own_key(run), run.run.body["side"]
+            yield self._made(_run_row(run, role, side, self.asked.get(own), lifecycles, run.entry.fold), own=True)
+            for key, asked_side in self.answered.get(run.run.id, ()):
+                if key != own:
+                    ask = self.asked[key]
+                    fold = max(run.entry.fold, ask.first_fold)
+                    yield self._made(_run_row(run, role, asked_side, ask, lifecycles, fold), own=False)
+
+    def rows_without_run(self, known: Container[str], lifecycles: Lifecycles) -> Iterator[Made]:
+        """Rows of commits that no run of the ``known`` ids answers: refused, or answered by what cannot be read."""
+        for ask in self.asked.values():
+            for run_id, side in ask.answering.items():
+                if run_id not in known:
+                    yield self._made(_unknown_row(run_id, side, ask, lifecycles), own=False)
+            body = ask.latest.experiment.body
+            if not ask.answering:
+                refused = body["problems"] or body["conflicts"]
+                yield self._made((_refused_row if refused else _unrun_row)(ask, lifecycles), own=False)
+
+    def row_of_import(self, entry: ImportEntry) -> Row:
+        """The one row of an imported run."""
+        return self._made(_imported_row(entry), own=True).row
+
+    def _made(self, row: Row, *, own: bool) -> Made:
+        """With what was let go of its run; of two removals the later counts, and an erasure always."""
+        removal = self.let_go.get(row.id)
+        if removal is None:
+            return Made(row, own)
+        told = {part: str(removal.body[part]) for part in ("what", "at", "by", "reason", "rule")}
+        told["at"] = utc_text(parse_instant(told["at"]))
+        return Made(replace(row, let_go=removal.what, removal=told), own)
 
 
-def _asked(history: History) -> dict[Key, _Asked]:
-    records: dict[Key, list[ExperimentEntry]] = {}
-    for one in history.experiments:
-        records.setdefault((one.experiment.branch, one.experiment.commit), []).append(one)
-    return {key: _Asked(tuple(found)) for key, found in records.items()}
-
-
-def _roles(history: History) -> dict[str, Role]:
-    roles: dict[str, Role] = {}
-    answered: set[str] = set()
-    for run in history.runs:
-        if not run.run.succeeded:
-            roles[run.run.id] = "attempt"
-        else:
-            roles[run.run.id] = "replicate" if run.run.fingerprint in answered else "result"
-            answered.add(run.run.fingerprint)
-    return roles
-
-
-def _answers(
-    key: Key,
-    ask: _Asked,
-    runs: Mapping[str, RunEntry],
-    roles: Mapping[str, Role],
-    own: Mapping[str, Key],
-    lifecycles: Mapping[str, str],
-) -> Iterator[Row]:
-    """Rows for the runs that answer a commit and were made for another, or for having none."""
-    answer = ask.latest.experiment.answer
-    by_run: dict[str, Side] = {}
-    for side in _SIDES:
-        run_id = answer[side]
-        if run_id is not None:
-            by_run.setdefault(run_id, side)
-    for run_id, side in by_run.items():
-        if run_id not in runs:
-            yield _unknown_row(run_id, side, ask, lifecycles)
-        elif own[run_id] != key:
-            run = runs[run_id]
-            yield _run_row(run, roles[run_id], side, ask, lifecycles, max(run.entry.fold, ask.first_fold))
-    body = ask.latest.experiment.body
-    if not by_run and (body["problems"] or body["conflicts"]):
-        yield _refused_row(ask, lifecycles)
-
-
-def _run_row(
-    run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycles: Mapping[str, str], fold: int
-) -> Row:
+def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycles: Lifecycles, fold: int) -> Row:
     body = run.run.body
     shared = ask.shared() if ask else _shared_of_run(run)
     model = body["model"]
@@ -200,7 +281,7 @@ def _run_row(
         fingerprint=run.run.fingerprint,
         result_commit=run.entry.result_commit,
         health="Healthy" if run.run.succeeded else "Degraded",
-        lifecycle=lifecycles.get(shared["branch"], GONE),
+        **_became(shared["branch"], shared["commit"], lifecycles),
         params=run.run.params,
         metrics=run.run.metrics,
         reason=_reason(run),
@@ -216,6 +297,15 @@ def _run_row(
         cost=body["cost"]["seconds"],
         landed_by=run.entry.landed_by or None,
         fold=fold,
+        failure=_failure(run),
+        slices=_slices(body.get("slices") or {}),
+        data=_digests(body["data"]),
+        table=_digest_of(body["table"]),
+        split=_digests(body["split"]),
+        validation=_validation(body["validation"]),
+        environment={name: body["environment"][name] for name in ("python", "platform")},
+        packages=body["environment"]["packages"],
+        judge=_judge(body.get("judge")),
     )
 
 
@@ -234,17 +324,119 @@ def _shared_of_run(run: RunEntry) -> dict[str, Any]:
     }
 
 
+def _became(branch: str, commit: str, lifecycles: Lifecycles) -> dict[str, Any]:
+    became = lifecycles.get(branch, GONE)
+    if isinstance(became, str):  # a Lifecycle is one, too
+        return {"lifecycle": str(became)}
+    told: Became = became.of(commit) if hasattr(became, "of") else became
+    return {
+        "lifecycle": str(told.lifecycle),
+        "lifecycle_by": told.by or None,
+        "lifecycle_at": _instant(told.when),
+    }
+
+
 def _reason(run: RunEntry) -> str | None:
     reason = run.run.reason
     return f"{reason['stage']}: {reason['message']}" if reason else None
 
 
-def _runless(ask: _Asked, lifecycles: Mapping[str, str]) -> dict[str, Any]:
+def _failure(run: RunEntry) -> dict[str, str] | None:
+    reason = run.run.reason
+    return {part: reason[part] for part in ("kind", "stage", "message")} if reason else None
+
+
+def _slices(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """By side, column and value: the number of rows, and each metric that is defined for so few."""
+    found: dict[str, Any] = {}
+    for column, slices in recorded.items():
+        for one in slices["values"]:
+            for side in (side for side in JUDGED if side in one):
+                defined = {metric: value for metric, value in one[side].items() if value is not None}
+                rows_ = {"rows": one["rows"][side]} if side in one["rows"] else {}
+                found.setdefault(side, {}).setdefault(column, {})[one["value"]] = {**rows_, **defined}
+    return found
+
+
+def _digest_of(recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {part: recorded[part] for part in ("digest", "rows")} if recorded else None
+
+
+def _digests(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _digest_of(one) for name, one in recorded.items()}
+
+
+def _validation(recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What was found, with the expectations that were not met as ``type(column)``."""
+    if recorded is None:
+        return None
+    failed = [f"{one['type']}({one['column']})" if one["column"] else one["type"] for one in recorded["failed"]]
+    return {**{part: recorded[part] for part in ("suite", "success", "asked", "returned")}, "failed": failed}
+
+
+def _judge(recorded: Mapping[str, str] | None) -> dict[str, str] | None:
+    return {part: recorded[part] for part in ("commit", "code")} if recorded else None
+
+
+def _imported_row(entry: ImportEntry) -> Row:
+    imported, body = entry.imported, entry.imported.body
+    succeeded = body["outcome"] == "succeeded"
+    source = imported.source
+    return Row(
+        id=imported.id,
+        fingerprint=None,
+        branch=f"{source['kind']}:{source['experiment']}",
+        commit=imported.commit,
+        result_commit=entry.entry.result_commit,
+        health="Healthy" if succeeded else "Degraded",
+        lifecycle=GONE,
+        params=imported.params,
+        metrics=imported.metrics,
+        reason=None if succeeded else f"failed, as {source['kind']} says",
+        outcome=body["outcome"],
+        role="imported",
+        side="head",
+        source_commit=body["source_commit"],
+        experiment=None,
+        name=body["name"],
+        author=body["author"] or None,
+        hypothesis=body["description"] or None,
+        tags=tuple(_tags(body["tags"])),
+        conclusion=None,
+        noted_by=None,
+        started=_instant(body["started"]),
+        finished=_instant(body["finished"]),
+        committed=None,
+        model_digest=None,
+        components=None,
+        primary=None,
+        cost={},
+        landed_by=entry.entry.landed_by or None,
+        fold=entry.entry.fold,
+        imported={
+            "source": source["kind"],
+            "location": source["location"],
+            "experiment": source["experiment"],
+            "id": source["id"],
+        },
+    )
+
+
+def _tags(recorded: Mapping[str, str]) -> Iterable[str]:
+    """Tags with a value as tags of one text: ``KEY=VALUE``."""
+    return (f"{key}={value}" if value else key for key, value in sorted(recorded.items()))
+
+
+def _instant(recorded: str | None) -> str | None:
+    return utc_text(parse_instant(recorded)) if recorded else None
+
+
+def _runless(ask: _Asked, lifecycles: Lifecycles) -> dict[str, Any]:
     entry = ask.latest.entry
     shared = ask.shared()
     return {
         **shared,
-        "lifecycle": lifecycles.get(shared["branch"], GONE),
+        **_became(shared["branch"], shared["commit"], lifecycles),
         "params": {},
         "metrics": {},
         "outcome": None,
@@ -260,7 +452,7 @@ def _runless(ask: _Asked, lifecycles: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _unknown_row(run_id: str, side: Side, ask: _Asked, lifecycles: Mapping[str, str]) -> Row:
+def _unknown_row(run_id: str, side: Side, ask: _Asked, lifecycles: Lifecycles) -> Row:
     body = ask.latest.experiment.body
     return Row(
         **_runless(ask, lifecycles),
@@ -274,7 +466,22 @@ def _unknown_row(run_id: str, side: Side, ask: _Asked, lifecycles: Mapping[str, 
     )
 
 
-def _refused_row(ask: _Asked, lifecycles: Mapping[str, str]) -> Row:
+def _unrun_row(ask: _Asked, lifecycles: Lifecycles) -> Row:
+    """Of a commit that was never run, such as that of a branch gone before anybody reconciled it."""
+    body = ask.latest.experiment.body
+    return Row(
+        **_runless(ask, lifecycles),
+        id=body["id"],
+        fingerprint=body["fingerprint"],
+        result_commit=ask.latest.entry.result_commit,
+        health="Unknown",
+        reason="nothing was run for this commit",
+        role="unknown",
+        side="head",
+    )
+
+
+def _refused_row(ask: _Asked, lifecycles: Lifecycles) -> Row:
     body = ask.latest.experiment.body
     problems = [
         str(Problem(one["file"], one["key"], one["message"], one["hint"])) for one in body["problems"][:_MOST_PROBLEMS]
@@ -293,7 +500,57 @@ def _refused_row(ask: _Asked, lifecycles: Mapping[str, str]) -> Row:
     )
 
 
-def find(all_rows: tuple[Row, ...], name: str) -> tuple[Row, ...]:
+class Shelf(Protocol):
+    """Rows, looked up by what people call them."""
+
+    def named(self, name: str) -> tuple[Row, ...]:
+        """Those of that run id or fingerprint, in fold order."""
+        ...
+
+    def of_branch(self, branch: str) -> tuple[Row, ...]:
+        """Those of a branch, in fold order."""
+        ...
+
+    def row_branches(self) -> tuple[str, ...]:
+        """Every branch that has one, sorted."""
+        ...
+
+    def starting(self, prefix: str) -> tuple[str, ...]:
+        """Every run id and fingerprint that begins so, sorted."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowsAtHand:
+    """A shelf of rows in memory."""
+
+    rows: tuple[Row, ...]
+
+    def named(self, name: str) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if name in (row.id, row.fingerprint))
+
+    def of_branch(self, branch: str) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.branch == branch)
+
+    def row_branches(self) -> tuple[str, ...]:
+        return tuple(sorted({row.branch for row in self.rows}))
+
+    def starting(self, prefix: str) -> tuple[str, ...]:
+        names = {known for row in self.rows for known in (row.id, row.fingerprint or row.id)}
+        return tuple(sorted(known for known in names if known.startswith(prefix)))
+
+
+def tombstone_line(removals: Iterable[RemovalEntry], name: str) -> str:
+    """What is left of a run of that id (or a prefix of it) whose record was erased as well; ``""`` for any other."""
+    for one in removals:
+        removal = one.removal
+        if removal.what == "run" and len(name) >= MIN_PREFIX and removal.run.startswith(name):
+            body = removal.body
+            return f"{removal.run} was erased at {body['at']} by {body['by']}, as {removal.id} says: {body['reason']}"
+    return ""
+
+
+def find(shelf: Shelf | tuple[Row, ...], name: str) -> tuple[Row, ...]:
     """The rows that a name means, the best answer first.
 
     A run id or a unique prefix (from 4 characters) of an id or a fingerprint gives every row of that run or
@@ -301,26 +558,25 @@ def find(all_rows: tuple[Row, ...], name: str) -> tuple[Row, ...]:
     latest commit: of the head rather than of the merge result, a success rather than a failure, and then the
     newest in fold order. Raises UsageError when nothing or more than one thing has that name.
     """
-    exact = [row for row in all_rows if name in (row.id, row.fingerprint)]
+    shelf = RowsAtHand(shelf) if isinstance(shelf, tuple) else shelf
+    exact = shelf.named(name)
     if exact:
         return _best_first(exact)
-    branches = sorted({row.branch for row in all_rows})
+    branches = shelf.row_branches()
     named = [branch for branch in branches if name and name in (branch, branch.partition("/")[2])]
     named = [name] if name in named else named
     if len(named) > 1:
         raise UsageError(f"{name!r} may be any of {_listing(named)}")
     if named:
-        return (_answer_of_branch([row for row in all_rows if row.branch == named[0]]),)
-    return _by_prefix(all_rows, name, branches)
+        return (_answer_of_branch(shelf.of_branch(named[0])),)
+    return _by_prefix(shelf, name, branches)
 
 
-def _by_prefix(all_rows: tuple[Row, ...], name: str, branches: list[str]) -> tuple[Row, ...]:
+def _by_prefix(shelf: Shelf, name: str, branches: tuple[str, ...]) -> tuple[Row, ...]:
     prefix = name.lower()
-    names = sorted(
-        {known for row in all_rows for known in (row.id, row.fingerprint or row.id) if known.startswith(prefix)}
-    )
+    names = shelf.starting(prefix)
     if len(prefix) >= MIN_PREFIX and len(names) == 1:
-        return _best_first([row for row in all_rows if names[0] in (row.id, row.fingerprint)])
+        return _best_first(shelf.named(names[0]))
     if len(prefix) >= MIN_PREFIX and names:
         raise UsageError(f"{name!r} begins the names of several runs: {_listing([known[:16] for known in names])}")
     if names:
@@ -331,11 +587,11 @@ def _by_prefix(all_rows: tuple[Row, ...], name: str, branches: list[str]) -> tup
     raise UsageError(f"no run is named {name!r}{hint}")
 
 
-def _best_first(found: list[Row]) -> tuple[Row, ...]:
+def _best_first(found: tuple[Row, ...]) -> tuple[Row, ...]:
     return tuple(sorted(found, key=lambda row: _BEST_FIRST[row.role]))
 
 
-def _answer_of_branch(found: list[Row]) -> Row:
+def _answer_of_branch(found: tuple[Row, ...]) -> Row:
     first_fold: dict[str, tuple[int, str, str]] = {}
     for row in found:
         key = (row.fold, row.committed or "", row.commit)

@@ -1,41 +1,44 @@
-"""Filters as SQL over the query cache, and the shape of the tables that this SQL asks.
+"""Filters and orders as SQL over the query cache, and what of a row its tables hold.
 
 No text that a person wrote ever becomes SQL: column names come from closed lists, everything else is a
 bound parameter.
 
 Tables (``gateways/store`` makes them)::
 
-    run       position, doc, one column for each of COLUMNS   doc is a row's JSON without its fragments
-    part      position, name, fragment                        which fragments a row is made of
-    fragment  number, content                                 the JSON of each
-    leaf      fragment, place, kind, value                    every value inside a fragment
-    place     number, path                                    every written path
+    run        position, one column for each of COLUMNS, fold, said (what free text is looked for in)
+    lifecycle  branch, commit, and OF_BRANCH                what became of a branch (commit ''), or of it as it was then
+    part       fragment, position                               which rows are made of a fragment
+    leaf       place, value, fragment, kind                     every value inside a fragment
+    own        place, value, position, kind                     every value that is a row's own, such as its metrics
+    place      number, path                                     every written path
 
-A fragment is one group of a configuration (``params.model``) or all metrics. Experiments share most of
-their groups, so each distinct group is stored once, as Git stores trees.
+A fragment is one group of a configuration (``params.model``), or what a run says of its data, its environment and
+the like. Runs share most of it, so each distinct fragment is stored once, as Git stores trees. Metrics hardly ever
+recur and are a row's own.
 
-Truth has three values, as in SQL: a comparison with a missing value, or one of another type, is neither
-true nor false, and NOT leaves it so.
+A test on a path is a set of rows, found through the order of values of its place: what it costs follows what it
+finds. Truth has three values, as in SQL: a comparison with a missing value, or one of another type, is neither
+true nor false, and NOT leaves it so. Since NOT stands at tests only (``_flat``), and AND and OR find a row exactly
+when its true tests suffice, the set of rows for which a test, or its negation, is true is all that is needed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
-from cd4ml.errors import UsageError
+from cd4ml.index.asked import Term, parse_order
+from cd4ml.index.fields import FIELDS, GROUPS, LISTS, Holds
 from cd4ml.index.filter import (
-    FIELDS,
     And,
     Between,
     Comparison,
     Duration,
     Field,
     Filter,
-    Holds,
     IsNull,
     Like,
     Not,
@@ -43,109 +46,221 @@ from cd4ml.index.filter import (
     Operator,
     Or,
     Test,
+    Text,
     Value,
     operands_of,
 )
 from cd4ml.index.instant import parse_instant, sort_text
-from cd4ml.index.paths import leaves, path_text, split_path
+from cd4ml.index.paths import Path, key_text, leaves, path_text
+from cd4ml.index.rows import GONE
+from cd4ml.index.words import text_of, words_of
 
-Bound = str | int | float
+Bound = str | int | float | bytes
 
-COLUMNS = tuple(name for name, holds in FIELDS.items() if holds is not Holds.AGE)
+OF_BRANCH = ("lifecycle", "lifecycle_by", "lifecycle_at")
+"""Fields that are a branch's and not a run's: they change without any record."""
+
+COLUMNS = tuple(name for name, holds in FIELDS.items() if holds is not Holds.AGE and name not in (*OF_BRANCH, "fold"))
 """Fields of one name that a row of ``run`` holds; instants in the form that sorts."""
 
+OWN_GROUPS = ("metrics", "slices", "cost", "components", "imported")
+"""Groups whose values hardly ever recur: not worth a fragment."""
+
+SHARED_GROUPS = tuple(
+    dict.fromkeys((*(name for name in GROUPS if name not in OWN_GROUPS), *(path[0] for path in LISTS)))
+)
+"""Groups that are stored once for all rows that have the same; of params, each group of the configuration is one."""
+
+OTHER, TRUTH, NUMBER, TEXT = 0, 1, 2, 3
+"""Kinds of values; of the first are containers, which are there and compare with nothing."""
+
+_TIMED = tuple(FIELDS[name] is Holds.TIME for name in COLUMNS)
+_held = itemgetter(*COLUMNS)
+
+_OF_BRANCH_SQL = (
+    '(SELECT lifecycle."{name}" FROM lifecycle WHERE lifecycle.branch = run."branch"'
+    ' AND lifecycle."commit" IN (run."commit", \'\') ORDER BY lifecycle."commit" DESC LIMIT 1)'
+)
 _COLUMN_SQL: Mapping[str, str] = {
     **{name: f'run."{name}"' for name in COLUMNS},
+    **{name: _OF_BRANCH_SQL.format(name=name) for name in OF_BRANCH},
+    "fold": "run.fold",
+    "lifecycle": f"coalesce({_OF_BRANCH_SQL.format(name='lifecycle')}, '{GONE}')",
     # The age of a result is that of its run; of what was refused, that of the commit.
     "age": 'coalesce(run."finished", run."committed")',
 }
+IN_FOLD_ORDER = 'run.fold, run."id", run."branch", run."commit", run."side"'
 
-_AT_PLACE = (
-    "FROM part JOIN leaf ON leaf.fragment = part.fragment JOIN place ON place.number = leaf.place"
-    " WHERE part.position = run.position AND part.name = ? AND place.path = ?"
-)
-_LEAF = f"(SELECT leaf.value {_AT_PLACE} AND leaf.kind = ?)"
-_LEAF_OF_ANY_KIND = f"(SELECT leaf.value {_AT_PLACE})"
-_LEAF_EXISTS = f"EXISTS (SELECT 1 {_AT_PLACE})"
-
+_PLACE = "place = (SELECT number FROM place WHERE path = ?)"
 _OPPOSITE: Mapping[Operator, Operator] = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+_NEGATED: Mapping[Operator, Operator] = {"<": ">=", ">": "<=", "<=": ">", ">=": "<", "=": "!=", "!=": "="}
 
-_ORDER = re.compile(r"(?P<field>.+?)(?:\s+(?P<direction>asc|desc))?", re.IGNORECASE | re.DOTALL)
+
+@dataclass(frozen=True)
+class Sql:
+    """A piece of SQL and what is bound to its question marks."""
+
+    sql: str
+    parameters: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
 class Where:
-    """A condition over ``run``, to stand after WHERE."""
+    """A filter, ready to be asked. ``now`` (with a zone) is what ages are counted from."""
 
-    sql: str
-    parameters: tuple[Bound, ...]
+    filter_: Filter
+    now: datetime
+
+    def condition(self, along: Field | None = None) -> Sql:
+        """The condition over ``run``, to stand after WHERE.
+
+        ``along`` a place that has a value of each row as ``o``, tests on that place look there.
+        """
+        return _Compiler(self.now, along.resolved if along else None).compile(self.filter_)
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """The first name of every field that is asked for."""
+        found: set[str] = set()
+        level: list[Filter] = [self.filter_]
+        while level:
+            found |= {one.field.path[0] for one in level if not isinstance(one, Text | Not | And | Or)}
+            level = [operand for one in level for operand in operands_of(one)]
+        return frozenset(found)
+
+    @property
+    def sql(self) -> str:
+        return self.condition().sql
+
+    @property
+    def parameters(self) -> tuple[Bound, ...]:
+        return self.condition().parameters
+
+
+def compile_filter(filter_: Filter | None, now: datetime) -> Where | None:
+    """What a parsed filter asks for; nothing for no filter. ``now`` (with a zone) is what ages are counted from."""
+    return None if filter_ is None else Where(_flat(filter_), now)
 
 
 @dataclass(frozen=True)
 class Order:
-    """Terms to stand after ORDER BY."""
+    """What to order by, each term with what is missing last; of equals, fold order decides."""
 
-    sql: str
-    parameters: tuple[Bound, ...]
+    terms: tuple[Term, ...]
+
+    @property
+    def along(self) -> Field | None:
+        """The place whose order of values comes first, if it is a place that does."""
+        first = self.terms[0].field
+        return None if first.path[0] in _COLUMN_SQL and len(first.path) == 1 else first
+
+    def joins(self, skip: int = 0) -> Sql:
+        """Joins that give the value of each term of a path beyond the first ``skip`` as ``tN.value``."""
+        found = [
+            Sql(
+                f"LEFT JOIN (SELECT {at.position} AS position, v.value AS value {at.source} AND v.kind <> {OTHER})"
+                f" AS t{number} ON t{number}.position = run.position",
+                (at.path,),
+            )
+            for number, term in enumerate(self.terms)
+            if number >= skip and (at := _at(term.field)) is not None
+        ]
+        return _joined(found, " ")
+
+    def by(self, skip: int = 0) -> str:
+        """Terms to stand after ORDER BY."""
+        return ", ".join(
+            (*(_direction(number, term) for number, term in enumerate(self.terms[skip:], skip)), IN_FOLD_ORDER)
+        )
 
 
-def compile_filter(filter_: Filter | None, now: datetime) -> Where | None:
-    """The condition that a parsed filter asks for; nothing for no filter.
-
-    ``now`` (with a zone) is what ages are counted from.
-    """
-    return None if filter_ is None else _compile(_flat(filter_), now)
+def _direction(number: int, term: Term) -> str:
+    value = _COLUMN_SQL.get(term.field.path[0]) if len(term.field.path) == 1 else None
+    value = value or f"t{number}.value"
+    return f"{value} IS NULL, {value} {'DESC' if term.descending else 'ASC'}"
 
 
-def compile_order(text: str) -> Order:
-    """``metrics.rmse``, ``metrics.rmse desc``, ``started asc``: what is missing comes last either way.
+def compile_order(order: str | tuple[Term, ...]) -> Order:
+    """``metrics.rmse``, ``metrics.rmse desc, started``: what is missing comes last either way.
 
     Raises UsageError for a field that there is not, or another direction.
     """
-    match = _ORDER.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"order {text!r}: expected a field, then asc or desc")
-    try:
-        field = Field(split_path(match["field"]))
-    except ValueError as error:
-        raise UsageError(f"order: {error}") from None
-    if field.holds is Holds.AGE:
-        raise UsageError("order: age is not stored; order by finished")
-    sql, parameters = _operand(field, None)
-    turn = "DESC" if (match["direction"] or "").lower() == "desc" else "ASC"
-    return Order(f"{sql} IS NULL, {sql} {turn}", parameters * 2)
+    return Order(parse_order(order) if isinstance(order, str) else order)
+
+
+# ── what of a row the tables hold ────────────────────────────────────────────────────────────────────────────────
 
 
 def column_values(doc: Mapping[str, Any]) -> tuple[Bound | None, ...]:
-    """What a row of ``run`` holds in ``COLUMNS``, from the row's JSON."""
-    return tuple(_column_value(name, doc.get(name)) for name in COLUMNS)
-
-
-def _column_value(name: str, value: Any) -> Bound | None:
+    """What a row of ``run`` holds in ``COLUMNS``, from the row's JSON, then its fold and what it says in words."""
     # A row's instants are in UTC already; without the Z they sort.
-    found: str | None = value.removesuffix("Z") if value and FIELDS[name] is Holds.TIME else value
-    return found
+    held = [
+        value and value.removesuffix("Z") if timed else value for timed, value in zip(_TIMED, _held(doc), strict=True)
+    ]
+    return (*held, doc["fold"], text_of(dict(doc), doc["tags"]))
 
 
-def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """The fragments of a row's JSON: written path, key, and value; the key is that of ``doc`` or its ``params``."""
-    yield "metrics", "metrics", doc["metrics"]
-    for group, value in doc["params"].items():
-        yield path_text(("params", group)), group, value
+def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The fragments of a row's JSON: where it lies in ``doc``, and its value."""
+    for group in SHARED_GROUPS:
+        value = doc.get(group)
+        if not value:
+            continue
+        if group == "params":
+            yield from (((group, name), inner) for name, inner in value.items())
+        else:
+            yield (group,), value
 
 
-def leaf_rows(place: str, value: Any) -> Iterator[tuple[str, str, Bound | None]]:
+def own_leaves(doc: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
+    """``path, kind, value`` for every value that is the row's own."""
+    for group in OWN_GROUPS:
+        value = doc.get(group)
+        if value:
+            yield from _values(group, value)
+
+
+def _values(place: str, value: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
+    """The leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
+    for key, inner in value.items():
+        if type(inner) is float:
+            yield f"{place}.{key_text(key)}", NUMBER, inner
+        elif type(inner) is str:
+            yield f"{place}.{key_text(key)}", TEXT, inner
+        elif isinstance(inner, Mapping):
+            yield from _values(f"{place}.{key_text(key)}", inner)
+        else:
+            yield from (leaf for leaf in _leaves(f"{place}.{key_text(key)}", inner) if leaf[1] != OTHER)
+
+
+def leaf_rows(path: Path, value: Any) -> frozenset[tuple[str, int, Bound]]:
     """``path, kind, value`` for every place of a fragment."""
+    found = set(_leaves(path_text(path), value))
+    for listed in (listed for listed in LISTS if listed[: len(path)] == path):
+        held = value
+        for name in listed[len(path) :]:
+            held = held.get(name) or ()
+        place = path_text(listed)
+        found = {leaf for leaf in found if leaf[0] != place and not leaf[0].startswith(f"{place}.")}
+        found |= {(place, TEXT, text) for text in held}
+    if path == ("tags",):
+        # reversed: of two tags with one key the first counts
+        keyed = {key: said for key, mark, said in (text.partition("=") for text in reversed(value)) if mark}
+        found |= {(path_text((*path, key)), TEXT, said) for key, said in keyed.items()}
+    return frozenset(found)
+
+
+def _leaves(place: str, value: Any) -> Iterator[tuple[str, int, Bound]]:
     for path, leaf in leaves(place, value):
         if isinstance(leaf, bool):
-            yield path, "bool", int(leaf)
+            yield path, TRUTH, int(leaf)
         elif isinstance(leaf, str):
-            yield path, "text", leaf
+            yield path, TEXT, leaf
         elif isinstance(leaf, int | float):
             number = _number(leaf)
-            yield path, "other" if number is None else "number", number
+            yield (path, OTHER, b"") if number is None else (path, NUMBER, number)
         else:
-            yield path, "other", None
+            yield path, OTHER, b""
 
 
 def _number(value: float) -> int | float | None:
@@ -156,6 +271,9 @@ def _number(value: float) -> int | float | None:
         except OverflowError:
             return None
     return value
+
+
+# ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _flat(filter_: Filter, *, negate: bool = False) -> Filter:
@@ -181,99 +299,160 @@ def _height(filter_: Filter) -> int:
     return 1 + max((_height(inner) for inner in operands_of(filter_)), default=0)
 
 
-def _compile(filter_: Filter, now: datetime) -> Where:
-    match filter_:
-        case And(operands) | Or(operands):
-            word = " AND " if isinstance(filter_, And) else " OR "
-            inner = [_compile(operand, now) for operand in operands]
-            return Where(
-                "(" + word.join(one.sql for one in inner) + ")",
-                tuple(value for one in inner for value in one.parameters),
-            )
-        case Not(operand):
-            where = _compile(operand, now)
-            return Where(f"NOT {where.sql}", where.parameters)
-        case _:
-            return _compile_test(filter_, now)
+_NEVER, _ALWAYS = Sql("0"), Sql("1")
 
 
-def _compile_test(test: Test, now: datetime) -> Where:
-    negation = "NOT " * (not isinstance(test, Comparison) and test.negated)
-    match test:
-        case Comparison(field, operator, value):
-            if field.holds is Holds.AGE:
-                operator = _OPPOSITE[operator]
-            sql, parameters = _operand(field, value)
-            return Where(f"({sql} {operator} ?)", (*parameters, _bound(field, value, now)))
-        case OneOf(field, values, _):
-            # Values of several types are asked one type at a time; a value of none of them is no match.
-            return _compile_one_of(field, values, now, negation)
-        case Like(field, pattern, ignore_case, _):
-            sql, parameters = _operand(field, pattern)
-            if ignore_case:
-                return Where(f"({sql} {negation}LIKE ?)", (*parameters, pattern))
-            return Where(f"({sql} {negation}GLOB ?)", (*parameters, _glob(pattern)))
-        case Between(field, low, high, _):
-            bounds = [_bound(field, low, now), _bound(field, high, now)]
-            if field.holds is Holds.AGE:
-                bounds.reverse()
-            low_sql, low_parameters = _operand(field, low)
-            high_sql, high_parameters = _operand(field, high)
-            return Where(
-                f"({negation}({low_sql} >= ? AND {high_sql} <= ?))",
-                (*low_parameters, bounds[0], *high_parameters, bounds[1]),
-            )
-        case IsNull(field, _):
-            return _compile_is_null(field, negated=test.negated)
+@dataclass(frozen=True)
+class _At:
+    """Where the values of a place are: ``source`` is a FROM clause with its path to be bound, values in ``v``."""
+
+    path: str
+    position: str
+    source: str
 
 
-def _compile_one_of(field: Field, values: tuple[Value, ...], now: datetime, negation: str) -> Where:
-    by_kind: dict[str, list[Value]] = {}
-    for value in values:
-        by_kind.setdefault(_kind(value), []).append(value)
-    sqls: list[str] = []
-    parameters: list[Bound] = []
-    for same in by_kind.values():
-        sql, operand_parameters = _operand(field, same[0])
-        sqls.append(f"{sql} IN ({', '.join('?' * len(same))})")
-        parameters += [*operand_parameters, *(_bound(field, value, now) for value in same)]
-    return Where(f"({negation}({' OR '.join(sqls)}))", tuple(parameters))
-
-
-def _compile_is_null(field: Field, *, negated: bool) -> Where:
-    if field.path[0] in _COLUMN_SQL:
-        return Where(f"({_COLUMN_SQL[field.path[0]]} IS {'NOT ' * negated}NULL)", ())
-    return Where(f"({'' if negated else 'NOT '}{_LEAF_EXISTS})", _place(field))
-
-
-def _operand(field: Field, value: Value | None) -> tuple[str, tuple[Bound, ...]]:
-    """The SQL that reads the field, NULL where it does not hold a value of the kind compared with."""
-    _ = field.holds
-    if field.path[0] in _COLUMN_SQL:
-        return _COLUMN_SQL[field.path[0]], ()
-    if value is None:
-        return _LEAF_OF_ANY_KIND, _place(field)
-    return _LEAF, (*_place(field), _kind(value))
-
-
-def _place(field: Field) -> tuple[str, str]:
-    """The name of the fragment that the path lies in, and the path as ``leaf`` spells it."""
+def _at(field: Field) -> _At | None:
+    """The place of a field; nothing for a column."""
     path = field.resolved
-    return ("metrics" if path[0] == "metrics" else path_text(path[:2])), path_text(path)
+    if len(path) == 1 and path not in LISTS:
+        return None
+    if path[0] in OWN_GROUPS:
+        return _At(path_text(path), "v.position", f"FROM own AS v WHERE v.{_PLACE}")
+    source = f"FROM leaf AS v JOIN part ON part.fragment = v.fragment WHERE v.{_PLACE}"
+    return _At(path_text(path), "part.position", source)
 
 
-def _kind(value: Value) -> str:
+def driving(field: Field) -> Sql:
+    """What to select from so that ``o`` has a value of the field and ``o.position`` is its row."""
+    at = _at(field)
+    assert at is not None  # noqa: S101  # only a place is asked for
+    if field.resolved[0] in OWN_GROUPS:
+        return Sql(f"own AS o WHERE o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
+    return Sql(f"leaf AS o JOIN part ON part.fragment = o.fragment WHERE o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    now: datetime
+    along: Path | None
+
+    def compile(self, filter_: Filter) -> Sql:
+        match filter_:
+            case And(operands) | Or(operands):
+                word = " AND " if isinstance(filter_, And) else " OR "
+                inner = _joined([self.compile(operand) for operand in operands], word)
+                return Sql(f"({inner.sql})", inner.parameters)
+            case Not(operand):
+                return self._test(operand, negated=True)  # type: ignore[arg-type]  # _flat leaves NOT at tests alone
+            case _:
+                return self._test(filter_, negated=False)
+
+    def _test(self, test: Test, *, negated: bool) -> Sql:
+        match test:
+            case Text(words):
+                found = _joined([Sql("instr(run.said, ?) > 0", (word,)) for word in words_of(words)], " AND ")
+                return Sql(f"({'NOT ' * negated}({found.sql}))", found.parameters)
+            case IsNull(field, flag):
+                return self._is_null(field, missing=negated is flag)
+            case Comparison(field, operator, value):
+                return self._comparison(field, operator, value, negated=negated)
+            case OneOf(field, values, flag):
+                return self._one_of(field, values, negated=negated is not flag)
+            case Like(field, pattern, ignore_case, flag):
+                return self._like(field, pattern, ignore_case, negated=negated is not flag)
+            case Between(field, low, high, flag):
+                return self._between(field, low, high, negated=negated is not flag)
+
+    def _comparison(self, field: Field, operator: Operator, value: Value, *, negated: bool) -> Sql:
+        if field.holds is Holds.AGE:
+            operator = _OPPOSITE[operator]
+        if field.is_list:
+            return self._any(field, Sql("{} = ?", (str(value),)), negated=negated is (operator == "="))
+        operator = _NEGATED[operator] if negated else operator
+        return self._rows(field, _kind(value), Sql(f"{{}} {operator} ?", (self._bound(field, value),)))
+
+    def _one_of(self, field: Field, values: tuple[Value, ...], *, negated: bool) -> Sql:
+        by_kind: dict[int, list[Bound]] = {}
+        for value in values:
+            by_kind.setdefault(_kind(value), []).append(self._bound(field, value))
+        tests = {kind: f"IN ({', '.join('?' * len(same))})" for kind, same in by_kind.items()}
+        if field.is_list:
+            return self._any(field, Sql(f"{{}} {tests[TEXT]}", tuple(by_kind[TEXT])), negated=negated)
+        if negated and len(by_kind) > 1:
+            return _NEVER  # a value of one type is neither among those of another nor not
+        found = [
+            self._rows(field, kind, Sql(f"{{}} {'NOT ' * negated}{tests[kind]}", tuple(same)))
+            for kind, same in by_kind.items()
+        ]
+        inner = _joined(found, " OR ")
+        return inner if len(found) == 1 else Sql(f"({inner.sql})", inner.parameters)
+
+    def _like(self, field: Field, pattern: str, ignore_case: bool, *, negated: bool) -> Sql:
+        word, bound = ("LIKE", pattern) if ignore_case else ("GLOB", _glob(pattern))
+        if field.is_list:
+            return self._any(field, Sql(f"{{}} {word} ?", (bound,)), negated=negated)
+        return self._rows(field, TEXT, Sql(f"{{}} {'NOT ' * negated}{word} ?", (bound,)))
+
+    def _between(self, field: Field, low: Value, high: Value, *, negated: bool) -> Sql:
+        first, last = self._bound(field, low), self._bound(field, high)
+        if field.holds is Holds.AGE:
+            first, last = last, first
+        if negated:
+            below = self._rows(field, _kind(low), Sql("{} < ?", (first,)))
+            above = self._rows(field, _kind(high), Sql("{} > ?", (last,)))
+            return Sql(f"({below.sql} OR {above.sql})", (*below.parameters, *above.parameters))
+        if _kind(low) != _kind(high):
+            return _NEVER
+        return self._rows(field, _kind(low), Sql("{} BETWEEN ? AND ?", (first, last)))
+
+    def _is_null(self, field: Field, *, missing: bool) -> Sql:
+        at = _at(field)
+        if at is None:
+            return Sql(f"({_COLUMN_SQL[field.path[0]]} IS {'NOT ' * (not missing)}NULL)")
+        if field.resolved == self.along:
+            return _NEVER if missing else _ALWAYS
+        return Sql(f"{self._position} {'NOT ' * missing}IN (SELECT {at.position} {at.source})", (at.path,))
+
+    def _rows(self, field: Field, kind: int, test: Sql) -> Sql:
+        """Rows that hold a value of the kind at the place (any text in the column), and one that passes."""
+        at = _at(field)
+        if at is None:
+            return Sql(f"({test.sql.format(_COLUMN_SQL[field.path[0]])})", test.parameters)
+        if field.resolved == self.along:
+            return Sql(f"({test.sql.format('o.value')} AND o.kind = {kind})", test.parameters)
+        passes = f"{at.source} AND {test.sql.format('v.value')} AND v.kind = {kind}"
+        return Sql(f"{self._position} IN (SELECT {at.position} {passes})", (at.path, *test.parameters))
+
+    def _any(self, field: Field, test: Sql, *, negated: bool) -> Sql:
+        """Rows of whose texts any passes; negated, all others."""
+        at = _at(field)
+        assert at is not None  # noqa: S101  # lists are places
+        passes = f"{at.source} AND {test.sql.format('v.value')}"
+        found = f"{self._position} {'NOT ' * negated}IN (SELECT {at.position} {passes})"
+        return Sql(found, (at.path, *test.parameters))
+
+    @property
+    def _position(self) -> str:
+        if self.along is None:
+            return "run.position"
+        return "o.position" if self.along[0] in OWN_GROUPS else "part.position"
+
+    def _bound(self, field: Field, value: Value) -> Bound:
+        if isinstance(value, Duration):
+            return sort_text(_before(self.now, value))
+        if field.holds is Holds.TIME:
+            return sort_text(parse_instant(str(value)))
+        return int(value) if isinstance(value, bool) else value
+
+
+def _joined(pieces: list[Sql], word: str) -> Sql:
+    return Sql(word.join(one.sql for one in pieces), tuple(value for one in pieces for value in one.parameters))
+
+
+def _kind(value: Value) -> int:
     if isinstance(value, bool):
-        return "bool"
-    return "text" if isinstance(value, str) else "number"
-
-
-def _bound(field: Field, value: Value, now: datetime) -> Bound:
-    if isinstance(value, Duration):
-        return sort_text(_before(now, value))
-    if field.holds is Holds.TIME:
-        return sort_text(parse_instant(str(value)))
-    return int(value) if isinstance(value, bool) else value
+        return TRUTH
+    return TEXT if isinstance(value, str) else NUMBER
 
 
 def _before(now: datetime, duration: Duration) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def validate_body(body: Mapping[str, Any]) -> Record:
     """The record that a parsed JSON object is; raises as ``validate_record`` does."""
     _check_schema(_kind_of(body), body)
     _check_meaning(body)
+    _check_name(body)
     return as_record(body)
 
 
@@ -69,9 +71,18 @@ def check_stored(body: Mapping[str, Any]) -> Record:
     A fold has judged it by its schema, which takes milliseconds, and a plan reads every record. So this looks
     only at what readers rely on: an index that was forged is an error, and never a reader's mishap.
     """
-    for path, check, expected in _relied_on(_kind_of(body), body):
-        if not all(check(value) for value in _values(body, path)):
-            raise IntegrityError(f"record: {_place(path)}: is not {expected}")
+    record = check_relied_on(body)
+    _check_name(body)
+    return record
+
+
+def check_relied_on(body: Mapping[str, Any]) -> Record:
+    """The same for a record whose ``id`` was compared with its content before."""
+    rules = _relied_on(_kind_of(body), body)
+    if not _passes(body, _tree(rules)):
+        for path, check, expected in rules:
+            if not _holds(body, path, check):
+                raise IntegrityError(f"record: {_place(path)}: is not {expected}")
     _check_meaning(body)
     return as_record(body)
 
@@ -139,6 +150,12 @@ def _bounded_int(text: str) -> int:
     if value not in _INTEGERS:
         raise ValueError(f"{text} is too large a number")
     return value
+
+
+decode_bounded = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_bounded_float, parse_int=_bounded_int
+).decode
+"""JSON text as a value. Raises ValueError for what is none, and for a number that no record may hold."""
 
 
 def _check_plain(value: Any, what: str) -> None:
@@ -232,6 +249,9 @@ def _check_meaning(body: Mapping[str, Any]) -> None:
         problem = check(body, field)
         if problem:
             raise IntegrityError(f"record: {field}: {problem}")
+
+
+def _check_name(body: Mapping[str, Any]) -> None:
     if body["id"] != record_id(body):
         raise IntegrityError(f"record: id: {body['id']} is not the name of this content, which is {record_id(body)}")
 
@@ -275,40 +295,98 @@ _Rule = tuple[Path, Callable[[Any], bool], str]
 _ABSENT = object()
 
 
-def _values(value: Any, path: Path) -> Iterator[Any]:
-    """What lies at a path; ``*`` is every value of a mapping, ``[]`` of a list. ``_ABSENT`` where there is no such."""
-    if not path:
-        yield value
-        return
-    first, rest = path[0], path[1:]
-    inner: Iterable[Any]
-    if first == "[]":
-        inner = value if isinstance(value, list) else (_ABSENT,)
-    elif not isinstance(value, dict):
-        inner = (_ABSENT,)
-    else:
-        inner = value.values() if first == "*" else (value.get(first, _ABSENT),)
-    for one in inner:
-        yield from _values(one, rest)
+def _holds(value: Any, path: Path, check: Callable[[Any], bool]) -> bool:
+    """Does everything at a path pass? ``*`` is every value of a mapping, ``[]`` of a list."""
+    for depth, key in enumerate(path):
+        if key == "[]":
+            return isinstance(value, list) and all(_holds(one, path[depth + 1 :], check) for one in value)
+        if not isinstance(value, dict):
+            return check(_ABSENT)
+        if key == "*":
+            return all(_holds(one, path[depth + 1 :], check) for one in value.values())
+        value = value.get(key, _ABSENT)
+    return check(value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """Rules by what they begin with, so that of many rules each place is looked at once.
+
+    ``of_keys`` are checks of the very values of keys, ``below`` what goes on from keys; ``of_all`` and ``below_all``
+    the same for every value of a mapping or list.
+    """
+
+    of_keys: tuple[tuple[str, Callable[[Any], bool]], ...]
+    below: tuple[tuple[str, _Node], ...]
+    of_all: tuple[Callable[[Any], bool], ...]
+    below_all: _Node | None
+    lists: bool
+
+
+@cache
+def _tree(rules: tuple[_Rule, ...]) -> _Node:
+    named: dict[str, list[_Rule]] = {}
+    for path, check, expected in rules:
+        if len(path) > 1:
+            named.setdefault(path[0], []).append((path[1:], check, expected))
+    every = [rule for key in ("*", "[]") for rule in named.pop(key, ())]
+    return _Node(
+        of_keys=tuple((path[0], check) for path, check, _ in rules if len(path) == 1 and path[0] not in ("*", "[]")),
+        below=tuple((key, _tree(tuple(inner))) for key, inner in named.items()),
+        of_all=tuple(check for path, check, _ in rules if path in (("*",), ("[]",))),
+        below_all=_tree(tuple(every)) if every else None,
+        lists=any(path[0] == "[]" for path, _, _ in rules),
+    )
+
+
+def _passes(value: Any, node: _Node) -> bool:
+    """Do all rules hold? Where this says no, ``_holds`` tells which does not, if any."""
+    if not isinstance(value, list if node.lists else dict):
+        return False
+    for key, check in node.of_keys:
+        if not check(value.get(key, _ABSENT)):
+            return False
+    for key, inner in node.below:
+        if not _passes(value.get(key, _ABSENT), inner):
+            return False
+    return (not node.of_all and node.below_all is None) or _all_pass(value if node.lists else value.values(), node)
+
+
+def _all_pass(values: Iterable[Any], node: _Node) -> bool:
+    for one in values:
+        for check in node.of_all:
+            if not check(one):
+                return False
+        if node.below_all is not None and not _passes(one, node.below_all):
+            return False
+    return True
 
 
 def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
+    more = tuple(name for name in _MORE if name in body)
+    return _rules_of(kind, body.get("outcome") == "succeeded", body.get("validation", _ABSENT) is not None, more)
+
+
+@cache
+def _rules_of(kind: str, succeeded: bool, validated: bool, more: tuple[str, ...]) -> tuple[_Rule, ...]:
     if kind != "run":
         return (*_SEALED[KINDS[kind][1]], *_OTHERS[kind])
-    ended = _SUCCEEDED if body.get("outcome") == "succeeded" else _FAILED
-    validated = _VALIDATED if body.get("validation", _ABSENT) is not None else ()
+    ended = _SUCCEEDED if succeeded else _FAILED
     return (
         *_SEALED[KINDS[kind][1]],
         *_RUN,
         *ended,
-        *validated,
-        *(_SLICED if "slices" in body else ()),
-        *(_JUDGED if "judge" in body else ()),
+        *(_VALIDATED if validated else ()),
+        *(rule for name in more for rule in _MORE[name]),
     )
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types) and not isinstance(value, bool)
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _one_of(*words: str) -> Callable[[Any], bool]:
@@ -346,6 +424,7 @@ _RUN = (
     *_rules(_one_of("head", "merge"), "head or merge", "side"),
     *_rules(_one_of("succeeded", "failed"), "succeeded or failed", "outcome"),
     *_rules(_TEXT, "text", "branch", "name", "started", "finished", "primary.metric", "environment.python"),
+    *_rules(_TEXT, "text", "environment.platform"),
     *_rules(_OBJECT, "an object", "params", "environment.packages"),
     *_rules(_NUMBER, "a number", "metrics.*.*", "cost.seconds.*", "data.*.rows", "split.*.rows"),
     *_rules(_DIGEST, "a SHA-256 digest", "data.*.digest", "split.*.digest"),
@@ -353,23 +432,35 @@ _RUN = (
 _SUCCEEDED: tuple[_Rule, ...] = (
     *_rules(_NULL, "null", "reason"),
     *_rules(_DIGEST, "a SHA-256 digest", "model.digest", "table.digest"),
+    *_rules(_NUMBER, "a number", "table.rows"),
     (("files", PREDICTIONS, "sha256"), _DIGEST, "a SHA-256 digest"),
+)
+_MEASURED = _or_null(
+    lambda value: isinstance(value, dict) and _DIGEST(value.get("digest")) and _NUMBER(value.get("rows"))
 )
 _FAILED = (
     *_rules(_NULL, "null", "model"),
+    *_rules(_MEASURED, "null, or a digest and a number of rows", "table"),
     *_rules(_TEXT, "text", "reason.kind", "reason.stage", "reason.message"),
 )
 _VALIDATED = (
-    *_rules(_NUMBER, "a number", "validation.asked"),
+    *_rules(_NUMBER, "a number", "validation.asked", "validation.returned"),
+    *_rules(_truth, "true or false", "validation.success"),
+    *_rules(_TEXT, "text", "validation.suite"),
     *_rules(_TEXT, "text", "validation.failed.[].type", "validation.failed.[].severity"),
     *_rules(_or_null(_TEXT), "text or null", "validation.failed.[].column"),
 )
 _JUDGED = (*_rules(_COMMIT, "a commit", "judge.commit"), *_rules(_TEXT, "text", "judge.code"))
+_VARYING = (
+    *_rules(_TEXT, "text", "nondeterminism.why.[]"),
+    *_rules(_NUMBER, "a number", "nondeterminism.tolerance"),
+)
 _SLICED = (
     *_rules(_TEXT, "text", "slices.*.values.[].value"),
     *_rules(_OBJECT, "an object", "slices.*.values.[].validation", "slices.*.values.[].test"),
     *_rules(_or_null(_NUMBER), "a number or null", "slices.*.values.[].validation.*", "slices.*.values.[].test.*"),
-    *_rules(_NUMBER, "a number", "slices.*.left_out"),
+    *_rules(_OBJECT, "an object", "slices.*.values.[].rows"),
+    *_rules(_NUMBER, "a number", "slices.*.left_out", "slices.*.values.[].rows.*"),
 )
 _EXPERIMENT = (
     *_rules(_COMMIT, "a commit", "commit"),
@@ -395,3 +486,5 @@ _IMPORT = (
     *_rules(_or_null(_TEXT), "text or null", "started", "finished"),
 )
 _OTHERS: Mapping[str, tuple[_Rule, ...]] = {"experiment": _EXPERIMENT, "removal": _REMOVAL, "import": _IMPORT}
+_MORE: Mapping[str, tuple[_Rule, ...]] = {"slices": _SLICED, "judge": _JUDGED, "nondeterminism": _VARYING}
+"""Rules for fields of a run that need not be there."""

@@ -7,11 +7,13 @@ end.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cd4ml.errors import Problem
+from cd4ml.plan.lifecycle import Became
 from cd4ml.plan.state import Experiment, Health, Lifecycle, Side, SyncStatus, Target
 from cd4ml.spec.secrets import redacted
 
@@ -54,12 +56,16 @@ class RecordExperiment:
 Action = Run | RecordExperiment
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class PlanItem:
     """One experiment: how it stands, why, and what is to be done for it, in order.
 
     ``metrics`` are those of the head's run, ``{"validation": {"rmse": …}, "test": {…}}``, in the units of
-    the target.
+    the target. ``became`` says by whom and when a branch was merged or discarded, for who wants to know.
     """
 
     branch: str
@@ -79,9 +85,11 @@ class PlanItem:
     is_base: bool = False
     published: bool = True
     unpushed: str | None = None
+    became: Callable[[], Became | None] = field(default=_nothing, compare=False, repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """The item as ``plan --json`` and ``status --json`` print it."""
+        became = self.became()
         return {
             "branch": self.branch,
             "commit": self.commit,
@@ -91,6 +99,9 @@ class PlanItem:
             "sync": str(self.sync),
             "health": str(self.health),
             "lifecycle": str(self.lifecycle),
+            "lifecycle_by": (became and became.by) or None,
+            "lifecycle_at": (became and became.when) or None,
+            "renamed": (became and became.renamed) or None,
             "fingerprint": self.fingerprint,
             "merge_fingerprint": self.merge_fingerprint,
             "reason": self.reason,
@@ -104,20 +115,38 @@ class PlanItem:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """One item an experiment, the base branch first, then by branch name."""
+    """One item an experiment.
 
-    items: tuple[PlanItem, ...]
+    ``looked_at`` are those of branches that are there, and of gone ones that are still to be recorded. What became
+    of the other gone branches is settled and asks for nothing: their items are made by ``settled`` when somebody
+    wants to see them, so that a plan costs what there is and not what there ever was. Plans with equal items are
+    equal.
+    """
+
+    looked_at: tuple[PlanItem, ...]
+    settled: Callable[[], tuple[PlanItem, ...]] = tuple
+
+    @cached_property
+    def items(self) -> tuple[PlanItem, ...]:
+        """Every item, the base branch first, then by branch name."""
+        return tuple(sorted((*self.settled(), *self.looked_at), key=lambda item: (not item.is_base, item.branch)))
 
     @property
     def actions(self) -> tuple[Action, ...]:
         """Everything to be done, in the order of the items."""
-        return tuple(action for item in self.items for action in item.actions)
+        return tuple(action for item in self.looked_at for action in item.actions)
 
     @property
     def is_empty(self) -> bool:
-        return not self.actions
+        return not any(item.actions for item in self.looked_at)
+
+    def __eq__(self, other: object) -> bool:
+        return self.items == other.items if isinstance(other, Plan) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(len(self.looked_at))
 
 
 def experiment_body(item: PlanItem, action: RecordExperiment) -> dict[str, Any]:

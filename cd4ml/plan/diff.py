@@ -10,7 +10,7 @@ fingerprint share one run; the base branch, then the first by name, gets it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cd4ml.index.history import ExperimentEntry, History
@@ -27,7 +27,7 @@ from cd4ml.plan.action import (
     is_recordable,
     merge_fingerprint_of,
 )
-from cd4ml.plan.lifecycle import BaseRecord, came_by_merge, is_merged, last_record_if_merged
+from cd4ml.plan.lifecycle import BaseRecord, last_record_if_merged, lives_of, merged_unrecorded
 from cd4ml.plan.standing import WANTS_RUN, Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import DesiredState, Experiment, Health, Lifecycle, SyncStatus
 from cd4ml.spec.canonical import canonical_json
@@ -38,19 +38,45 @@ __all__ = ["PlanPolicy", "diff"]
 def diff(desired: DesiredState, history: History, policy: PlanPolicy) -> Plan:
     """What is to be done so that the index holds what every head asks for.
 
-    The base branch comes first, then all branches by name, deleted ones that were recorded included; of
-    one branch, the head is run before its merge result. The order of ``desired.experiments`` is ignored.
+    The base branch comes first, then all branches by name; of one branch, the head is run before its merge
+    result. Heads that vanished before anybody recorded them are recorded, and not run. The order of
+    ``desired.experiments`` is ignored. Items of deleted branches that were recorded are made when they are asked for.
     """
-    evidence = Evidence.of(history, policy)
+    history = history.looked_up(*_asked_about(desired))
+    evidence = Evidence(history)
     base = BaseRecord.of(history, desired.base)
     claimed: dict[str, str] = {}
     items = [
         _beside_local(_planned(asked, desired, evidence, base, policy, claimed), asked.unpushed)
         for asked in sorted(desired.experiments, key=lambda asked: (not asked.is_base, asked.branch, asked.commit))
     ]
-    present = {asked.branch for asked in desired.experiments} | {desired.base}
-    items += [_gone(branch, desired, evidence, base) for branch in history.branches if branch not in present]
-    return Plan(tuple(sorted(items, key=lambda item: (not item.is_base, item.branch))))
+    vanished = [_vanished(asked, desired, evidence, policy) for asked in _unrecorded(desired, history)]
+    there = {asked.branch for asked in desired.experiments} | {desired.base}
+    without = there | {item.branch for item in vanished}
+
+    def settled() -> tuple[PlanItem, ...]:
+        names = [name for name in history.branches if name not in without]
+        known = Evidence(_looked_up(history, names))
+        return tuple(_gone(name, desired, known, base) for name in names)
+
+    items += vanished
+    return Plan(tuple(sorted(items, key=lambda item: (not item.is_base, item.branch))), settled)
+
+
+def _looked_up(history: History, branches: Sequence[str]) -> History:
+    """The history with the records of these branches at hand, and the runs of what they asked for."""
+    known = history.looked_up(branches, ())
+    asked = (entry.experiment for branch in branches for entry in known.of_branch(branch))
+    fingerprints = {name for one in asked for name in (one.fingerprint, one.merge_fingerprint) if name}
+    return known.looked_up((), fingerprints)
+
+
+def _asked_about(desired: DesiredState) -> tuple[frozenset[str], frozenset[str]]:
+    """Branches and fingerprints that the plan asks the history about in any case."""
+    everyone = (*desired.experiments, *desired.vanished)
+    targets = (target for asked in everyone for target in (asked.head, asked.merge) if target is not None)
+    fingerprints = frozenset(target.fingerprint for target in targets if target.fingerprint)
+    return frozenset({desired.base, *(asked.branch for asked in everyone)}), fingerprints
 
 
 @dataclass(frozen=True)
@@ -87,7 +113,8 @@ def _planned(
     """The item of an existing branch; runs that it asks for are added to ``claimed`` (fingerprint → branch)."""
     merged = last_record_if_merged(asked, evidence.history, desired, base)
     if merged is not None:
-        return _closed(merged, Lifecycle.MERGED, reason.merged(desired.base), evidence)
+        item = _closed(merged, Lifecycle.MERGED, reason.merged(desired.base), evidence)
+        return replace(item, became=lambda: lives_of(asked.branch, evidence.history, desired, base, asked).became)
     if not is_recordable(asked.branch):
         return _unrecordable(asked)
     sides = _sides(asked, evidence, policy)
@@ -101,7 +128,7 @@ def _planned(
         sync=_sync(sides, due),
         health=_health(sides),
         # Merged, and to be recorded all the same: the record is what the index keeps of it.
-        lifecycle=Lifecycle.MERGED if _came_by_merge(asked, desired) else Lifecycle.OPEN,
+        lifecycle=Lifecycle.MERGED if merged_unrecorded(asked, desired) else Lifecycle.OPEN,
         fingerprint=asked.head.fingerprint,
         merge_fingerprint=merge_fingerprint_of(asked),
         reason=reason.joined([*_reasons(sides, desired.base), *waits]),
@@ -115,10 +142,6 @@ def _planned(
         published=asked.published,
     )
     return item if asked.published else _unpublished(item, acts)
-
-
-def _came_by_merge(asked: Experiment, desired: DesiredState) -> bool:
-    return not asked.is_base and came_by_merge(asked.commit, asked.ancestor_of_base, desired)
 
 
 def _sides(asked: Experiment, evidence: Evidence, policy: PlanPolicy) -> _Sides:
@@ -277,15 +300,48 @@ def _unrecordable(asked: Experiment) -> PlanItem:
     )
 
 
+def _unrecorded(desired: DesiredState, history: History) -> list[Experiment]:
+    """Vanished heads that no record names, in the order of their names."""
+    return [
+        asked
+        for asked in sorted(desired.vanished, key=lambda asked: (asked.branch, asked.commit))
+        if is_recordable(asked.branch)
+        and not any(entry.experiment.commit == asked.commit for entry in history.of_branch(asked.branch))
+    ]
+
+
+def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, policy: PlanPolicy) -> PlanItem:
+    """A head that is gone and was never recorded: what it asked for is kept, and whatever answers it already."""
+    sides = _sides(asked, evidence, policy)
+    acts = (policy.named is None or asked.branch in policy.named) and asked.branch not in policy.failed
+    runs = sorted({run_id for run_id in sides.answer.values() if run_id})
+    why = reason.answered(runs) if runs or asked.head.problems else reason.UNANSWERED
+    record = RecordExperiment(asked.branch, asked, sides.answer, reason.joined([reason.GONE_UNRECORDED, why]))
+    return PlanItem(
+        branch=asked.branch,
+        commit=asked.commit,
+        sync=SyncStatus.OUT_OF_SYNC,
+        health=_health(sides) if sides.is_final else Health.UNKNOWN,
+        lifecycle=Lifecycle.MERGED if merged_unrecorded(asked, desired) else Lifecycle.DISCARDED,
+        fingerprint=asked.head.fingerprint,
+        merge_fingerprint=merge_fingerprint_of(asked),
+        reason=record.why,
+        author=asked.author,
+        name=asked.name,
+        hypothesis=asked.hypothesis,
+        actions=(record,) if acts else (),
+        answer=sides.answer,
+        metrics=sides.head.run.metrics if sides.head.run and sides.head.is_final else {},
+    )
+
+
 def _gone(branch: str, desired: DesiredState, evidence: Evidence, base: BaseRecord) -> PlanItem:
     """A branch that was recorded and exists no more; its last record stands for it."""
-    entries = evidence.history.of_branch(branch)
-    last = entries[-1]
-    commit = last.experiment.commit
-    records = [entry for entry in entries if entry.experiment.commit == commit]
-    if is_merged(records, commit in desired.base_commits, desired, base):
-        return _closed(last, Lifecycle.MERGED, reason.gone_merged(desired.base), evidence)
-    return _closed(last, Lifecycle.DISCARDED, reason.GONE_DISCARDED, evidence)
+    last = evidence.history.of_branch(branch)[-1]
+    became = lives_of(branch, evidence.history, desired, base).became
+    why = {Lifecycle.MERGED: reason.gone_merged(desired.base), Lifecycle.DISCARDED: reason.GONE_DISCARDED}
+    told = reason.gone_renamed(became.renamed) if became.renamed else why[became.lifecycle]
+    return replace(_closed(last, became.lifecycle, told, evidence), became=lambda: became)
 
 
 def _closed(entry: ExperimentEntry, lifecycle: Lifecycle, why: str, evidence: Evidence) -> PlanItem:

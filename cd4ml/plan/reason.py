@@ -16,6 +16,7 @@ NEVER_RUN = "never run"
 NOT_PUSHED = "not pushed"
 UNRECORDABLE = "the branch's name cannot be recorded (over 255 characters, or control characters in it): rename it"
 GONE_DISCARDED = "branch gone: discarded"
+GONE_UNRECORDED = "branch gone before it was ever recorded"
 
 MESSAGE_LENGTH = 200
 """Characters of an outside message that a reason keeps."""
@@ -78,6 +79,11 @@ def same_as(branch: str) -> str:
     return f"runs as {branch}, which asks for the same"
 
 
+def runs_elsewhere(since: str, by: str) -> str:
+    """Another reconciler says that it runs the same just now; both texts are its own."""
+    return f"runs elsewhere since {one_line(since)}" + (f" ({one_line(by)})" if by.strip() else "")
+
+
 def local_ahead(commit: str) -> str:
     """Somebody went on with the branch here, and the remote has not seen it."""
     return f"local head {commit[:7]} is not pushed"
@@ -103,6 +109,11 @@ def gone_merged(base: str) -> str:
     return f"branch gone: merged into {base}"
 
 
+def gone_renamed(branch: str) -> str:
+    """The branch is gone, and another has its commit or went on from it."""
+    return f"branch gone: renamed to {branch}"
+
+
 def up_to_date(run_id: str) -> str:
     """Nothing to do."""
     return f"up to date: result {run_id}"
@@ -111,6 +122,9 @@ def up_to_date(run_id: str) -> str:
 def answered(run_ids: Sequence[str]) -> str:
     """Why an experiment record is written: these runs answer it."""
     return f"answered by {' and '.join(run_ids)}" if run_ids else "configuration refused"
+
+
+UNANSWERED = "nothing answers it"
 
 
 def joined(reasons: Iterable[str]) -> str:

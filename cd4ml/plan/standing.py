@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
+from cd4ml.index.claims import Claim
 from cd4ml.index.history import History
 from cd4ml.index.record import RunRecord
 from cd4ml.plan import reason
@@ -25,6 +26,7 @@ class PlanPolicy:
     the next. With ``named``, only those branches get actions, and local heads that are not pushed are run
     only when named. ``publish`` lets the record of such a head be written. ``failed`` names branches whose
     actions could not be applied just now: they get none in this plan, and keep no fingerprint from others.
+    ``elsewhere`` are claims of others, by fingerprint: such a run is left to them, unless a person asks for it again.
     """
 
     rerun_on: tuple[str, ...] = ("spec", "code", "data", "pipeline")
@@ -34,6 +36,7 @@ class PlanPolicy:
     named: frozenset[str] | None = None
     publish: bool = False
     failed: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Claim] = field(default_factory=dict)
 
     def key(self, components: Components | Mapping[str, str]) -> tuple[str | None, ...]:
         """Targets with equal keys are answered by one run."""
@@ -49,29 +52,22 @@ class PlanPolicy:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The history, prepared once a plan for the two questions that each target asks."""
+    """The history, as each target asks it. Nothing in it looks at more than what is asked for."""
 
     history: History
-    _by_id: Mapping[str, RunRecord]
-    _by_key: Mapping[tuple[str | None, ...], RunRecord]
-
-    @classmethod
-    def of(cls, history: History, policy: PlanPolicy) -> Evidence:
-        by_id: dict[str, RunRecord] = {}
-        by_key: dict[tuple[str | None, ...], RunRecord] = {}
-        for entry in history.runs:
-            by_id[entry.run.id] = entry.run
-            if entry.run.succeeded:
-                by_key.setdefault(policy.key(entry.run.components), entry.run)
-        return cls(history, by_id, by_key)
 
     def run(self, run_id: str | None) -> RunRecord | None:
         """The run of that id, when the index holds it."""
-        return self._by_id.get(run_id) if run_id else None
+        found = self.history.run_by_id(run_id) if run_id else None
+        return found.run if found else None
 
     def equivalent(self, components: Components, policy: PlanPolicy) -> RunRecord | None:
         """The first success that ``policy.rerun_on`` cannot tell from these components."""
-        return None if policy.exact else self._by_key.get(policy.key(components))
+        if policy.exact:
+            return None
+        values = components.as_mapping()
+        found = self.history.first_success({name: values[name] for name in policy.rerun_on})
+        return found.run if found else None
 
 
 class Kind(StrEnum):
@@ -82,6 +78,7 @@ class Kind(StrEnum):
     FAILED = "failed"  # failed for good, or as often as is allowed
     RETRY = "retry"  # failed, and is to be tried again
     MISSING = "missing"  # nothing answers
+    ELSEWHERE = "elsewhere"  # nothing answers yet, and another reconciler says that it runs it
     REFUSED = "refused"  # the configuration cannot be run
 
 
@@ -96,6 +93,7 @@ _HEALTH = {
     Kind.FAILED: Health.DEGRADED,
     Kind.RETRY: Health.PROGRESSING,
     Kind.MISSING: Health.MISSING,
+    Kind.ELSEWHERE: Health.PROGRESSING,
     Kind.REFUSED: Health.DEGRADED,
 }
 
@@ -144,8 +142,17 @@ def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPol
     if older is not None:
         return Standing(target, Kind.OLDER, _older_reason(components, older), older)
     if failures:
-        return _interrupted(asked, target, failures, policy)
-    return Standing(target, Kind.MISSING, _missing_reason(asked, components, evidence, policy))
+        return _unless_elsewhere(_interrupted(asked, target, failures, policy), fingerprint, asked, policy)
+    missing = Standing(target, Kind.MISSING, _missing_reason(asked, components, evidence, policy))
+    return _unless_elsewhere(missing, fingerprint, asked, policy)
+
+
+def _unless_elsewhere(standing: Standing, fingerprint: str, asked: Experiment, policy: PlanPolicy) -> Standing:
+    claim = policy.elsewhere.get(fingerprint)
+    local = asked.branch in policy.retry or policy.refresh_env or not asked.published
+    if claim is None or local or standing.kind not in WANTS_RUN:
+        return standing
+    return Standing(standing.target, Kind.ELSEWHERE, reason.runs_elsewhere(claim.since, claim.by), standing.run)
 
 
 def _result_reason(asked: Experiment, target: Target, run: RunRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -87,7 +88,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class DesiredState:
-    """Every head that asks for something; the base branch first.
+    """Every head that asks for something; the base branch first; and what the base branch has of what was asked.
 
     ``base_fingerprints`` are those of the base branch's first-parent commits, as far as known.
     ``base_commits`` are commits that the base branch contains, as far as asked: those that experiment
@@ -95,10 +96,27 @@ class DesiredState:
     ``base_first_parents`` are those on the base branch's first-parent chain among the base's head, the heads
     of ``experiments`` and ``base_commits``: what the base branch contains beside that chain came by a merge.
     The base's own head is always on it, so an empty set says that the chain was not asked for.
+
+    ``landed_as`` tells squash and rebase merges by content: by commit of a branch, the commit on the base branch's
+    first-parent chain that holds exactly what merging the branch into its parent gives, and is no older than it.
+    ``vanished`` are heads that a fetch has seen, and that the remote does not have any more.
+
+    What follows is asked for when branches are gone, and may be worked out then. ``brought_by``: by commit that the
+    base branch contains, the commit on its first-parent chain that brought it. ``base_asked``: by fingerprint, the
+    first commit on that chain with it. ``continued_by``: by recorded commit, the branches that have it or went on from
+    it, the likeliest first. ``begun_anew``: pairs of commits of one branch, earlier and later, that have nothing in
+    common but the base branch. ``signed``: committer (``Name <address>``) and time (ISO 8601 in UTC) by commit.
     """
 
     base: str
     experiments: tuple[Experiment, ...]
     base_fingerprints: frozenset[str] = field(default_factory=frozenset)
-    base_commits: frozenset[str] = field(default_factory=frozenset)
+    base_commits: Container[str] = field(default_factory=frozenset)
     base_first_parents: frozenset[str] = frozenset()
+    landed_as: Mapping[str, str] = field(default_factory=dict)
+    vanished: tuple[Experiment, ...] = ()
+    brought_by: Mapping[str, str] = field(default_factory=dict)
+    base_asked: Mapping[str, str] = field(default_factory=dict)
+    continued_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    begun_anew: Container[tuple[str, str]] = frozenset()
+    signed: Mapping[str, tuple[str, str]] = field(default_factory=dict)

@@ -6,25 +6,33 @@ chance is another question, so the word for a difference is "change".
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cd4ml.index.record import RunRecord
-from cd4ml.spec.canonical import canonical_json
+from cd4ml.promotion.configuration import ConfigChange, config_changes
+from cd4ml.promotion.inputs import (
+    DataChange,
+    FileChange,
+    LinesChanged,
+    PackageChange,
+    Source,
+    data_changes,
+    file_changes,
+    package_changes,
+)
 from cd4ml.spec.experiment import Direction
-from cd4ml.spec.fingerprint import NOT_IN_SPEC
 from cd4ml.spec.metrics import DIRECTIONS
 
 Judgement = Literal["better", "worse", "equal", "unknown"]
 Verdict = Literal["better", "worse", "no difference", "not comparable"]
-How = Literal["added", "removed", "changed"]
 
 RULER = "test"
 """The side whose primary metric decides."""
 
-_Path = tuple[str, ...]
 _SIDE_ORDER = ("train", "validation", "test")
 
 
@@ -47,35 +55,17 @@ class MetricChange:
 
 
 @dataclass(frozen=True)
-class ConfigChange:
-    """A resolved configuration value, by dotted key, that differs. The side that lacks it holds nothing."""
+class SliceChange:
+    """The primary metric on one side for the rows in which ``column`` has a value; both runs have it."""
 
-    key: str
-    how: How
-    champion: Any
-    challenger: Any
-
-
-@dataclass(frozen=True)
-class DataChange:
-    """A data source that differs: canonical digests, and numbers of rows where the records tell them."""
-
-    source: str
-    how: How
-    champion: str | None
-    challenger: str | None
-    champion_rows: int | None
-    challenger_rows: int | None
-
-
-@dataclass(frozen=True)
-class PackageChange:
-    """A package (or ``python``) of the environment whose version differs."""
-
-    package: str
-    how: How
-    champion: str | None
-    challenger: str | None
+    column: str
+    value: str
+    side: str
+    metric: str
+    champion: float
+    challenger: float
+    change: float | None
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -83,6 +73,8 @@ class Comparison:
     """What differs between two runs. ``reason`` explains the verdict in one line.
 
     ``moved`` names the components of the fingerprint that differ. ``min_improvement`` is in units of ``primary``.
+    ``test_rows`` are the digests of the rows on the two test sides, nothing where a record does not say them.
+    ``code`` are the files that count and differ; nothing where a commit can no longer be read, or none was asked.
     """
 
     champion: str
@@ -96,22 +88,32 @@ class Comparison:
     data: tuple[DataChange, ...]
     environment: tuple[PackageChange, ...]
     moved: tuple[str, ...]
+    slices: tuple[SliceChange, ...] = ()
+    test_rows: tuple[str | None, str | None] = (None, None)
+    code: tuple[FileChange, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; tuples become lists."""
-        plain = asdict(self)
-        for name in ("metrics", "config", "data", "environment", "moved"):
-            plain[name] = list(plain[name])
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
 
-def compare(champion: RunRecord, challenger: RunRecord, min_improvement: float = 0.0) -> Comparison:
+def compare(
+    champion: RunRecord,
+    challenger: RunRecord,
+    min_improvement: float = 0.0,
+    sources: tuple[Source, Source] | None = None,
+    lines: LinesChanged | None = None,
+) -> Comparison:
     """The challenger against the champion.
 
     The primary metric is the one that the champion was declared with. The challenger is better when it gains
     something, and at least ``min_improvement`` (in the metric's units), on the test side. Runs that were measured
-    on different test sides, or failed, or lack the metric, are not comparable.
+    on different test sides, or failed, or lack the metric, are not comparable. ``sources`` is what the commits of
+    the two hold, ``lines`` how many lines each file gained and lost.
     """
+    known = sources or (Source(), Source())
+    read = all(one.files is not None for one in known)
     primary = _primary(champion) or _primary(challenger)
     metrics = tuple(_metric_changes(champion, challenger))
     verdict, reason = _verdict(champion, challenger, primary, metrics, min_improvement)
@@ -123,10 +125,13 @@ def compare(champion: RunRecord, challenger: RunRecord, min_improvement: float =
         verdict=verdict,
         reason=reason,
         metrics=metrics,
-        config=tuple(_config_changes(champion.params, challenger.params)),
-        data=tuple(_data_changes(champion.body, challenger.body)),
-        environment=tuple(_package_changes(champion.body, challenger.body)),
+        config=tuple(config_changes(champion.params, challenger.params)),
+        data=tuple(data_changes(champion.body, challenger.body, known)),
+        environment=tuple(package_changes(champion.body, challenger.body, known)),
         moved=_moved(champion.components, challenger.components),
+        slices=tuple(_slice_changes(champion, challenger, primary)),
+        test_rows=(side_digest(champion, RULER), side_digest(challenger, RULER)),
+        code=tuple(file_changes(known, lines or {})) if read else None,
     )
 
 
@@ -185,39 +190,50 @@ def _failure(role: str, run: RunRecord) -> str:
 
 
 def _ruler(champion: RunRecord, challenger: RunRecord) -> str:
-    digests = [_test_digest(run) for run in (champion, challenger)]
+    digests = [side_digest(run, RULER) for run in (champion, challenger)]
     if None in digests:
         return "a record does not say which rows its test side had"
     return "" if digests[0] == digests[1] else "the test sides differ"
 
 
+_MEANING = (("evaluation", "task"), ("evaluation", "positive"), ("data", "target"))
+"""What of a configuration decides what a metric says of a model, beside its name."""
+
+
+def meaning_of(run: RunRecord, metric: str) -> dict[str, Any]:
+    """What decides what a metric says of a run, by dotted key: two runs in which it is equal are measured alike.
+
+    For a metric of the project's own its declaration counts, and the code that computed it.
+    """
+    own = ("evaluation", "own", metric)
+    meaning = {".".join(path): _at(run.params, path) or "" for path in (*_MEANING, own)}
+    code = _at(run.body, ("judge", "code")) if _at(run.params, own) else None
+    return {**meaning, _CODE_OF_METRIC: code or ""}
+
+
+_CODE_OF_METRIC = "code"
+
+
 def _meaning(champion: RunRecord, challenger: RunRecord, primary: str) -> str:
     """Why the primary metric says something else of the two; a branch chooses what it is measured by."""
-    for path in (
-        ("evaluation", "task"),
-        ("evaluation", "positive"),
-        ("data", "target"),
-        ("evaluation", "own", primary),
-    ):
-        old, new = (_at(run.params, path) or "" for run in (champion, challenger))
-        if old != new:
-            return f"{'.'.join(path)} differs"
-    codes = [_at(run.body, ("judge", "code")) for run in (champion, challenger)]
-    if _at(champion.params, ("evaluation", "own", primary)) and codes[0] != codes[1]:
-        return f"the code of {primary} differs"
-    return ""
+    old, new = meaning_of(champion, primary), meaning_of(challenger, primary)
+    key = next((key for key in old if old[key] != new[key]), None)
+    if key is None:
+        return ""
+    return f"the code of {primary} differs" if key == _CODE_OF_METRIC else f"{key} differs"
 
 
-def _at(value: Any, path: _Path) -> Any:
+def _at(value: Any, path: tuple[str, ...]) -> Any:
     """What lies at a path, or nothing: a record's parameters may be of any shape."""
     for step in path:
         value = value.get(step) if isinstance(value, Mapping) else None
     return value
 
 
-def _test_digest(run: RunRecord) -> str | None:
-    side = (run.body.get("split") or {}).get(RULER) or {}
-    return side.get("digest") or None
+def side_digest(run: RunRecord, side: str) -> str | None:
+    """The digest of the rows of a side, as the record says it."""
+    rows = (run.body.get("split") or {}).get(side) or {}
+    return rows.get("digest") or None
 
 
 def _lack(row: MetricChange | None) -> str:
@@ -232,28 +248,34 @@ def _lack(row: MetricChange | None) -> str:
 
 
 def _metric_changes(champion: RunRecord, challenger: RunRecord) -> Iterator[MetricChange]:
-    directions = _directions(champion)
-    for side in _ordered({*champion.metrics, *challenger.metrics}):
+    directions = directions_of(champion)
+    for side in ordered_sides({*champion.metrics, *challenger.metrics}):
         old, new = champion.metrics.get(side) or {}, challenger.metrics.get(side) or {}
         for metric in [*old, *(name for name in new if name not in old)]:
-            yield _metric_change(
-                side, metric, _finite(old.get(metric)), _finite(new.get(metric)), directions.get(metric)
-            )
+            yield _metric_change(side, metric, finite(old.get(metric)), finite(new.get(metric)), directions.get(metric))
 
 
-def _directions(champion: RunRecord) -> dict[str, Direction]:
+def directions_of(champion: RunRecord) -> dict[str, Direction]:
     """Which way is better: of the project's own metrics as the champion declared it, since a challenger has no say."""
-    evaluation = champion.params.get("evaluation")
-    own = evaluation.get("own") if isinstance(evaluation, Mapping) else None
-    directions: dict[str, Direction] = dict(DIRECTIONS)
-    for name, metric in own.items() if isinstance(own, Mapping) else ():
-        way = metric.get("direction") if isinstance(metric, Mapping) else None
-        if name not in DIRECTIONS and way in ("minimize", "maximize"):
-            directions[name] = "minimize" if way == "minimize" else "maximize"
-    return directions
+    own = _at(champion.params, ("evaluation", "own"))
+    declared = {name: _direction(metric) for name, metric in own.items()} if isinstance(own, Mapping) else {}
+    return {**{name: way for name, way in declared.items() if way}, **DIRECTIONS}
 
 
-def _ordered(sides: set[str]) -> list[str]:
+def direction_of(run: RunRecord, metric: str) -> Direction | None:
+    """The same of one metric; nothing where it is not known."""
+    return DIRECTIONS.get(metric) or _direction(_at(run.params, ("evaluation", "own", metric)))
+
+
+def _direction(declared: Any) -> Direction | None:
+    way = declared.get("direction") if isinstance(declared, Mapping) else None
+    if way == "minimize":
+        return "minimize"
+    return "maximize" if way == "maximize" else None
+
+
+def ordered_sides(sides: set[str]) -> list[str]:
+    """The sides by name, cd4ml's own first: train, validation, test."""
     return sorted(sides, key=lambda side: (_SIDE_ORDER.index(side) if side in _SIDE_ORDER else len(_SIDE_ORDER), side))
 
 
@@ -263,8 +285,8 @@ def _metric_change(
     if old is None or new is None:
         return MetricChange(side, metric, old, new, None, None, direction, "unknown")
     change = new - old
-    relative = _finite(change / abs(old)) if old else None
-    return MetricChange(side, metric, old, new, _finite(change), relative, direction, _judge(change, direction))
+    relative = finite(change / abs(old)) if old else None
+    return MetricChange(side, metric, old, new, finite(change), relative, direction, _judge(change, direction))
 
 
 def _judge(change: float, direction: Direction | None) -> Judgement:
@@ -275,73 +297,33 @@ def _judge(change: float, direction: Direction | None) -> Judgement:
     return "better" if (change < 0) == (direction == "minimize") else "worse"
 
 
-def _finite(value: object) -> float | None:
+def finite(value: object) -> float | None:
+    """The number, or nothing for what is no finite one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
-# ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── slices ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[ConfigChange]:
-    """What differs among the values that can change a result; names, notes and policy are left out."""
-    old_values, new_values = (
-        dict(_flat({key: value for key, value in values.items() if key not in NOT_IN_SPEC})) for values in (old, new)
-    )
-    for path in sorted({*old_values, *new_values}):
-        if path not in new_values or path not in old_values or not _same(old_values[path], new_values[path]):
-            how = _how(path in old_values, path in new_values)
-            yield ConfigChange(".".join(path), how, old_values.get(path), new_values.get(path))
+def _slice_changes(champion: RunRecord, challenger: RunRecord, primary: str) -> Iterator[SliceChange]:
+    """The primary metric for every value of a column that both runs have."""
+    way = directions_of(champion).get(primary)
+    old, new = (_sliced(run, primary) for run in (champion, challenger))
+    for (column, value, side), before in old.items():
+        after = new.get((column, value, side))
+        if after is not None:
+            change = after - before
+            yield SliceChange(column, value, side, primary, before, after, finite(change), _judge(change, way))
 
 
-def _flat(value: Any, path: _Path = ()) -> Iterator[tuple[_Path, Any]]:
-    """Leaves by path. A list of plain values is one leaf; one that holds mappings or lists goes by index."""
-    inner: Mapping[str, Any] = {}
-    if isinstance(value, Mapping):
-        inner = value
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value):
-        inner = {str(index): item for index, item in enumerate(value)}
-    if not inner:
-        if path:  # the whole configuration being empty is no value of it
-            yield path, value
-        return
-    for key, item in inner.items():
-        yield from _flat(item, (*path, str(key)))
-
-
-def _same(old: Any, new: Any) -> bool:
-    """As the fingerprint sees it: 1, 1.0 and true are three values."""
-    return canonical_json(old) == canonical_json(new)
-
-
-def _how(in_old: bool, in_new: bool) -> How:
-    if in_old and in_new:
-        return "changed"
-    return "removed" if in_old else "added"
-
-
-# ── data and environment ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _data_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[DataChange]:
-    before, after = old.get("data") or {}, new.get("data") or {}
-    for source in sorted({*before, *after}):
-        a, b = before.get(source) or {}, after.get(source) or {}
-        if a.get("digest") != b.get("digest"):
-            how = _how(source in before, source in after)
-            yield DataChange(source, how, a.get("digest"), b.get("digest"), a.get("rows"), b.get("rows"))
-
-
-def _package_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[PackageChange]:
-    before, after = _packages(old), _packages(new)
-    for package in sorted({*before, *after}):
-        if before.get(package) != after.get(package):
-            how = _how(package in before, package in after)
-            yield PackageChange(package, how, before.get(package), after.get(package))
-
-
-def _packages(body: Mapping[str, Any]) -> dict[str, str]:
-    environment = body.get("environment") or {}
-    python = {"python": str(environment["python"])} if environment.get("python") else {}
-    return {**python, **{str(name): str(version) for name, version in (environment.get("packages") or {}).items()}}
+def _sliced(run: RunRecord, metric: str) -> dict[tuple[str, str, str], float]:
+    found: dict[tuple[str, str, str], float] = {}
+    for column, part in (run.body.get("slices") or {}).items():
+        for one in part["values"]:
+            for side in ("validation", RULER):
+                number = finite(one[side].get(metric))
+                if number is not None:
+                    found[column, one["value"], side] = number
+    return found

@@ -80,7 +80,7 @@ def _row(*cells: str) -> str:
 def _link(brief: Mapping[str, Any]) -> str:
     """To the record on the same branch: both names are hex digits, checked by the fold."""
     run, fingerprint = brief["run"], brief["fingerprint"]
-    return f"[`{run[:11]}`](runs/{fingerprint[:2]}/{fingerprint}/{run}.json)"
+    return f"[`{run[:11]}`](runs/{fingerprint[:2]}/{fingerprint}-{run}.json)"
 
 
 def _number(value: float) -> str:

@@ -38,10 +38,17 @@ def run_view(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> Render
     """A row of the index and the run record behind it as ``name  value`` lines; what is empty is left out."""
     table = Table.grid(padding=(0, 2))
     lines = [(name, str(row.get(name) or "")) for name in _FIELDS]
-    for name, value in (*lines, *_measured(row), *(_recorded(record) if record else ())):
+    for name, value in (*lines, *_let_go(row), *_measured(row), *(_recorded(record) if record else ())):
         if value:
             table.add_row(Text(name, style="dim"), Text(visible(value)))
     return table
+
+
+def _let_go(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    removal = row.get("removal")
+    if removal:
+        what = "erased" if removal["what"] == "run" else "artefacts let go"
+        yield "let go", f"{what} at {removal['at']} by {removal['by']} ({removal['reason']})"
 
 
 def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -216,6 +216,25 @@ class ExperimentsPolicy:
 
 
 @dataclass(frozen=True)
+class EraserSpec:
+    """Who may start a new epoch of the index: a name for people, and the public SSH key (``ssh-ed25519 …``)."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True)
+class IndexPolicy:
+    """What the index may let go, and who may erase from it (read from the base branch only).
+
+    ``let_go`` are filters in the language of ``cd4ml search``: the artefacts of a run that matches one may be freed.
+    """
+
+    let_go: tuple[str, ...] = ()
+    erasers: tuple[EraserSpec, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spec:
     """The composed, resolved, checked value of a commit's ``conf/``.
 
@@ -245,3 +264,4 @@ class Spec:
     resolved: Mapping[str, Any]
     stages: tuple[OwnStageSpec, ...] = ()
     venv: bool = False
+    index: IndexPolicy = IndexPolicy()

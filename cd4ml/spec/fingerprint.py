@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from cd4ml.spec.canonical import digest
@@ -21,6 +22,7 @@ NOT_IN_SPEC = (
     "ci",
     "executor",
     "experiments",
+    "index",
 )
 """Keys of the resolved configuration that cannot change a result, or that another component holds."""
 
@@ -40,7 +42,7 @@ class Components:
     pipeline: str
     env: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Digest over all five."""
         return digest(asdict(self))

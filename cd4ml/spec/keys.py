@@ -26,7 +26,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 )
 """The groups in the order of the page, and what each is about."""
 
-BASE_ONLY = frozenset({"allowed_packages", "experiments", "promotion", "ci", "executor"})
+BASE_ONLY = frozenset({"allowed_packages", "experiments", "index", "promotion", "ci", "executor"})
 """Top-level keys of which only the base branch's value counts."""
 
 MEANINGS: Mapping[str, str] = MappingProxyType(
@@ -51,6 +51,14 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "which of `spec`, `code`, `data`, `pipeline`, `env` make a run necessary when they move"
         ),
         "experiments.retries": "how often a run that was killed, starved or cut off is tried again",
+        "index": "",
+        "index.let_go": (
+            "filters in the language of `cd4ml search`, such as `lifecycle = 'discarded' and age > 180d`: `cd4ml gc` "
+            "may free the artefacts of a run that matches one; its record stays"
+        ),
+        "index.erasers": "who may erase from the history of the index (`cd4ml forget --purge`)",
+        "index.erasers[].name": "`Name <address>`, for people",
+        "index.erasers[].key": "the public SSH key that the erasure is signed with: `ssh-ed25519 AAAA…`",
         "data.sources": "the tables by name; the first is the main one",
         "data.sources.NAME.location": (
             "where `cd4ml data update` reads the table: a path in the repository, a URL that an installed "

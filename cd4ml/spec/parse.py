@@ -21,6 +21,7 @@ from cd4ml.spec.checks import (
     instant,
     label,
     location,
+    longer,
     matching,
     nearest,
     not_empty,
@@ -37,11 +38,13 @@ from cd4ml.spec.checks import (
 from cd4ml.spec.experiment import (
     CiSpec,
     DataSpec,
+    EraserSpec,
     EvaluationSpec,
     ExecutorSpec,
     ExpectationSpec,
     ExperimentsPolicy,
     FeaturesSpec,
+    IndexPolicy,
     JoinSpec,
     ModelSpec,
     OwnMetricSpec,
@@ -69,6 +72,12 @@ _BRANCHES = re.compile(r"[A-Za-z0-9*][A-Za-z0-9._/*-]*")
 _METRIC_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _FILE = re.compile(r"(?!.*\.dvc\Z)(?!dvc\.(yaml|lock)\Z)[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PERSON = re.compile(r"[^<>\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200} <[^<>\s]{1,200}>")
+_PUBLIC_KEY = re.compile(
+    r"(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp(?:256|384|521)|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" [A-Za-z0-9+/]{40,2000}={0,2}(?: [^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,200})?"
+)
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
 
 
@@ -122,6 +131,7 @@ def _read(resolved: Mapping[str, Any], origin: Mapping[str, str]) -> tuple[Spec,
         experiments=root.section("experiments", _experiments),
         resolved=resolved,
         stages=_own_stages(root),
+        index=root.section("index", _index, optional=True),
     )
     root.finish()
     return spec, report
@@ -393,6 +403,26 @@ def _experiments(section: Section) -> ExperimentsPolicy:
         rerun_on=section.texts("rerun_on", one_of(COMPONENTS), unique=True, at_least=1),
         retries=section.integer("retries", 0, 100),
     )
+
+
+def _index(section: Section) -> IndexPolicy:
+    """The filters are texts here: whether they can be read is looked at where the language is known."""
+    return IndexPolicy(
+        let_go=section.texts("let_go", _filter_text, unique=True, at_most=100, optional=True),
+        erasers=section.list_of("erasers", _eraser, optional=True),
+    )
+
+
+def _filter_text(text: str) -> str | None:
+    """One line that a record can hold; one that is blank would let everything go."""
+    if not text.strip():
+        return "must not be empty: it would let every run go"
+    return "must be one line without control characters" if _NOT_ONE_LINE.search(text) else longer(text, 4000)
+
+
+def _eraser(section: Section) -> EraserSpec:
+    key = matching(_PUBLIC_KEY, "a public SSH key: `ssh-ed25519 AAAA…`")
+    return EraserSpec(section.text("name", matching(_PERSON, "`Name <address>`")), section.text("key", key))
 
 
 def _check_columns(spec: Spec, report: Report) -> None:

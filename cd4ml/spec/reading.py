@@ -281,9 +281,12 @@ class Section:
         value = self._take(key, Mapping, "a mapping", {} if optional else _MISSING)
         return {} if value is _MISSING else dict(value)
 
-    def section(self, key: str, read: Callable[[Section], _T]) -> _T:
-        """What ``read`` makes of the mapping under a key; of an empty one, silently, where there is none."""
-        value = self._take(key, Mapping, "a mapping")
+    def section(self, key: str, read: Callable[[Section], _T], *, optional: bool = False) -> _T:
+        """What ``read`` makes of the mapping under a key; of an empty one, silently, where there is none.
+
+        An ``optional`` one may be left out.
+        """
+        value = self._take(key, Mapping, "a mapping", {} if optional else _MISSING)
         if value is _MISSING:
             return read(Section({}, (), Report({})))
         return self._read(value, (key,), read, (key,))
@@ -303,9 +306,9 @@ class Section:
                 self.problem((key, str(name)), f"must be a mapping, not {shown(item)}")
         return found
 
-    def list_of(self, key: str, read: Callable[[Section], _T]) -> tuple[_T, ...]:
-        """A list of mappings."""
-        value = self._take(key, list, "a list")
+    def list_of(self, key: str, read: Callable[[Section], _T], *, optional: bool = False) -> tuple[_T, ...]:
+        """A list of mappings; an ``optional`` one may be left out."""
+        value = self._take(key, list, "a list", [] if optional else _MISSING)
         found: list[_T] = []
         for index, item in enumerate([] if value is _MISSING else value):
             if isinstance(item, Mapping):

@@ -34,7 +34,8 @@ from tests.controller.controller_world import (
 
 VERBS = (
     *("init", "new", "config", "data update", "render", "stage", "plan", "reconcile", "status"),
-    *("search", "show", "diff", "note", "reproduce", "run", "update"),
+    *("search", "show", "diff", "note", "reproduce", "run", "update", "leaderboard", "lineage"),
+    *("verify", "restore", "doctor", "gc", "forget", "import mlflow", "import dvc-exp"),
 )
 
 
@@ -180,7 +181,7 @@ def test_a_defect_of_ours_is_exit_3_with_a_report_to_send(
     # imported before the patch: a module imported under it would keep the broken function for good
     importlib.import_module("cd4ml.controller.reconcile")
     importlib.import_module("cd4ml.controller.search")
-    monkeypatch.setattr("cd4ml.controller.observe.observe", lambda project: 1 / 0)
+    monkeypatch.setattr("cd4ml.controller.observe.observe_state", lambda *_: 1 / 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     line = one_line(kept, "plan", code=3)
     assert "this is a defect of cd4ml, not of your project: ZeroDivisionError" in line

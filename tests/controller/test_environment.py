@@ -110,3 +110,27 @@ def test_where_main_allows_it_the_run_executes_in_an_environment_made_from_its_l
     cd4ml(extended, "new", "again", "seed=5", "--push")
     shutil.rmtree(tmp_path / "wheels")
     cd4ml(extended, "reconcile", "exp/again")  # the environment that was made serves
+
+
+def test_a_run_again_names_the_packages_that_differ_and_rebuilds_its_environment_when_asked(
+    extended: Shell, tmp_path: Path
+) -> None:
+    root = extended.folder / "conf/config.yaml"
+    text = root.read_text("utf-8")
+    root.write_text(text.replace("  lock: requirements.lock\n", "  lock: requirements.lock\n  venv: true\n"), "utf-8")
+    push(extended)
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse(tmp_path / "wheels", "2.0", 9))}
+    extended = Shell(extended.folder, {**extended.environment, **pip})
+    cd4ml(extended, "reconcile", "main")
+    (run,) = runs(extended, "params.model.name = 'constant'")
+    private = extended.folder / ".git/cd4ml"
+    shutil.rmtree(private / "environments")
+    without = cd4ml(extended, "reproduce", run["id"], code=1)
+    assert "environment: cd4ml-extra: lock says 2.0, it is not installed" in without.out
+    assert "--rebuild-env" in without.out
+    rebuilt = cd4ml(extended, "reproduce", run["id"], "--rebuild-env", "--json")
+    (told,) = rebuilt.json["reproductions"]
+    assert told["equal"]
+    assert told["model_digest"] == run["model_digest"]
+    assert not list((private / "reproduce").iterdir())
+    assert not (private / "environments").exists()

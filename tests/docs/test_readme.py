@@ -119,7 +119,11 @@ def test_the_table_of_verbs_lists_the_verbs_that_there_are() -> None:
 
     command = get_command(app)
     assert hasattr(command, "commands")
-    there = {f"{name} update" if name == "data" else name for name in command.commands}
+    there = {
+        f"{name} {inner}" if hasattr(verb, "commands") else name
+        for name, verb in command.commands.items()
+        for inner in getattr(verb, "commands", ("",))
+    }
     words = [code(row[0]).split() for row in table(README, "## The verbs")]
     assert [word[0] for word in words] == ["cd4ml"] * len(words)
     assert {" ".join(word for word in line[1:] if word.islower()) for line in words} == there

@@ -79,7 +79,7 @@ def test_other_kinds_of_entries_stay_as_they_are(repository: Repository) -> None
     data = object_name("blob", b"x")
     repository.write_tree(None, {"x": b"x"})
     entries = {b"link": (b"120000", data), b"run": (b"100755", data), b"sub": (b"160000", data)}
-    repository._store("tree", {object_name("tree", encode_tree(entries)): encode_tree(entries)})
+    repository._store({"tree": {object_name("tree", encode_tree(entries)): encode_tree(entries)}})
     base = object_name("tree", encode_tree(entries)).hex()
     changed = repository.write_tree(base, {"new": b"y"})
     assert parse_tree(repository._read_tree_object(bytes.fromhex(changed))).items() >= entries.items()

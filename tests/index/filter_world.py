@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import eq, ge, gt, le, lt, ne
@@ -10,28 +11,28 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from cd4ml.index.fields import CHOICES, FIELDS, LISTS, OF_LISTS, OPERATORS, Holds
 from cd4ml.index.filter import (
-    CHOICES,
-    FIELDS,
     And,
     Between,
     Comparison,
     Duration,
     Field,
     Filter,
-    Holds,
     IsNull,
     Like,
     Not,
     OneOf,
     Or,
     Test,
+    Text,
     Value,
 )
+from cd4ml.index.paths import path_text
 from cd4ml.index.rows import Row
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 # Few values, so that filters and rows meet; some that need care: quotes, wildcards, case, floats, big integers.
 WORDS = st.sampled_from(["a", "A", "ab", "it's", "a_b", "a%b", "[a]", "*", "é", "É", "2026-11-03", "", '"', "a?b"])
@@ -45,18 +46,25 @@ DURATIONS = st.builds(Duration, st.sampled_from([0, 1, 2.5, 7, 1e9, 3000000]), s
 PATTERNS = st.lists(st.sampled_from(["%", "_", "a", "A", "b", "[", "]", "*", "?", "'", "é"]), max_size=4).map("".join)
 KEYS = st.sampled_from(["rmse", "x", "0", "1", "a b", "model", 'q"q', "é", "and"])
 PLAIN = st.sampled_from(sorted(FIELDS))
+SAID = st.lists(
+    st.sampled_from(["a", "É", "it's", "STRASSE", "ß", "a_b", "%", "ﬁ", "\n", "2026"]), min_size=1, max_size=3
+)
+SLICED = st.sampled_from(["a", "UA", "rows", "rmse", "test", "x.y", "(missing)"])
+NAMED = st.sampled_from(["flights", "train", "test", 'q"q', "a b"])
 
 
 def values_of(field: Field, *, whole: bool) -> st.SearchStrategy[Value]:
     holds = field.holds
     if holds is Holds.CHOICE and whole:
-        return st.sampled_from(CHOICES[field.path[0]])
+        return st.sampled_from(CHOICES[path_text(field.path)])
     strategies: dict[Holds, st.SearchStrategy[Any]] = {
         Holds.TEXT: WORDS,
         Holds.CHOICE: WORDS,
+        Holds.VERSION: WORDS,
         Holds.TIME: TIMES,
         Holds.AGE: DURATIONS,
         Holds.NUMBER: NUMBERS,
+        Holds.TRUTH: st.booleans(),
         Holds.ANY: WORDS | NUMBERS | st.booleans(),
     }
     return strategies[holds]
@@ -64,10 +72,31 @@ def values_of(field: Field, *, whole: bool) -> st.SearchStrategy[Value]:
 
 FIELDS_ = st.one_of(
     PLAIN.map(lambda name: Field((name,))),
+    st.sampled_from(sorted(LISTS)).map(Field),
     st.lists(KEYS, min_size=1, max_size=3).map(lambda path: Field(("params", *path))),
     st.lists(st.sampled_from(["rmse", "test", "validation", "mae"]), min_size=1, max_size=2).map(
         lambda path: Field(("metrics", *path))
     ),
+    st.lists(SLICED, min_size=3, max_size=3).map(lambda path: Field(("slices", *path))),
+    st.tuples(st.sampled_from(["validation", "test"]), SLICED, SLICED, SLICED).map(
+        lambda path: Field(("slices", *path))
+    ),
+    st.tuples(st.sampled_from(["data", "split"]), NAMED, st.sampled_from(["digest", "rows"])).map(Field),
+    st.tuples(st.sampled_from(["cost", "packages", "components", "tags"]), NAMED).map(Field),
+    st.sampled_from(
+        [
+            *(("table", "digest"), ("table", "rows"), ("environment", "python"), ("environment", "platform")),
+            *(("validation", "suite"), ("validation", "success"), ("validation", "asked"), ("validation", "returned")),
+            *(
+                ("failure", "kind"),
+                ("failure", "stage"),
+                ("failure", "message"),
+                ("judge", "commit"),
+                ("judge", "code"),
+            ),
+            *(("primary", "metric"), ("primary", "direction"), ("imported", "source"), ("imported", "id")),
+        ]
+    ).map(Field),
 )
 
 
@@ -75,13 +104,13 @@ FIELDS_ = st.one_of(
 def tests(draw: st.DrawFn) -> Test:
     field = draw(FIELDS_)
     negated = draw(st.booleans())
-    kinds = ["comparison", "between", "null"]
-    kinds += ["one of"] if field.holds is not Holds.AGE else []
-    kinds += ["like"] if field.holds in (Holds.TEXT, Holds.CHOICE, Holds.ANY) else []
-    match draw(st.sampled_from(kinds)):
+    usable = OF_LISTS if field.is_list else OPERATORS[field.holds]
+    kinds = {"IN": "one of", "LIKE": "like", "ILIKE": "like", "BETWEEN": "between", "IS NULL": "null"}
+    match draw(st.sampled_from(["text", *(kinds.get(one, "comparison") for one in usable)])):
+        case "text":
+            return Text(" ".join(draw(SAID.filter(lambda words: any(map(str.strip, words))))))
         case "comparison":
-            usable = ["<", "<=", ">", ">="] if field.holds is Holds.AGE else list(OPERATORS)
-            operator = draw(st.sampled_from(usable))
+            operator = draw(st.sampled_from([one for one in usable if one in COMPARE]))
             value = draw(values_of(field, whole=operator in ("=", "!=")))
             return Comparison(field, operator, value)  # type: ignore[arg-type]  # drawn from the closed list
         case "between":
@@ -135,6 +164,12 @@ def any_of(found: list[Truth]) -> Truth:
 
 
 def truth_of_test(test: Test, row: dict[str, Any]) -> Truth:
+    if isinstance(test, Text):
+        said = [row[name] for name in ("name", "branch", "hypothesis", "conclusion", "author", "reason")]
+        lines = [alike(line) for line in (*said, *row["tags"]) if line]
+        return all(any(word in line for line in lines) for word in alike(test.words).split())
+    if test.field.is_list:
+        return truth_of_list(test, lookup(test.field, row) or [])
     match test:
         case Comparison(field, operator, value):
             return compared(field, operator, value, row)
@@ -154,6 +189,25 @@ def truth_of_test(test: Test, row: dict[str, Any]) -> Truth:
             return (lookup(field, row) is None) is not negated
 
 
+def alike(text: str) -> str:
+    """The text without its case, and with letters that are the same but for how they are encoded made the same."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).casefold()
+
+
+def truth_of_list(test: Test, held: list[str]) -> Truth:
+    """Whether any text passes; negated, whether none does. There is nothing in between."""
+    match test:
+        case Comparison(_, operator, value):
+            return (value in held) is (operator == "=")
+        case OneOf(_, values, negated):
+            return any(value in held for value in values) is not negated
+        case Like(_, pattern, ignore_case, negated):
+            return any(like(pattern, text, ignore_case) for text in held) is not negated
+        case IsNull(_, negated):
+            return (not held) is not negated
+    raise AssertionError(test)
+
+
 def like(pattern: str, text: str, ignore_case: bool) -> bool:
     spelled = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in pattern)
     return re.fullmatch(spelled, text, re.DOTALL | (re.IGNORECASE | re.ASCII if ignore_case else 0)) is not None
@@ -163,12 +217,12 @@ def compared(field: Field, operator: str, value: Value, row: dict[str, Any]) -> 
     held = lookup(field, row)
     if field.holds is Holds.AGE:
         assert isinstance(value, Duration)
-        return None if held is None else OPERATORS[operator]((NOW - instant(held)).total_seconds(), seconds(value))
+        return None if held is None else COMPARE[operator]((NOW - instant(held)).total_seconds(), seconds(value))
     if field.holds is Holds.TIME:
-        return None if held is None else OPERATORS[operator](instant(held), instant(str(value)))
+        return None if held is None else COMPARE[operator](instant(held), instant(str(value)))
     if held is None or kind(held) != kind(value):
         return None
-    return OPERATORS[operator](held, value)
+    return COMPARE[operator](held, value)
 
 
 def seconds(duration: Duration) -> float:
@@ -192,6 +246,10 @@ def lookup(field: Field, row: dict[str, Any]) -> Any:
         return row["finished"] or row["committed"]
     if head == "metrics" and not (len(path) > 1 and path[0] in ("train", "validation", "test")):
         path = ["validation", *path]
+    if head == "slices" and len(path) == 3:
+        path = ["validation", *path]
+    if head == "tags" and path:
+        return next((tag[len(path[0]) + 1 :] for tag in row["tags"] if tag.startswith(f"{path[0]}=")), None)
     held: Any = row[head]
     for key in path:
         if isinstance(held, dict):

@@ -89,7 +89,7 @@ def test_runs_lie_by_fingerprint_and_experiments_by_id() -> None:
     run, asked = run_body(), experiment_body()
     paths = {entry_path(entry(run).record), entry_path(entry(asked).record)}
     assert paths == {
-        f"runs/{run['fingerprint'][:2]}/{run['fingerprint']}/{run['id']}.json",
+        f"runs/{run['fingerprint'][:2]}/{run['fingerprint']}-{run['id']}.json",
         f"experiments/{asked['id'][1:3]}/{asked['id']}.json",
     }
 

@@ -25,7 +25,7 @@ from tests.plan.plan_world import asks, desired, plan_of
 from tests.plan.plan_world import components as plan_components
 
 SIDE = {"rows": 1, "digest": hexes("side")}
-OPTIONAL = {"slices", "judge"}
+OPTIONAL = {"slices", "judge", "deterministic", "nondeterminism"}
 SLICED = run_body(
     slices={
         "carrier": {

@@ -10,7 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cd4ml.errors import UsageError
-from cd4ml.index.filter import FIELDS
+from cd4ml.index.fields import CHOICES, FIELDS, GROUPS, LISTS, SYNONYMS, forms
+from cd4ml.index.paths import path_text
 from cd4ml.index.query import parse
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,15 +24,36 @@ def test_every_example_of_a_filter_can_be_read(text: str) -> None:
     assert parse(text) is not None
 
 
-def test_every_field_is_documented() -> None:
-    assert len(EXAMPLES) > 5
+def test_every_example_elsewhere_in_the_documentation_can_be_read() -> None:
+    pages = [page.read_text("utf-8") for page in (*DOCS.rglob("*.md"), DOCS.parent / "README.md")]
+    found = [text for page in pages for text in re.findall(r"cd4ml search \"([^\"\n]+)\"", page)]
+    assert len(found) > 5
+    for text in found:
+        assert parse(text) is not None
+
+
+def test_every_field_and_every_word_that_one_can_be_is_documented() -> None:
+    assert len(EXAMPLES) > 20
     assert [field for field in FIELDS if f"`{field}`" not in SEARCH] == []
+    assert [path for path in LISTS if f"`{path_text(path)}`" not in SEARCH] == []
+    written = [form for head in GROUPS for form, _ in forms(head)]
+    assert [form for form in written if f"`{form}`" not in SEARCH] == []
+    shown = set(CHOICES["health"]) - {"Progressing", "Missing"}  # of a branch, never of a run
+    words = {*shown, *(word for field, words in CHOICES.items() if field != "health" for word in words)}
+    assert [word for word in words if f"`{word}`" not in SEARCH] == []
+
+
+def test_every_other_spelling_is_documented_with_what_it_means() -> None:
+    (table,) = re.findall(r"## Coming from MLflow\n(.*?)\n## ", SEARCH, re.DOTALL)
+    for other, means in SYNONYMS.items():
+        (line,) = [line for line in table.splitlines() if f"`{other}`" in line.partition(" | ")[0]]
+        assert f"`{means}`" in line.partition(" | ")[2]
 
 
 def test_the_mistake_that_is_shown_is_the_one_that_is_made() -> None:
     (shown,) = re.findall(r"```text\n(.*?)\n```", SEARCH, re.DOTALL)
     with pytest.raises(UsageError) as caught:
-        parse("metric.rmse < 3")
+        parse("metrcs.rmse < 3")
     assert str(caught.value) == shown
 
 
@@ -45,6 +67,7 @@ def test_the_mistake_that_is_shown_is_the_one_that_is_made() -> None:
                 *("health", "lifecycle", "params", "metrics", "reason"),
             },
         ),
+        ("fields", {"name", "type", "meaning", "operators", "words", "synonyms", "held"}),
         (
             "experiments",
             {

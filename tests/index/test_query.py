@@ -21,6 +21,7 @@ from cd4ml.index.filter import (
     Not,
     OneOf,
     Or,
+    Text,
     depth,
     write,
 )
@@ -61,6 +62,18 @@ BRANCH = Field(("branch",))
         ("params.x = 'it''s'", Comparison(Field(("params", "x")), "=", "it's")),
         ("age < 7d", Comparison(Field(("age",)), "<", Duration(7, "d"))),
         ("started >= 2026-11-03", Comparison(Field(("started",)), ">=", "2026-11-03")),
+        ("'tree depth'", Text("tree depth")),
+        ('MATCH "it""s"', Text('it"s')),
+        ("not 'a' and match 'b'", And((Not(Text("a")), Text("b")))),
+        ("tags = 'x'", Comparison(Field(("tags",)), "=", "x")),
+        ("tag.x != 'y'", Comparison(Field(("tags", "x")), "!=", "y")),
+        ("validation.success != true", Comparison(Field(("validation", "success")), "!=", True)),
+        ("reason.kind in ('transient')", OneOf(Field(("failure", "kind")), ("transient",))),
+        ("slices.a.b.rmse < 1", Comparison(Field(("slices", "a", "b", "rmse")), "<", 1)),
+        ("params.x = 9223372036854775807", Comparison(Field(("params", "x")), "=", 9223372036854775807)),
+        ("params.x = 9223372036854775808", Comparison(Field(("params", "x")), "=", 9223372036854775808.0)),
+        ("params.x = -0.10e+2", Comparison(Field(("params", "x")), "=", -10.0)),
+        ("params.größe = 'Straße'", Comparison(Field(("params", "größe")), "=", "Straße")),
         ("started < 2026-11-03T10:00:00Z", Comparison(Field(("started",)), "<", "2026-11-03T10:00:00Z")),
     ],
 )
@@ -89,7 +102,7 @@ def test_a_blank_filter_is_no_filter(text: str) -> None:
         ("params.model.name = xgboost", 20, "in quotes: 'xgboost'"),
         ("params.x = null", 11, "IS NULL"),
         ("id = 'x' id", 9, "AND or OR or the end"),
-        ("metric.rmse < 3", 0, "did you mean metrics.rmse?"),
+        ("metrcs.rmse < 3", 0, "did you mean metrics.rmse?"),
         ("id = 'x' and brnch = 'main'", 13, "did you mean branch?"),
         ("rmse < 3", 0, "metrics.NAME"),
         ("branch.x = 'a'", 0, "no field branch.x"),
@@ -105,6 +118,22 @@ def test_a_blank_filter_is_no_filter(text: str) -> None:
         ("age < 7", 6, "a duration"),
         ("age = 7d", 6, "<, <="),
         ("params.x < 7d", 11, "a number"),
+        ("''", 0, "no word to look for"),
+        ("match ' '", 6, "no word to look for"),
+        ("match name", 6, "words in quotes"),
+        ("tags < 'x'", 7, "tags is compared with =, !=, IN"),
+        ("validation.failed between 'a' and 'b'", 34, "is compared with =, !=, IN"),
+        ("validation.success = 'yes'", 21, "true or false"),
+        ("validation.success < true", 21, "=, !=, IN or IS NULL"),
+        ("packages.numpy > '2.4'", 17, "versions do not sort"),
+        ("environment.pyhton = '3'", 0, "did you mean environment.python?"),
+        ("environment.lock = '3'", 0, "environment.python or environment.platform"),
+        ("validation.faild = 'x'", 0, "did you mean validation.failed?"),
+        ("data.digest = 'x'", 0, "write data.SOURCE.digest or data.SOURCE.rows"),
+        ("slices.carrier.rmse < 1", 0, "write slices.COLUMN.VALUE.METRIC"),
+        ("failure.kind = 'for good'", 15, "deterministic, transient"),
+        ("data.flights.rows = 'many'", 20, "with a number"),
+        ("sclices.a.b.c < 1", 0, "did you mean slices.a.b.c?"),
         ("params.x = 1e999", 11, "too large"),
         ("params.x = 'open", 11, "a value"),
         ("params.x = 'a\0b'", 11, "a value"),
@@ -134,8 +163,11 @@ def test_a_written_filter_reads_back_as_itself(value: Filter) -> None:
 
 
 @given(
-    st.text(max_size=60)
-    | st.lists(st.sampled_from(["id", "=", "'x'", "and", "not", "(", ")", "in", "7d"])).map(" ".join)
+    st.text(max_size=MAX_CHARACTERS + 10)
+    | st.lists(
+        st.sampled_from(["id", "=", "'x'", "and", "not", "(", ")", "in", "7d", "match", "tags", "data.a.b", ",", '"']),
+        max_size=600,
+    ).map(" ".join)
 )
 def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):

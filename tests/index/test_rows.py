@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cd4ml.errors import UsageError
-from cd4ml.index.filter import CHOICES, FIELDS, Holds
+from cd4ml.index.fields import CHOICES, FIELDS, GROUPS, LISTS, Holds
+from cd4ml.index.grid import value_at
 from cd4ml.index.history import History
+from cd4ml.index.paths import split_path
+from cd4ml.index.record import seal
 from cd4ml.index.rows import Row, find, rows
 from cd4ml.index.sql import column_values
 from tests.index.index_world import bodies, entry, experiment_body, fingerprint, hexes, refused_body, run_body
@@ -125,8 +128,11 @@ def test_a_conflict_that_nothing_answers_is_listed_and_one_that_was_run_is_not_l
     assert found["exp/a"].role == "result"
 
 
-def test_an_experiment_that_is_only_not_yet_run_is_not_listed() -> None:
-    assert listed([experiment_body()]) == ()
+def test_an_experiment_of_which_nothing_was_run_is_listed_by_what_it_asked_for() -> None:
+    body = experiment_body()
+    (row,) = listed([body])
+    assert (row.id, row.branch, row.role, row.health) == (body["id"], body["branch"], "unknown", "Unknown")
+    assert row.reason == "nothing was run for this commit"
 
 
 def test_a_refusal_that_a_later_record_of_the_commit_takes_back_is_not_listed() -> None:
@@ -144,6 +150,83 @@ def test_a_run_that_this_version_cannot_read_is_listed_as_unknown() -> None:
     (row,) = listed([answered()])
     assert (row.id, row.role, row.health, row.metrics) == (RUN_ID, "unknown", "Unknown", {})
     assert row.fingerprint == fingerprint("x")
+
+
+def test_metrics_of_slices_are_by_side_column_value_and_name_with_the_number_of_rows() -> None:
+    one = {"value": "UA", "rows": {"validation": 2, "test": 3}, "validation": {"rmse": 1.5, "r2": None}, "test": {}}
+    (row,) = listed([run_body(slices={"carrier": {"values": [one], "left_out": 0}})])
+    assert row.slices == {
+        "validation": {"carrier": {"UA": {"rows": 2, "rmse": 1.5}}},
+        "test": {"carrier": {"UA": {"rows": 3}}},
+    }
+
+
+def test_what_a_failed_run_found_is_listed_by_its_parts() -> None:
+    failed = [
+        {"type": "expect_x", "column": "a", "severity": "critical"},
+        {"type": "expect_y", "column": "", "severity": "warning"},
+    ]
+    validation = {"suite": "s", "success": False, "asked": 3, "returned": 3, "failed": failed}
+    (row,) = listed([run_body(failed=True, validation=validation, judge={"commit": "c" * 40, "code": ""})])
+    assert row.failure == {"kind": "deterministic", "stage": "validate", "message": "2 rows"}
+    assert row.validation == {**validation, "failed": ["expect_x(a)", "expect_y"]}
+    assert (row.table, row.split, row.judge) == (None, {}, {"commit": "c" * 40, "code": ""})
+    assert row.data == {"flights": {"digest": hexes("rows"), "rows": 3}}
+    assert row.environment == {"python": "3.11.7", "platform": "linux"}
+    assert row.packages == {"numpy": "2.4.6"}
+
+
+@dataclass(frozen=True)
+class Fate:
+    lifecycle: str
+    by: str = ""
+    when: str = ""
+
+
+class Lives:
+    def of(self, commit: str) -> Fate:
+        merged = Fate("merged", "Bo <bo@example.org>", "2026-11-05T10:00:00+01:00")
+        return merged if commit == RUN["commit"] else Fate("open")
+
+
+def test_what_became_of_a_branch_is_listed_with_who_and_when_for_each_of_its_commits() -> None:
+    entries = [entry(body) for body in (RUN, answered(), answered(commit="later"))]
+    found = {row.commit: row for row in rows(History.of(entries), {"exp/a": Lives()})}
+    then, later = found[RUN["commit"]], found[hexes("commit later", 40)]
+    assert (then.lifecycle, then.lifecycle_by) == ("merged", "Bo <bo@example.org>")
+    assert then.lifecycle_at == "2026-11-05T09:00:00Z"
+    assert (later.lifecycle, later.lifecycle_by, later.lifecycle_at) == ("open", None, None)
+    (row,) = rows(History.of([entry(RUN)]), {"exp/a": Fate("discarded")})
+    assert (row.lifecycle, row.lifecycle_at) == ("discarded", None)
+
+
+def imported(**changed: Any) -> dict[str, Any]:
+    source = {"kind": "mlflow", "location": "sqlite:///x.db", "experiment": "Delays", "id": "abc"}
+    fields = {"kind": "import", "commit": "c" * 40, "source": source, "source_commit": None, "name": "gentle-ox"}
+    said = {"author": "bo", "description": "", "outcome": "succeeded", "params": {"depth": 7}, "started": None}
+    measured = {"metrics": {"validation": {"rmse": 1.0}}, "tags": {"team": "a", "mark": ""}, "finished": None}
+    return seal({**fields, **said, **measured, **changed})
+
+
+def test_an_imported_run_is_listed_by_its_tool_and_experiment() -> None:
+    body = imported()
+    (row,) = listed([body])
+    assert (row.id, row.role, row.fingerprint, row.branch) == (body["id"], "imported", None, "mlflow:Delays")
+    assert (row.health, row.lifecycle, row.reason, row.hypothesis) == ("Healthy", "discarded", None, None)
+    assert row.tags == ("mark", "team=a")
+    assert row.imported == {"source": "mlflow", "location": "sqlite:///x.db", "experiment": "Delays", "id": "abc"}
+    (failed,) = listed([imported(outcome="failed")])
+    assert (failed.health, failed.reason) == ("Degraded", "failed, as mlflow says")
+    assert find((row,), body["id"][:8]) == (row,)
+
+
+def test_a_run_says_what_of_it_was_let_go() -> None:
+    removal = {"kind": "removal", "commit": "c" * 40, "run": RUN_ID, "what": "artefacts", "reason": "old"}
+    removed = seal({**removal, "rule": "", "by": "Bo", "at": "2026-12-01T10:00:00Z", "objects": []})
+    (row,) = listed([RUN], [removed])
+    assert row.let_go == "artefacts"
+    (row,) = listed([RUN], [removed], [seal({**removed, "what": "run"})])
+    assert row.let_go == "run"
 
 
 ENTRIES = st.lists(st.tuples(bodies(), st.integers(1, 3)), max_size=8)
@@ -183,8 +266,9 @@ def test_the_json_of_a_row_is_json_and_holds_every_field_that_a_filter_asks(
     Draft202012Validator(schema).validate(json.loads(json.dumps({"version": 1, "runs": every})))
     for value in every:
         assert set(FIELDS) - {"age"} <= set(value)
-        assert all(value[field] in (None, *words) for field, words in CHOICES.items())
-        assert all(held is None or isinstance(held, str) for held in column_values(value))
+        assert set(GROUPS) | {path[0] for path in LISTS} <= set(value)
+        assert all(value_at(value, split_path(field)) in (None, *words) for field, words in CHOICES.items())
+        assert all(held is None or isinstance(held, str | int) for held in column_values(value))
     assert FIELDS["age"] is Holds.AGE
 
 

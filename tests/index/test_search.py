@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from cd4ml.errors import UsageError
 from cd4ml.gateways.store import QueryCache
-from cd4ml.index.filter import CHOICES, And, Comparison, Field, Filter, Not, OneOf, Or, write
+from cd4ml.index.fields import CHOICES
+from cd4ml.index.filter import And, Comparison, Field, Filter, Not, OneOf, Or, write
 from cd4ml.index.query import MAX_CHARACTERS, MAX_NESTING, parse
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import compile_filter, compile_order
-from tests.index.filter_world import KEYS, NOW, NUMBERS, WORDS, filters, row, truth
+from tests.index.filter_world import KEYS, NAMED, NOW, NUMBERS, SLICED, WORDS, filters, row, truth
 
 TIMES = st.sampled_from([None, "2026-11-03T00:00:00Z", "2026-11-03T10:00:00Z", "2026-11-03T10:00:00.500000Z"])
 
@@ -29,16 +30,55 @@ JSON = st.recursive(
 METRICS = st.dictionaries(st.sampled_from(["rmse", "test", "mae"]), NUMBERS, max_size=2)
 
 
+DIGESTS = st.dictionaries(NAMED, st.fixed_dictionaries({"digest": WORDS, "rows": NUMBERS}), max_size=2)
+SLICES = st.dictionaries(
+    st.sampled_from(["validation", "test"]),
+    st.dictionaries(
+        SLICED, st.dictionaries(SLICED, st.dictionaries(SLICED, NUMBERS, max_size=2), max_size=2), max_size=2
+    ),
+    max_size=2,
+)
+FAILURES = st.fixed_dictionaries({"kind": st.sampled_from(CHOICES["failure.kind"]), "stage": WORDS, "message": WORDS})
+VALIDATIONS = st.fixed_dictionaries(
+    {
+        "suite": WORDS,
+        "success": st.booleans(),
+        "asked": NUMBERS,
+        "returned": NUMBERS,
+        "failed": st.lists(WORDS, max_size=2),
+    }
+)
+GROUPED: dict[str, st.SearchStrategy[Any]] = {
+    "params": st.dictionaries(KEYS, JSON, max_size=3),
+    "metrics": st.dictionaries(st.sampled_from(["validation", "test"]), METRICS, max_size=2),
+    "tags": st.lists(WORDS | NAMED.map("{}=b".format), max_size=3).map(tuple),
+    "slices": SLICES,
+    "data": DIGESTS,
+    "split": DIGESTS,
+    "table": st.none() | st.fixed_dictionaries({"digest": WORDS, "rows": NUMBERS}),
+    "failure": st.none() | FAILURES,
+    "validation": st.none() | VALIDATIONS,
+    "packages": st.dictionaries(NAMED, WORDS, max_size=2),
+    "components": st.none() | st.dictionaries(NAMED, WORDS, max_size=2),
+    "cost": st.dictionaries(NAMED, NUMBERS, max_size=2),
+    "environment": st.none() | st.fixed_dictionaries({"python": WORDS, "platform": WORDS}),
+    "judge": st.none() | st.fixed_dictionaries({"commit": WORDS, "code": WORDS}),
+}
+
+
 @st.composite
 def some_rows(draw: st.DrawFn) -> list[Row]:
     found = []
+    lifecycles = {word: draw(st.sampled_from(CHOICES["lifecycle"])) for word in ("a", "A", "ab")}
     for number in range(draw(st.integers(1, 5))):
-        changed: dict[str, Any] = {name: draw(WORDS) for name in ("name", "branch", "id")}
+        changed: dict[str, Any] = {name: draw(WORDS) for name in ("name", "id")}
         changed |= {name: draw(st.none() | WORDS) for name in ("author", "reason", "hypothesis", "conclusion")}
-        changed |= {name: draw(st.sampled_from(words)) for name, words in CHOICES.items()}
+        changed |= {name: draw(st.sampled_from(words)) for name, words in CHOICES.items() if "." not in name}
+        changed["branch"] = draw(st.sampled_from(sorted(lifecycles)))
+        changed["lifecycle"] = lifecycles[changed["branch"]]  # a branch has one
         changed |= {name: draw(TIMES) for name in ("started", "finished", "committed")}
-        changed["params"] = draw(st.dictionaries(KEYS, JSON, max_size=3))
-        changed["metrics"] = draw(st.dictionaries(st.sampled_from(["validation", "test"]), METRICS, max_size=2))
+        groups = draw(st.sets(st.sampled_from(sorted(GROUPED)), max_size=5))
+        changed |= {name: draw(GROUPED[name]) for name in sorted(groups)}
         found.append(row(number, **changed))
     return found
 
@@ -52,8 +92,7 @@ def searched(cache: QueryCache, text: str, **asked: Any) -> list[str]:
 def test_a_search_finds_exactly_the_rows_for_which_the_filter_is_true(
     tmp_path: Path, found: list[Row], asked: list[Filter]
 ) -> None:
-    cache = QueryCache(tmp_path / "query.sqlite")
-    cache.replace("k", found)
+    cache = QueryCache.of(found)
     docs = [one.as_json() for one in found]
     assert cache.search() == docs
     for filter_ in asked:
@@ -63,9 +102,7 @@ def test_a_search_finds_exactly_the_rows_for_which_the_filter_is_true(
 
 @pytest.fixture
 def cache(tmp_path: Path) -> QueryCache:
-    cache = QueryCache(tmp_path / "cd4ml" / "query.sqlite")
-    cache.replace("key", [row(number) for number in range(20)])
-    return cache
+    return QueryCache.of([row(number) for number in range(20)])
 
 
 def ids(*numbers: int) -> list[str]:
@@ -84,14 +121,12 @@ def test_filters_that_people_write_find_what_they_mean(cache: QueryCache) -> Non
 
 @pytest.mark.parametrize("text", ["[a]", "a*", "?", "[", "]", "a[b", "^a"])
 def test_only_percent_and_underscore_are_wildcards(tmp_path: Path, text: str) -> None:
-    cache = QueryCache(tmp_path / "query.sqlite")
-    cache.replace("k", [row(0, name=text), row(1, name="a"), row(2, name="ab")])
+    cache = QueryCache.of([row(0, name=text), row(1, name="a"), row(2, name="ab")])
     assert searched(cache, f"name like '{text}'") == searched(cache, f"name ilike '{text}'") == ids(0)
 
 
 def test_integers_beyond_64_bits_are_compared_as_far_as_a_float_goes(tmp_path: Path) -> None:
-    cache = QueryCache(tmp_path / "query.sqlite")
-    cache.replace("k", [row(0, params={"x": 2**70}), row(1, params={"x": 10**400}), row(2, params={"x": 1})])
+    cache = QueryCache.of([row(0, params={"x": 2**70}), row(1, params={"x": 10**400}), row(2, params={"x": 1})])
     assert searched(cache, f"params.x >= {2**70}") == ids(0)
     assert searched(cache, "params.x is not null") == ids(0, 1, 2)
 
@@ -113,8 +148,7 @@ def test_age_counts_back_from_now_to_the_end_of_the_run_or_to_the_commit(tmp_pat
     def ago(days: float) -> str:
         return (NOW - days * day).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    cache = QueryCache(tmp_path / "query.sqlite")
-    cache.replace("k", [row(0, finished=ago(2)), row(1, finished=ago(9)), row(2, finished=None, committed=ago(3))])
+    cache = QueryCache.of([row(0, finished=ago(2)), row(1, finished=ago(9)), row(2, finished=None, committed=ago(3))])
     assert searched(cache, "age < 7d") == ids(0, 2)
     assert searched(cache, "age >= 1w") == ids(1)
     assert searched(cache, "age between 60h and 80h") == ids(2)
@@ -135,8 +169,7 @@ def test_no_text_of_a_filter_becomes_sql(cache: QueryCache) -> None:
 def test_results_come_in_the_order_asked_with_what_is_missing_last(cache: QueryCache, tmp_path: Path) -> None:
     assert searched(cache, "", limit=3) == ids(0, 1, 2)
     assert searched(cache, "", order_by=compile_order("metrics.rmse desc"), limit=2) == ids(19, 18)
-    mixed = QueryCache(tmp_path / "mixed.sqlite")
-    mixed.replace("k", [row(0, metrics={}), row(1), row(2), row(3, metrics={})])
+    mixed = QueryCache.of([row(0, metrics={}), row(1), row(2), row(3, metrics={})])
     assert searched(mixed, "", order_by=compile_order("metrics.rmse")) == ids(1, 2, 0, 3)
     assert searched(mixed, "", order_by=compile_order("metrics.rmse DESC")) == ids(2, 1, 0, 3)
     assert searched(mixed, "", order_by=compile_order("params.model.name asc"), limit=0) == []

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cd4ml.errors import Problem
+from cd4ml.index.history import History
 from cd4ml.index.record import Entry
+from cd4ml.plan.action import RecordExperiment
+from cd4ml.plan.lifecycle import BaseRecord, Became, Lives, lives_of
 from cd4ml.plan.state import DesiredState, Experiment
-from tests.plan.plan_world import asks, components, desired, plan_of, settle
+from tests.plan.plan_world import asks, briefly, components, desired, hexes, plan_of, settle
 
 OLD = components()
 NEW = components(spec="new")
@@ -174,3 +181,162 @@ def test_a_fast_forward_keeps_the_rule_of_the_folds() -> None:
     state = desired(main, asks("exp/a", NEW, NEW, ancestor_of_base=True), **asked)
     assert lifecycle(state, settle(state, known))[0] == "merged"
     assert lifecycle(state, settle(state))[0] == "open", "recorded together, it may as well be a branch at main"
+
+
+# ── squash merges by content ──
+
+
+def test_a_squash_that_changed_every_fingerprint_on_the_way_is_told_by_its_content() -> None:
+    """As where the project's own metrics make the base branch's code part of every fingerprint."""
+    known = known_before_the_merge()
+    state = desired(asks("main", components(spec="another")), ASKED, landed_as={ASKED.commit: hexes("squash", 40)})
+    assert lifecycle(state, settle(state, known))[0] == "merged"
+    gone = replace(state, experiments=(state.experiments[0],))
+    assert lifecycle(gone, settle(state, known)) == ("merged", "branch gone: merged into main")
+    assert became(gone, settle(state, known)).commit == hexes("squash", 40)
+
+
+def test_a_squash_that_is_seen_first_after_it_is_merged_before_and_after_its_record() -> None:
+    state = desired(asks("main", components(spec="another")), ASKED, landed_as={ASKED.commit: hexes("squash", 40)})
+    (item,) = (item for item in plan_of(state).items if item.branch == "exp/a")
+    assert item.lifecycle == "merged"
+    assert lifecycle(state, settle(state))[0] == "merged"
+
+
+# ── lives of a name ──
+
+
+def became(state: DesiredState, known: list[Entry], branch: str = "exp/a") -> Became:
+    return lives(state, known, branch).became
+
+
+def lives(state: DesiredState, known: list[Entry], branch: str = "exp/a") -> Lives:
+    history = History.of(known)
+    there = next((one for one in state.experiments if one.branch == branch), None)
+    return lives_of(branch, history, state, BaseRecord.of(history, "main"), there)
+
+
+ANEW = asks("exp/a", components(spec="anew"), components(spec="anew"))
+
+
+def test_a_life_that_ended_stays_discarded_while_the_name_lives_again() -> None:
+    known = settle(desired(MAIN, ANEW), known_before_the_merge())
+    found = lives(desired(MAIN, ANEW, begun_anew=frozenset({(ASKED.commit, ANEW.commit)})), known)
+    assert (found.became.lifecycle, found.of(ANEW.commit).lifecycle) == ("open", "open")
+    assert (found.of(ASKED.commit).lifecycle, found.of(ASKED.commit).commit) == ("discarded", ASKED.commit)
+
+
+def test_a_life_that_was_merged_stays_merged_while_the_name_lives_again_and_is_discarded() -> None:
+    merged = {"base_commits": frozenset({ASKED.commit}), "base_first_parents": frozenset({MAIN.commit})}
+    anew = frozenset({(ASKED.commit, ANEW.commit)})
+    known = settle(desired(MAIN, ANEW), known_before_the_merge())
+    brought = {ASKED.commit: hexes("the merge", 40)}
+    state = desired(
+        MAIN, **merged, begun_anew=anew, brought_by=brought, signed={hexes("the merge", 40): ("Eve", "then")}
+    )
+    found = lives(state, known)
+    assert found.became.lifecycle == "discarded"
+    assert found.of(ASKED.commit) == Became(found.of(ASKED.commit).lifecycle, "Eve", "then", hexes("the merge", 40))
+    assert found.of(ASKED.commit).lifecycle == "merged"
+
+
+def test_earlier_commits_of_one_life_fare_as_the_last() -> None:
+    known = settle(desired(MAIN, ANEW), known_before_the_merge())
+    assert lives(desired(MAIN, ANEW), known).earlier == {}
+    assert lives(desired(MAIN), known).of(ASKED.commit).lifecycle == "discarded"
+
+
+# ── renamed ──
+
+
+def renamed(*others: Experiment, to: tuple[str, ...] = ("exp/b",)) -> DesiredState:
+    return desired(MAIN, *others, continued_by={ASKED.commit: to})
+
+
+B = asks("exp/b", NEW, NEW, commit="exp/a " + NEW.fingerprint)
+
+
+def test_a_branch_that_is_gone_while_a_newer_one_has_its_commit_was_renamed() -> None:
+    known = known_before_the_merge()
+    for entries in (known, settle(renamed(B), known)):
+        assert (became(renamed(B), entries).lifecycle, became(renamed(B), entries).renamed) == ("open", "exp/b")
+        assert lifecycle(renamed(B), entries)[1] == "branch gone: renamed to exp/b"
+
+
+def test_a_branch_that_was_renamed_went_on_and_was_merged_is_merged() -> None:
+    went_on = asks("exp/b", components(spec="went on"), components(spec="went on"))
+    known = settle(renamed(went_on), known_before_the_merge())
+    state = replace(renamed(went_on), landed_as={went_on.commit: hexes("squash", 40)})
+    assert (became(state, known).lifecycle, became(state, known).renamed) == ("merged", "exp/b")
+
+
+def test_a_copy_that_was_recorded_beside_it_is_another_branch() -> None:
+    known = settle(desired(MAIN, ASKED, B))
+    assert (became(renamed(B), known).lifecycle, became(renamed(B), known).renamed) == ("discarded", "")
+    third = replace(B, branch="exp/c")
+    assert became(renamed(B, third, to=("exp/b", "exp/c")), known).renamed == "exp/c"
+
+
+# ── gone before anybody looked ──
+
+
+def test_a_vanished_head_is_recorded_once_and_never_run() -> None:
+    state = desired(MAIN, vanished=(ASKED,))
+    known = settle(desired(MAIN))
+    plan = plan_of(state, known)
+    assert briefly(plan, "exp/a") == ["record"]
+    (item,) = (item for item in plan.items if item.branch == "exp/a")
+    assert (item.lifecycle, item.health, item.sync) == ("discarded", "Unknown", "OutOfSync")
+    assert item.reason == "branch gone before it was ever recorded; nothing answers it"
+    known = settle(state, known)
+    assert lifecycle(state, known) == ("discarded", "branch gone: discarded")
+
+
+def test_a_vanished_head_is_recorded_with_the_run_that_answers_it() -> None:
+    known = settle(desired(MAIN, asks("exp/other", NEW, NEW)))
+    (item,) = (item for item in plan_of(desired(MAIN, vanished=(ASKED,)), known).items if item.branch == "exp/a")
+    (action,) = item.actions
+    assert isinstance(action, RecordExperiment)
+    assert action.answer["head"] == action.answer["merge"] == item.answer["head"] is not None
+
+
+def test_a_vanished_head_whose_name_lives_again_is_recorded_beside_the_new_one() -> None:
+    state = desired(MAIN, ANEW, vanished=(ASKED,), begun_anew=frozenset({(ASKED.commit, ANEW.commit)}))
+    known = settle(state)
+    assert {entry.experiment.commit for entry in History.of(known).of_branch("exp/a")} == {ASKED.commit, ANEW.commit}
+    assert lives(state, known).of(ASKED.commit).lifecycle == "discarded"
+    assert became(state, known).lifecycle == "open"
+
+
+# ── whatever happened ──
+
+COMMITS = [asks("exp/a", NEW, NEW, commit=letter) for letter in "vwxyz"]
+
+
+@given(
+    st.lists(st.sampled_from(COMMITS), min_size=1, max_size=6),
+    st.sets(st.sampled_from([one.commit for one in COMMITS])),
+    st.sets(st.tuples(*[st.sampled_from([one.commit for one in COMMITS])] * 2)),
+    st.booleans(),
+)
+def test_every_recorded_commit_of_a_name_has_a_fate_and_only_the_last_life_can_be_open(
+    pushed: list[Experiment], landed: set[str], anew: set[tuple[str, str]], there: bool
+) -> None:
+    known: list[Entry] = []
+    for one in pushed:
+        known = settle(desired(MAIN, one), known)
+    head = (pushed[-1],) if there else ()
+    facts = {"landed_as": {one: hexes(f"squash of {one}", 40) for one in landed}, "begun_anew": frozenset(anew)}
+    found = lives(desired(MAIN, *head, **facts), known)
+    last = pushed[-1].commit if there else History.of(known).of_branch("exp/a")[-1].experiment.commit
+    assert found.of(last) == found.became
+    assert (found.became.lifecycle == "merged") == (last in landed)
+    assert (found.became.lifecycle == "open") == (there and last not in landed)
+    for commit in {one.commit for one in pushed}:
+        fate = found.of(commit)
+        if commit in landed:
+            assert (fate.lifecycle, fate.commit) == ("merged", hexes(f"squash of {commit}", 40))
+        if fate.lifecycle == "open":
+            assert fate == found.became
+        if fate.lifecycle == "discarded":
+            assert not (there and commit == last)

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd4ml.index.record import RunRecord
-from cd4ml.promotion.compare import ConfigChange, compare
+from cd4ml.promotion.compare import compare
+from cd4ml.promotion.configuration import ConfigChange
+from cd4ml.promotion.inputs import ColumnChange, FileChange, Source
 from cd4ml.spec.fingerprint import spec_digest
 
 PARAMS: dict[str, Any] = {
@@ -179,13 +181,53 @@ def test_configuration_differs_by_dotted_key_and_only_where_it_can_change_a_resu
     ]
 
 
-def test_a_list_of_plain_values_is_one_value_and_a_list_of_steps_goes_by_index() -> None:
-    steps = [["scale", {"_target_": "S", "with_mean": True}], ["fit", {"_target_": "R"}]]
-    other = [["scale", {"_target_": "S", "with_mean": False}], ["fit", {"_target_": "R"}]]
-    assert config({"numeric": ["a", "b"], "steps": steps}, {"numeric": ["a"], "steps": other}) == [
+SCALE, FIT = ["scale", {"_target_": "S", "with_mean": True}], ["fit", {"_target_": "R"}]
+
+
+def test_a_list_of_plain_values_is_one_value_and_a_list_of_steps_goes_by_their_names() -> None:
+    other = [["scale", {"_target_": "S", "with_mean": False}], FIT]
+    assert config({"numeric": ["a", "b"], "steps": [SCALE, FIT]}, {"numeric": ["a"], "steps": other}) == [
         ConfigChange("numeric", "changed", ["a", "b"], ["a"]),
-        ConfigChange("steps.0.1.with_mean", "changed", True, False),
+        ConfigChange("steps[scale].1.with_mean", "changed", True, False),
     ]
+
+
+def test_a_step_put_in_front_is_one_step_more_and_not_a_change_of_all_that_follow() -> None:
+    poly = ["poly", {"_target_": "P"}]
+    assert config({"steps": [SCALE, FIT]}, {"steps": [poly, SCALE, FIT]}) == [
+        ConfigChange("steps", "changed", ["[scale]", "[fit]"], ["[poly]", "[scale]", "[fit]"]),
+        ConfigChange("steps[poly].0", "added", None, "poly"),
+        ConfigChange("steps[poly].1._target_", "added", None, "P"),
+    ]
+
+
+def test_steps_in_another_order_differ_in_their_order_alone() -> None:
+    assert config({"steps": [SCALE, FIT]}, {"steps": [FIT, SCALE]}) == [
+        ConfigChange("steps", "changed", ["[scale]", "[fit]"], ["[fit]", "[scale]"])
+    ]
+
+
+def expectation(column: str, **kwargs: object) -> dict[str, object]:
+    return {"type": "between", "kwargs": {"column": column, **kwargs}, "severity": "critical"}
+
+
+def test_expectations_go_by_type_and_column_and_what_has_one_name_by_its_number() -> None:
+    old = [expectation("a", max_value=1), expectation("b"), expectation("b", min_value=0)]
+    new = [expectation("b"), expectation("b", min_value=2)]
+    changes = {change.key: (change.champion, change.challenger) for change in config({"e": old}, {"e": new})}
+    assert changes["e[between(b)#2].kwargs.min_value"] == (0, 2)
+    assert {key.partition("]")[0] for key in changes} == {"e", "e[between(a)", "e[between(b)#2"}
+
+
+def test_a_list_in_which_something_has_no_name_goes_by_index() -> None:
+    assert config({"joins": [{"on": ["a"]}, {"on": ["b"]}]}, {"joins": [{"on": ["a"]}, {"on": ["c"]}]}) == [
+        ConfigChange("joins.1.on", "changed", ["b"], ["c"])
+    ]
+
+
+def test_a_name_in_a_list_is_never_taken_for_a_key_of_that_name() -> None:
+    """As leaves by path the two would be the same."""
+    assert config({"s": [["a"]]}, {"s": {"[a]": ["a"]}})
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 1.0), (1, True), (0, False), ("1", 1), (None, 0), ({}, [])])
@@ -202,7 +244,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.", max_size=2), inner, max_size=3),
     max_leaves=8,
 )
-CONFIG = st.dictionaries(st.sampled_from(["seed", "model", "name"]), JSON, max_size=3)
+STEP = st.tuples(st.sampled_from(["a", "b", "a#2"]), JSON).map(list) | st.fixed_dictionaries(
+    {"name": st.sampled_from(["a", "b"]), "x": JSON}
+)
+CONFIG = st.dictionaries(
+    st.sampled_from(["seed", "model", "name"]),
+    JSON | st.lists(STEP, max_size=3) | st.dictionaries(st.sampled_from(["[a]", "[b]"]), JSON, max_size=2),
+    max_size=3,
+)
 
 
 @settings(deadline=None)
@@ -232,6 +281,66 @@ def test_data_environment_and_components_that_moved_are_named() -> None:
         ("python", "changed", "3.11.7", "3.12.1"),
         ("scipy", "added", None, "1.17.1"),
     ]
+
+
+def test_columns_of_a_source_are_added_removed_and_retyped() -> None:
+    old = Source(columns={"flights": (("year", "int64"), ("delay", "int64"), ("tail", "string"))})
+    new = Source(columns={"flights": (("year", "int64"), ("delay", "float64"), ("gate", "string"))})
+    moved = run(data={"flights": {"digest": "e" * 64, "rows": 90}})
+    (flights,) = compare(run(), moved, sources=(old, new)).data
+    assert flights.columns == (
+        ColumnChange("delay", "changed", "int64", "float64"),
+        ColumnChange("tail", "removed", "string", None),
+        ColumnChange("gate", "added", None, "string"),
+    )
+    (unread,) = compare(run(), moved, sources=(old, Source())).data
+    assert unread.columns == ()  # what cannot be read is not told as removed
+
+
+def test_every_package_of_the_lock_files_is_compared_and_what_ran_wins_over_them() -> None:
+    old = Source(packages={"numpy": "1.0", "six": "1.16", "gone": "1", "colorama ; win": "1"})
+    new = Source(packages={"numpy": "2.4.6", "six": "1.17", "colorama ; win": "1"})
+    found = compare(run(), run(), sources=(old, new)).environment
+    assert [(change.package, change.how, change.champion, change.challenger) for change in found] == [
+        ("gone", "removed", "1", None),
+        ("six", "changed", "1.16", "1.17"),
+    ]
+    assert compare(run(), run(), sources=(old, Source())).environment == ()  # one lock alone says nothing of the other
+
+
+def test_files_that_count_are_compared_and_what_cannot_be_read_is_told_from_what_is_equal() -> None:
+    old, new = Source(files={"own/a.py": "1", "own/b.py": "2"}), Source(files={"own/a.py": "3", "own/c.py": "2"})
+    assert compare(run(), run(), sources=(old, new), lines={"own/a.py": (4, 2)}).code == (
+        FileChange("own/a.py", "changed", 4, 2),
+        FileChange("own/b.py", "removed"),
+        FileChange("own/c.py", "added"),
+    )
+    assert compare(run(), run(), sources=(old, old)).code == ()
+    assert compare(run(), run(), sources=(old, Source())).code is None
+    assert compare(run(), run()).code is None
+
+
+def sliced(**values: float | None) -> dict[str, Any]:
+    listed = [
+        {"value": name, "rows": {}, "validation": {"rmse": number}, "test": {"rmse": number}}
+        for name, number in values.items()
+    ]
+    return {"origin": {"values": listed, "left_out": 0}}
+
+
+def test_slices_that_both_runs_have_are_judged_by_the_direction_of_the_primary_metric() -> None:
+    old, new = run(slices=sliced(JFK=10.0, LGA=5.0, EWR=None)), run(slices=sliced(JFK=9.0, EWR=1.0, XXX=1.0))
+    found = compare(old, new).slices
+    assert [(one.column, one.value, one.side, one.change, one.judgement) for one in found] == [
+        ("origin", "JFK", "validation", -1.0, "better"),
+        ("origin", "JFK", "test", -1.0, "better"),
+    ]
+
+
+def test_the_digests_of_both_test_sides_are_told() -> None:
+    elsewhere = run(split={"test": {"digest": "u" * 64, "rows": 10}})
+    assert compare(run(), elsewhere).test_rows == ("t" * 64, "u" * 64)
+    assert compare(run(), run(split={})).test_rows == ("t" * 64, None)
 
 
 def test_a_run_against_itself_differs_in_nothing() -> None:

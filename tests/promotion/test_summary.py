@@ -111,4 +111,4 @@ def test_the_page_links_the_record_where_the_index_holds_it() -> None:
     one = run_entry("a", 5.0, 1)
     assert isinstance(one.record, RunRecord)
     fingerprint = one.record.fingerprint
-    assert f"(runs/{fingerprint[:2]}/{fingerprint}/{one.record.id}.json)" in index_page(summary_of([one]))
+    assert f"(runs/{fingerprint[:2]}/{fingerprint}-{one.record.id}.json)" in index_page(summary_of([one]))

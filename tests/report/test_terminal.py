@@ -14,7 +14,8 @@ from cd4ml.index.record import RunRecord
 from cd4ml.plan.action import Plan, PlanItem, RecordExperiment, Run
 from cd4ml.plan.state import Experiment, Health, Lifecycle, SyncStatus, Target
 from cd4ml.promotion.compare import compare
-from cd4ml.report.terminal import diff_view, plan_view, runs_table, status_table
+from cd4ml.report.compare import diff_view
+from cd4ml.report.terminal import plan_view, runs_table, status_table
 from cd4ml.spec.fingerprint import Components
 
 ESC = "\x1b"
@@ -116,32 +117,6 @@ def test_runs_show_their_primary_metric_and_why_they_failed() -> None:
 
 def test_runs_show_the_metrics_that_are_asked_for() -> None:
     assert "test mae" in shown(runs_table([row()], ["mae"]))[0]
-
-
-def test_a_comparison_shows_the_verdict_every_metric_and_every_difference() -> None:
-    lines = shown(diff_view(compare(run(), CHALLENGER)))
-    assert lines == [
-        "better: rmse on the test side is better, 10.00 → 9.500 (-5.0 %, lower is better)",
-        f"Champion r{'1' * 20}, challenger r{'2' * 20}",
-        "",
-        "Side        Metric  Champion  Challenger   Change  Relative",
-        "validation  rmse       11.00       11.00        0    +0.0 %  equal",
-        "test        rmse       10.00       9.500  -0.5000    -5.0 %  better",
-        "test        r2             –      0.9000        –         –  unknown",
-        "",
-        "Configuration",
-        '  ~ model.alpha 1 → "1"',
-        "  + model.depth 6",
-        "",
-        "Data",
-        "  ~ flights dddddddddd (336,776 rows) → eeeeeeeeee (330,000 rows)",
-        "",
-        "Environment",
-        "  - numpy 2.4.6",
-        "  + scipy 1.17.1",
-        "",
-        "Moved: spec",
-    ]
 
 
 def test_a_class_that_was_changed_for_another_hides_the_parameters_of_both() -> None:

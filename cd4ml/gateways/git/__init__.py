@@ -15,8 +15,12 @@ import os
 from pathlib import Path
 
 from cd4ml.errors import RepositoryError, ToolError
+from cd4ml.gateways.git.chain import Chain, Changed, Remembered
 from cd4ml.gateways.git.compare import Differences
 from cd4ml.gateways.git.connection import HARDENING, environment, last_line
+from cd4ml.gateways.git.keeping import Keeping
+from cd4ml.gateways.git.landed import Landings
+from cd4ml.gateways.git.probe import PROBE, Probes
 from cd4ml.gateways.git.remote import Remotes
 from cd4ml.gateways.git.values import (
     CLAIMS,
@@ -27,6 +31,7 @@ from cd4ml.gateways.git.values import (
     INDEX_BRANCH,
     LANDING,
     SEEN,
+    Authorship,
     CommitInfo,
     Draft,
     RefUpdate,
@@ -43,10 +48,14 @@ __all__ = [
     "INDEX",
     "INDEX_BRANCH",
     "LANDING",
+    "PROBE",
     "SEEN",
+    "Authorship",
+    "Changed",
     "CommitInfo",
     "Draft",
     "RefUpdate",
+    "Remembered",
     "RemoteState",
     "Repository",
     "init",
@@ -54,7 +63,7 @@ __all__ = [
 ]
 
 
-class Repository(Remotes, WorkTree, Differences):
+class Repository(Probes, Remotes, WorkTree, Differences, Landings, Keeping, Chain):
     """One repository on this machine. ``work_tree`` is missing in a bare one."""
 
 

@@ -148,10 +148,14 @@ def _without_password(text: str) -> str:
     return _PASSWORD.sub("", text)
 
 
+_FOR_ANOTHER = ("(atomic push failed)", "(atomic transaction failed)")
+"""Ends of lines about refs that were refused because another was; why, another line tells."""
+
+
 def last_line(error: ToolError) -> str:
     """The line of Git's output that says what went wrong, without secrets."""
     lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
-    refusals = [line for line in lines if line.startswith("!") and "atomic push failed" not in line]
+    refusals = [line for line in lines if line.startswith("!") and not line.endswith(_FOR_ANOTHER)]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
     line = (refusals or telling or lines[-1:] or [f"exit code {error.returncode}"])[0]
     return _without_password(line.removeprefix("fatal: ").removeprefix("error: "))

@@ -11,7 +11,7 @@ from functools import cached_property
 from cd4ml.errors import RepositoryError, ToolError
 from cd4ml.gateways.git.connection import last_line
 from cd4ml.gateways.git.objects import Objects
-from cd4ml.gateways.git.values import CommitInfo
+from cd4ml.gateways.git.values import Authorship, CommitInfo
 
 
 class Commits(Objects):
@@ -44,6 +44,16 @@ class Commits(Objects):
         options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--name-only")
         listed = self.git("diff-tree", *options, "--end-of-options", before, after).text
         return tuple(filter(None, listed.split("\0")))
+
+    def changed_blobs(self, before: str, after: str) -> dict[str, tuple[str, str]]:
+        """By path, the object ids before and after of every file that differs; ``""`` where there is none."""
+        options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--raw", "--no-abbrev")
+        told = self.git("diff-tree", *options, "--end-of-options", before, after).stdout.split(b"\0")
+        found: dict[str, tuple[str, str]] = {}
+        for meta, path in zip(told[0:-1:2], told[1::2], strict=True):
+            _, _, old, new, _ = meta.decode().split(" ")
+            found[path.decode("utf-8", "backslashreplace")] = (old.strip("0") and old, new.strip("0") and new)
+        return found
 
     def is_ancestor(self, ancestor: str, commit: str) -> bool:
         """Does the history of ``commit`` hold ``ancestor``?"""
@@ -147,8 +157,20 @@ class Commits(Objects):
         parts = (line.split(" ") for line in listed.splitlines())
         return {one: tuple(parents) for one, *parents in parts}
 
-    def merge_trees(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str | None, tuple[str, ...]]]:
-        """What ``merge_tree`` gives for each pair; one that cannot be merged at all, and those after it, are left out."""
+    def authorship(self, heads: Sequence[str]) -> dict[str, Authorship]:
+        """Parents and authors of all commits in the histories of ``heads``; those that are not here are left out."""
+        if not heads:
+            return {}
+        options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", "-z", "--ignore-missing")
+        told = self.git("log", "--stdin", *options, "--format=%H%x00%P%x00%an <%ae> %at", stdin=_lines(heads)).text
+        fields = told.removesuffix("\0").split("\0")
+        parts = (fields[start : start + 3] for start in range(0, len(fields) - 2, 3))
+        return {commit: Authorship(tuple(parents.split()), stamp) for commit, parents, stamp in parts}
+
+    def merge_trees(
+        self, pairs: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[str | None, tuple[str, ...]]]:
+        """What ``merge_tree`` gives for each pair; one that cannot be merged, and those after it, are left out."""
         if not pairs:
             return {}
         options = ("--write-tree", "--stdin", "--name-only", "--no-messages", "-z")
@@ -170,19 +192,16 @@ class Commits(Objects):
         """Paths in which the first commit of each pair differs from the second, by the first."""
         if not pairs:
             return {}
-        options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--name-only", "--stdin")
+        options = ("-r", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "--stdin", "--always")
         asked = "".join(f"{after} {before}\n" for after, before in pairs).encode()
-        told = self.git("diff-tree", *options, "--always", stdin=asked).text
+        fields = iter(self.git("diff-tree", *options, stdin=asked).text.split("\0"))
         found: dict[str, set[str]] = {after: set() for after, _ in pairs}
         current: set[str] = set()
-        order = iter([after for after, _ in pairs])
-        following = next(order, "")
-        for field in told.split("\0"):
-            if field == following:
-                current = found[following]
-                following = next(order, "")
-            elif field:
-                current.add(field)
+        for field in fields:
+            if field.startswith(":"):  # modes, ids and a letter; the path comes next
+                current.add(next(fields, ""))
+            else:
+                current = found.get(field, current)
         return {after: frozenset(paths) for after, paths in found.items()}
 
     def commit_text(self, tree: str, parents: Sequence[str], message: str, who: str, when: str) -> tuple[str, bytes]:

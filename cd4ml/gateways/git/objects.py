@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cd4ml.errors import IntegrityError, RepositoryError
-from cd4ml.gateways.files import naming
 from cd4ml.gateways.git.connection import Connection
-from cd4ml.gateways.git.trees import Growth
+from cd4ml.gateways.git.trees import Growth, encode_pack
 
 if TYPE_CHECKING:
     import git as gitpython
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 _FILE_MODES = frozenset({"100644", "100755"})
 _KINDS = {"120000": "symbolic link", "160000": "submodule"}
 _LONGEST_NAME = 255
+_AT_ONCE = 2000
 _LARGEST_FOLDER = 32 << 20
 _LARGEST_TREE = 64 << 20
 
@@ -66,8 +65,13 @@ class Objects(Connection):
             try:
                 odb, name = self._objects.odb, bytes.fromhex(object_id)
                 return None if odb.info(name).size > limit else bytes(odb.stream(name).read())
-            except ValueError as error:
-                raise IntegrityError(f"object {object_id} cannot be read: the clone is damaged or partial") from error
+            except (ValueError, OSError) as error:
+                raise self._unreadable(object_id) from error
+
+    def _unreadable(self, object_id: str) -> IntegrityError:
+        """The error for an object that is missing or damaged. A damaged one ends Git's helper: another is to follow."""
+        self._objects.git.clear_cache()
+        return IntegrityError(f"object {object_id} cannot be read: the clone is damaged or partial")
 
     def tree_of(self, treeish: str) -> str:
         """The tree of a commit or tree. Raises RepositoryError when it is not here."""
@@ -165,6 +169,23 @@ class Objects(Connection):
             position = end + 1 + size + 1
         return files
 
+    def read_many(self, object_ids: Sequence[str]) -> Iterator[bytes]:
+        """The bytes of these blobs, in this order, a few MiB in memory at a time.
+
+        Raises IntegrityError, naming the object, when one is not here.
+        """
+        parts = [object_ids[start : start + _AT_ONCE] for start in range(0, len(object_ids), _AT_ONCE)]
+        # Git takes as long to unpack a part as a caller to work with one, so it does so ahead.
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._packed, parts[0]) if parts else None
+            for number, part in enumerate(parts):
+                packed = coming.result() if coming else b""
+                coming = ahead.submit(self._packed, parts[number + 1]) if number + 1 < len(parts) else None
+                yield from _unpacked(packed, part)
+
+    def _packed(self, object_ids: Sequence[str]) -> bytes:
+        return self.git("cat-file", "--batch", stdin="".join(f"{one}\n" for one in object_ids).encode()).stdout
+
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
 
@@ -172,14 +193,16 @@ class Objects(Connection):
 
         Raises RepositoryError for a path that leads out of the tree.
         """
-        wrong = next((path for path in files if not _is_writable(path.encode("utf-8", "surrogateescape"))), None)
-        if wrong is not None:  # Git would leave such a path out and report success
-            raise RepositoryError(f"{wrong}: a file of that name cannot be written")
+        self._refuse_unwritable(files)
         growth = Growth(self._read_tree_object)
         tree = growth.tree(bytes.fromhex(self.tree_of(base)) if base is not None else None, files, without)
-        self._store("blob", growth.blobs)
-        self._store("tree", growth.trees)
+        self._store({"blob": growth.blobs, "tree": growth.trees})
         return tree.hex()
+
+    def _refuse_unwritable(self, files: Iterable[str]) -> None:
+        wrong = next((path for path in files if not _is_writable(path.encode("utf-8", "surrogateescape"))), None)
+        if wrong is not None:
+            raise RepositoryError(f"{wrong}: a file of that name cannot be written")
 
     def _read_tree_object(self, object_id: bytes) -> bytes:
         data = self._read_object(object_id.hex(), _LARGEST_TREE)
@@ -187,19 +210,11 @@ class Objects(Connection):
             raise RepositoryError(f"tree {object_id.hex()}: is larger than {_LARGEST_TREE >> 20} MiB")
         return data
 
-    def _store(self, kind: str, objects: Mapping[bytes, bytes]) -> None:
-        """Write objects whose names are known, in one command. Git checks their form, and that they are so named."""
-        if not objects:
-            return
-        with tempfile.TemporaryDirectory(prefix="cd4ml-objects-") as folder:
-            sources = [Path(folder) / str(number) for number in range(len(objects))]
-            for source, data in zip(sources, objects.values(), strict=True):
-                with naming(source):
-                    source.write_bytes(data)
-            listed = "".join(f"{source}\n" for source in sources).encode()
-            made = self.git("hash-object", "-w", "-t", kind, "--no-filters", "--stdin-paths", stdin=listed).text.split()
-        if made != [object_id.hex() for object_id in objects]:
-            raise IntegrityError(f"{self.git_dir}: objects were stored under other names than theirs")
+    def _store(self, objects: Mapping[str, Mapping[bytes, bytes]]) -> None:
+        """Write objects, by kind and name, in one command."""
+        given = [(kind, data) for kind, named in objects.items() for data in named.values()]
+        if given:
+            self.git("unpack-objects", "-q", stdin=encode_pack(given))
 
     def _bring_missing(self, commit: str) -> None:
         """In a partial clone, fetch what the tree of ``commit`` lacks; a clone of this one could not."""
@@ -218,6 +233,18 @@ class Objects(Connection):
                 settings=("fetch.negotiationAlgorithm=noop",),
                 stdin="".join(f"{object_id}\n" for object_id in missing).encode(),
             )
+
+
+def _unpacked(packed: bytes, object_ids: Sequence[str]) -> Iterator[bytes]:
+    position = 0
+    for object_id in object_ids:
+        end = packed.index(b"\n", position)
+        head = packed[position:end].split(b" ")
+        if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
+            raise IntegrityError(f"its object {object_id} is not here: the clone is damaged or partial")
+        position = end + 1 + int(head[2])
+        yield packed[end + 1 : position]
+        position += 1
 
 
 def _above(path: str) -> Iterator[str]:

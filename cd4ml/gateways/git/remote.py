@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from cd4ml.errors import ToolError
 from cd4ml.gateways.git.history import Commits
 from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, Draft, RefUpdate, RemoteState
+
+_LEAF = "/-"
+
+
+def _vanished_ref(branch: str, commit: str) -> str:
+    """A name for a head that is gone: two of one branch, or one below another's name, can both be kept."""
+    return f"{SEEN}vanished/{commit}/{branch}{_LEAF}"
 
 
 class Remotes(Commits):
@@ -22,8 +31,10 @@ class Remotes(Commits):
     def fetch(self, remote: str) -> RemoteState:
         """Bring the remote's heads, landing refs and claims in, under a namespace of cd4ml's own.
 
-        Side effects: moves refs under ``refs/cd4ml/remote/`` only. Raises RemoteError.
+        A head that the remote has no more is kept among the vanished ones. Side effects: moves refs under
+        ``refs/cd4ml/remote/`` only. Raises RemoteError.
         """
+        before = self._refs(SEEN + "heads/")
         self._remote_command(
             "fetch",
             "--quiet",
@@ -38,12 +49,40 @@ class Remotes(Commits):
             f"+{LANDING}*:{SEEN}landing/*",
             f"+{HEADS}*:{SEEN}heads/*",
         )
-        return self.last_seen()
+        seen = self.last_seen()
+        gone = [(branch, commit) for branch, commit in before.items() if branch not in seen.heads]
+        return replace(seen, vanished=(*seen.vanished, *self._keep_vanished(gone))) if gone else seen
 
     def last_seen(self) -> RemoteState:
         """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
-        seen = (self._refs(SEEN + "heads/"), self._refs(SEEN + "landing/", LANDING))
-        return RemoteState(*seen, self._refs(DRAFT, LANDING), self._refs(SEEN + "claims/", CLAIMS, kind=None))
+        claims = self._refs(SEEN + "claims/", CLAIMS, kind=None)
+        commits = self._refs("refs/cd4ml/")
+        heads, landing, drafts, vanished = (
+            {name.removeprefix(prefix): commit for name, commit in commits.items() if name.startswith(prefix)}
+            for prefix in ("remote/heads/", "remote/landing/", "draft/", "remote/vanished/")
+        )
+        return RemoteState(
+            heads,
+            {LANDING + name: commit for name, commit in landing.items()},
+            {LANDING + name: commit for name, commit in drafts.items()},
+            claims,
+            tuple((name.split("/", 1)[1].removesuffix(_LEAF), commit) for name, commit in vanished.items()),
+        )
+
+    def _keep_vanished(self, heads: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """Keep heads that are gone, with all that they hold, until ``drop_vanished``; gives them."""
+        lines = "".join(f"update {_vanished_ref(*one)} {one[1]}\n" for one in heads)
+        try:
+            self.git("update-ref", "--stdin", stdin=lines.encode())
+        except ToolError:  # such as a full disk; what they asked for is then not recorded
+            return ()
+        return heads
+
+    def drop_vanished(self, heads: Sequence[tuple[str, str]]) -> None:
+        """Forget vanished heads, given as branch and commit; harmless for one that is not kept."""
+        if heads:
+            lines = "".join(f"delete {_vanished_ref(*one)}\n" for one in heads)
+            self.git("update-ref", "--stdin", stdin=lines.encode(), allowed=(0, 128))
 
     def drafts_by_age(self) -> dict[str, Draft]:
         """The drafts by the name of their record, the oldest first."""

@@ -8,7 +8,9 @@ counts as ending in ``/``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _FILE = b"100644"
@@ -41,6 +43,28 @@ def encode_tree(entries: Entries) -> bytes:
 def object_name(kind: str, data: bytes) -> bytes:
     """The id of an object of that kind, 20 bytes: SHA-1 over its header and content."""
     return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).digest()
+
+
+_PACKED_KINDS = {"commit": 1, "tree": 2, "blob": 3}
+
+
+def encode_pack(objects: Sequence[tuple[str, bytes]]) -> bytes:
+    """A pack of whole objects, given as kind and content, in the format that "git unpack-objects" reads."""
+    parts = [b"PACK" + struct.pack(">II", 2, len(objects))]
+    for kind, data in objects:
+        parts += [_packed_head(_PACKED_KINDS[kind], len(data)), zlib.compress(data, 1)]
+    body = b"".join(parts)
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def _packed_head(kind: int, size: int) -> bytes:
+    """Four bits of the size beside the kind, then seven a byte, the lowest first; the highest bit says: more."""
+    byte, left = kind << 4 | size & 15, size >> 4
+    head = []
+    while left:
+        head.append(byte | 0x80)
+        byte, left = left & 0x7F, left >> 7
+    return bytes([*head, byte])
 
 
 @dataclass

@@ -34,6 +34,14 @@ class CommitInfo:
 
 
 @dataclass(frozen=True)
+class Authorship:
+    """A commit's parents, and ``stamp``: who wrote it and when, which a rebase or an amended commit keeps."""
+
+    parents: tuple[str, ...]
+    stamp: str
+
+
+@dataclass(frozen=True)
 class RefUpdate:
     """Move ``ref`` on the remote from ``old`` to ``new``; an empty ``old`` creates, an empty ``new`` deletes."""
 
@@ -47,12 +55,14 @@ class RemoteState:
     """The remote's refs as one fetch saw them: heads by branch name, landing refs by full name.
 
     ``drafts`` are records that are kept here alone, by the name of the ref that they would land under. ``claims``
-    are objects by full name of their ref; they say nothing of what is recorded, so states are equal without them."""
+    are objects by full name of their ref; they say nothing of what is recorded, so states are equal without them.
+    ``vanished`` are heads that an earlier fetch saw, as branch and commit: the remote does not have them any more."""
 
     heads: Mapping[str, str]
     landing: Mapping[str, str]
     drafts: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict, compare=False)
+    vanished: tuple[tuple[str, str], ...] = ()
 
     @property
     def index(self) -> str | None:

@@ -1,0 +1,241 @@
+"""Verbs that let go: gc, forget."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cd4ml.cli.complete import complete_branch
+from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
+
+if TYPE_CHECKING:
+    from cd4ml.controller.erase import Doomed, Forgotten
+    from cd4ml.controller.keep import Done, Look, Options
+    from cd4ml.index.retention import Freed, Stored, Where
+
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command(epilog="Examples: cd4ml gc · cd4ml gc --apply · cd4ml gc --local --all-unknown --apply")(gc)
+    app.command(epilog='Example: cd4ml forget exp/deeper --reason "Erasure request 12" --all-runs-of-data')(forget)
+
+
+def gc(
+    context: typer.Context,
+    apply: Annotated[bool, typer.Option("--apply", help="Free them. Without it, they are only shown.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Only in the DVC cache of this clone.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="Only on the DVC remote.")] = False,
+    all_unknown: Annotated[
+        bool,
+        typer.Option("--all-unknown", help="Also objects that no record names; another project may use the remote."),
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Free stored objects that no live branch, release or kept run needs, as the rules of the base branch allow.
+
+    What is let go by a rule (`index.let_go`) keeps its record, which says so; raw data always stay.
+    """
+    from cd4ml.controller.keep import Options, collect, plan_collection
+
+    options: Context = context.obj
+    project = options.project()
+    places: tuple[Where, ...] = ("local",) if local and not remote else ("remote",) if remote and not local else ()
+    wanted = Options(places, places if all_unknown else ()) if places else _everywhere(all_unknown)
+    look = plan_collection(project, wanted)
+    if not as_json:
+        _show_plan(look)
+    nothing = not (look.sweep.free or look.sweep.let_go)
+    go = apply and (nothing or yes or as_json or _confirmed("Free them?"))
+    done = collect(project, look, wanted) if go else None
+    if as_json:
+        print_json("objects", [_object(one) for one in look.sweep.free], **_more(look, done))
+    elif done is not None:
+        _say_done(done)
+    elif not nothing:
+        say("nothing was changed: `cd4ml gc --apply` frees them")
+
+
+def _everywhere(all_unknown: bool) -> Options:
+    from cd4ml.controller.keep import PLACES, Options
+
+    return Options(PLACES, PLACES if all_unknown else ())
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on a terminal; where nobody can be asked, who gave the command meant it."""
+    return not sys.stdin.isatty() or typer.confirm(question)
+
+
+def _show_plan(look: Look) -> None:
+    from cd4ml.report.keeping import freed_table, kept_line, let_go_table, totals
+
+    planned = look.sweep
+    if planned.let_go:
+        show(let_go_table(planned.let_go))
+    if planned.free:
+        show(freed_table(planned.free))
+    say(f"to free now: {totals(planned.free)}")
+    if planned.let_go:
+        say("with the records of what is let go, their objects go too, unless they are young")
+    kept = (
+        kept_line("are known to no record and stay: --all-unknown frees them", planned.unknown),
+        kept_line("are too young to go", planned.young),
+    )
+    for line in filter(None, kept):
+        say(line)
+
+
+def _say_done(done: Done) -> None:
+    from cd4ml.report.keeping import totals
+
+    for run, record in done.recorded.items():
+        say(f"{run}: its artefacts were let go, as {record} says")
+    say(f"freed: {totals(done.freed)}")
+    for name in done.restored:
+        say(f"{name}: put back, since a run that landed in the meantime needs it")
+    for line in done.waiting:
+        warn(line)
+
+
+def _object(one: Freed) -> dict[str, Any]:
+    stored = one.stored
+    return {"where": stored.where, "md5": stored.md5, "bytes": stored.bytes, "runs": list(one.runs), "why": one.why}
+
+
+def _more(look: Look, done: Done | None) -> dict[str, Any]:
+    planned = look.sweep
+    return {
+        "let_go": [
+            {"run": one.run, "rule": one.rule, "objects": len(one.objects), "bytes": sum(one.objects.values())}
+            for one in planned.let_go
+        ],
+        "unknown": _counted(planned.unknown),
+        "young": _counted(planned.young),
+        "applied": done is not None,
+        "recorded": dict(done.recorded) if done else {},
+        "freed": [_object(one) for one in done.freed] if done else [],
+        "restored": list(done.restored) if done else [],
+        "waiting": list(done.waiting) if done else [],
+    }
+
+
+def _counted(stored: tuple[Stored, ...]) -> dict[str, int]:
+    return {"objects": len(stored), "bytes": sum(one.bytes for one in stored)}
+
+
+def forget(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run id, a prefix of a fingerprint, or a branch.", autocompletion=complete_branch
+        ),
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why, in one line; it is kept in the index.")],
+    all_runs_of_data: Annotated[
+        bool, typer.Option("--all-runs-of-data", help="Erase its data, and every run that was made from them.")
+    ] = False,
+    keep_data: Annotated[
+        bool,
+        typer.Option("--keep-data", help="Erase only what was learnt: model, predictions, what no other run needs."),
+    ] = False,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Take the records out of the history of the index, as a new signed epoch."),
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase a run's models and data, in the cache and on the DVC remote, for good; a tombstone stays in the index."""
+    from cd4ml.controller.erase import erase, plan_erasure
+    from cd4ml.errors import UsageError
+
+    if all_runs_of_data and keep_data:
+        raise UsageError("--all-runs-of-data and --keep-data exclude each other")
+    _check_reason(reason)
+    options: Context = context.obj
+    project = options.project()
+    doomed = plan_erasure(project, name, keep_data=keep_data, all_runs_of_data=all_runs_of_data)
+    if not as_json:
+        _show_erasure(doomed)
+    if not yes and (not sys.stdin.isatty() or not typer.confirm("Erase them for good?")):
+        raise UsageError("nothing was changed: this cannot be undone, so it wants a yes (or --yes)")
+    done = erase(project, doomed, reason, purge=purge)
+    if as_json:
+        print_json("removals", _removals(doomed, done), **_left(doomed, done))
+    else:
+        _say_forgotten(doomed, done)
+
+
+def _check_reason(reason: str) -> None:
+    from cd4ml.errors import UsageError
+    from cd4ml.spec.checks import not_empty
+
+    if message := not_empty(reason):
+        raise UsageError(f"--reason: {message}")
+
+
+def _show_erasure(doomed: Doomed) -> None:
+    from cd4ml.report.keeping import size_text
+
+    for run in doomed.runs:
+        with_model = run.run.id in doomed.erasure.with_model
+        why = (
+            " (the very same model)"
+            if with_model
+            else " (the same data)"
+            if run.run.id != doomed.erasure.runs[0]
+            else ""
+        )
+        say(f"run {run.run.id} of {run.run.branch}{why}")
+    say(f"{len(doomed.bytes)} objects, {size_text(sum(doomed.bytes.values()))}, here and on the DVC remote")
+    if doomed.erasure.with_data and not doomed.erasure.raw:
+        say(f"the data stay: {len(doomed.erasure.with_data)} other runs were made from them")
+
+
+def _removals(doomed: Doomed, done: Forgotten) -> list[dict[str, Any]]:
+    return [{"run": run.run.id, "record": done.tombstones.get(run.run.id)} for run in doomed.runs]
+
+
+def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
+    return {
+        "objects": len(doomed.bytes),
+        "bytes": sum(doomed.bytes.values()),
+        "deleted": done.deleted,
+        "epoch": done.epoch or None,
+        "held_by": list(done.held_by),
+        "pinned_by": list(doomed.pinned_by),
+        "files": list(done.files),
+        "late": list(done.late),
+    }
+
+
+def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
+    for run, record in done.tombstones.items():
+        say(f"{run}: erased, as {record} says")
+    say(f"{done.deleted} stored objects were deleted")
+    for run in done.late:
+        warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
+    for branch in doomed.pinned_by:
+        say(f"{branch} pins data that are gone: it wants another pin (`cd4ml data update`)")
+    for path in done.files:
+        say(f"{path}: holds erased bytes; the work tree is yours to clear")
+    if done.epoch:
+        say(f"the index begins a new epoch at {done.epoch[:12]}")
+        _say_held(done)
+
+
+def _say_held(done: Forgotten) -> None:
+    for ref in done.held_by:
+        say(f"{ref}: still holds an erased commit")
+    if done.held_by:
+        say("delete these refs (`git update-ref -d REF`, `git push REMOTE :REF`), here and in every clone")
+    say(
+        "objects that no ref holds go with `git reflog expire --expire=now --all` and `git gc --prune=now`, here and "
+        "in every clone; a forge keeps them until its support removes them"
+    )

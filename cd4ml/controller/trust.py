@@ -1,0 +1,306 @@
+"""What this clone remembers of the remote's index, and whether what a fetch sees now follows from it.
+
+Every verb that fetches does so here. What is accepted is remembered under refs of our own, so that Git keeps it and it
+can be put back (``controller/restore``). A check costs what is new: nothing while the index stands still, and a few
+reads for each new fold. A clone that remembers nothing accepts what there is, after a look at the newest folds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cd4ml.controller.landed import LARGEST_RECORD, read_landed
+from cd4ml.controller.project import Project
+from cd4ml.errors import IndexLostError, IntegrityError, RepositoryError, ToolError
+from cd4ml.gateways.git import INDEX_BRANCH, Changed, Remembered, RemoteState
+from cd4ml.gateways.untrusted import parse_json
+from cd4ml.index.chain import Checked, Damage, FoldCommit, Touched, check_chain
+from cd4ml.index.fold import Landed, check_landed, entry_path
+from cd4ml.index.record import RECORD_PATH
+from cd4ml.index.validate import NewerSchemaError
+from cd4ml.promotion.summary import SUMMARY_FILE
+
+NEWEST = 20
+"""So many folds a clone looks at that sees an index for the first time."""
+
+_LOOKS = 3
+"""Another fetch in this clone drops refs before it moves others: what is found amiss is looked at again."""
+_BETWEEN_LOOKS = 0.1
+_LARGEST_FILE = 4 * LARGEST_RECORD
+_LOG = logging.getLogger("cd4ml")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that has become of the remote's index, in words that end no sentence."""
+
+    damage: Damage
+    message: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a fetch saw, held against what was remembered before it.
+
+    ``remembered`` is this clone's memory; ``sound`` the newest commit of the index that follows from it without a
+    fault (what to put back), and ``lost`` the landed commits that are on the remote no more, by full name of their ref.
+    """
+
+    state: RemoteState
+    remembered: Remembered
+    findings: tuple[Finding, ...] = ()
+    sound: str | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
+def fetch(project: Project) -> RemoteState:
+    """What the remote holds, for whoever records something.
+
+    Side effects: those of ``Repository.fetch``, and refs under ``refs/cd4ml/trusted/``. Raises RemoteError, and
+    IndexLostError, in one line, when the index is not what it was.
+    """
+    found = look(project)
+    if found.findings:
+        raise IndexLostError(warning(project, found))
+    return found.state
+
+
+def read(project: Project, *, quiet: bool = False) -> RemoteState:
+    """The same for whoever only reads: where the index is not what it was, what this clone remembers is taken for it.
+
+    That is logged as a warning, unless ``quiet``. Raises RemoteError.
+    """
+    return _readable(project, look(project), quiet=quiet)
+
+
+def last_seen(project: Project) -> RemoteState:
+    """The same of what the last fetch saw; no network."""
+    repository = project.repository
+    return _readable(project, judge(project, repository.remembered(project.remote), repository.last_seen()))
+
+
+def _readable(project: Project, found: Look, *, quiet: bool = False) -> RemoteState:
+    if not found.findings:
+        return found.state
+    if not quiet:
+        _LOG.warning("%s; showing what this clone remembers", warning(project, found))
+    heads = {name: commit for name, commit in found.state.heads.items() if name != INDEX_BRANCH}
+    index = {INDEX_BRANCH: found.sound} if found.sound else {}
+    return replace(found.state, heads={**heads, **index}, landing={**found.state.landing, **found.lost})
+
+
+def warning(project: Project, found: Look) -> str:
+    """What was found, in one line that says what to do."""
+    where = project.remote if project.has_remote else "this repository"
+    told = "; ".join(finding.message for finding in found.findings)
+    return f"{where}: {told}: nothing is recorded until `cd4ml restore` has put it back"
+
+
+def look(project: Project) -> Look:
+    """Fetch, and judge what is seen; what is sound is remembered. Raises RemoteError."""
+    repository = project.repository
+    for attempt in range(_LOOKS):
+        if attempt > 1:
+            time.sleep(_BETWEEN_LOOKS)
+        before = repository.remembered(project.remote)  # first: what others remember meanwhile is newer than the fetch
+        found = judge(project, before, repository.fetch(project.remote))
+        if not found.findings:
+            repository.remember(project.remote, before, Remembered(found.state.index, found.state.landing))
+            break
+    return found
+
+
+def judge(project: Project, before: Remembered, state: RemoteState) -> Look:
+    """Hold what a fetch saw against what was remembered before it. Reads Git; no network, writes nothing."""
+    known = before.index or _tracked(project, state)
+    epoch = False
+    findings: list[Finding] = []
+    sound = state.index
+    if known is None:
+        sound, forged = _newest_checked(project, state.index)
+        findings += forged
+    elif state.index != known:
+        epoch = state.index is not None and _is_epoch(project, state, known, state.index)
+        sound, wrong = _newest_checked(project, state.index) if epoch else _moved(project, known, state.index)
+        findings += wrong
+    lost = {} if epoch else _lost(project, before, state, sound)
+    if lost:
+        more = "records" if len(lost) > 1 else "record"
+        findings.append(Finding(Damage.WIPED, f"{len(lost)} landed {more} vanished before being folded"))
+    return Look(state, replace(before, index=known), tuple(findings), sound, lost)
+
+
+def follow(project: Project, known: str | None, now: str) -> tuple[str | None, list[Finding]]:
+    """The newest sound commit on the way from ``known`` to ``now``, and what is wrong with ``now``."""
+    return _newest_checked(project, now) if known is None else _moved(project, known, now)
+
+
+def _tracked(project: Project, state: RemoteState) -> str | None:
+    """What plain Git knows of the index, for a clone in which cd4ml remembers nothing yet."""
+    tracked = project.repository.tracked_index(project.remote)
+    if state.index in tracked:
+        return None  # it tells nothing of how what is there now came about
+    return next((commit for commit in tracked if not _newest_checked(project, commit)[1]), None)
+
+
+def _moved(project: Project, known: str, now: str | None) -> tuple[str, list[Finding]]:
+    """The newest sound commit, and what is wrong when the tip is another one than the one that was remembered."""
+    repository = project.repository
+    if now is None:
+        return known, [Finding(Damage.DELETED, f"the index {INDEX_BRANCH} was deleted, {_at(project, known)}")]
+    if repository.is_ancestor(now, known):
+        count = len(repository.first_parent_chain(known, now))
+        folds = f"{count} fold{'s' * (count != 1)}"
+        return known, [Finding(Damage.MOVED_BACK, f"the index {INDEX_BRANCH} was moved back by {folds}")]
+    chain = repository.first_parent_chain(now, known) if repository.is_ancestor(known, now) else ()
+    if not chain or chain[-1][1][:1] != (known,):
+        told = f"the index {INDEX_BRANCH} was rewritten: it is not what was {_at(project, known)}"
+        return known, [Finding(Damage.REWRITTEN, told)]
+    checked = _checked(project, chain, known)
+    return checked.tip or known, _forged(checked)
+
+
+def _at(project: Project, commit: str) -> str:
+    number = number_at(project, commit)
+    return f"last seen at {commit[:12]}" + (f" with {number} fold{'s' * (number != 1)}" if number else "")
+
+
+def _forged(checked: Checked) -> list[Finding]:
+    if checked.forgery is None:
+        return []
+    return [Finding(Damage.FORGED, f"the index {INDEX_BRANCH} was forged: {checked.forgery}")]
+
+
+def _newest_checked(project: Project, tip: str | None) -> tuple[str | None, list[Finding]]:
+    """The newest sound commit among the last folds, and what is wrong after it."""
+    if tip is None:
+        return None, []
+    checked = check_newest(project, tip)
+    return checked.tip, _forged(checked)
+
+
+def _is_epoch(project: Project, state: RemoteState, old: str, new: str) -> bool:
+    """Is it a new epoch that the base branch sanctions?"""
+    base_commit = state.heads.get(project.base)
+    if base_commit is None or project.repository.is_ancestor(old, new):
+        return False
+    from cd4ml.controller import epochs  # which folds, and so fetches, itself
+
+    return epochs.accepts(project, base_commit, old, new)
+
+
+# ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+Chain = Sequence[tuple[str, tuple[str, ...]]]
+"""Commits with their parents, newest first."""
+
+
+def check_newest(project: Project, tip: str, newest: int = NEWEST) -> Checked:
+    """Check the newest folds of a chain of which nothing is known; all of them for 0."""
+    chain = list(project.repository.first_parent_chain(tip, limit=newest + 1 if newest else 0))
+    landed = project.repository.holding([commit for commit, _ in chain], RECORD_PATH)
+    ends = next((place for place, (commit, _) in enumerate(chain) if commit in landed), None)
+    whole = ends is not None or not newest or len(chain) <= newest
+    own = chain[:ends] if whole else chain[:newest]
+    if whole and project.repository.is_shallow and own and not own[-1][1]:
+        own.pop()  # where history is cut off, nothing can be said of what came before
+        whole = False
+    if not own:
+        return Checked(tip, None)
+    known = None if whole else own[-1][1][0]
+    return _checked(project, own, known)
+
+
+def number_at(project: Project, commit: str) -> int | None:
+    """The number of the last fold of the chain that ends with this commit, which was found sound; nothing: unknown."""
+    data = project.repository.read_blob(commit, SUMMARY_FILE, _LARGEST_FILE)
+    told = parse_json(data) if data else None
+    number = told.get("folds") if isinstance(told, dict) else None
+    if isinstance(number, int) and number > 0:
+        return number
+    ((_, parents),) = project.repository.first_parent_chain(commit, limit=1)
+    begins = not parents or bool(project.repository.holding(parents[:1], RECORD_PATH))
+    entries = (one.data for one in _touched(project, _changes(project, commit, parents, begins=begins)))
+    numbers = [told["fold"] for told in map(parse_json, filter(None, entries)) if isinstance(told, dict)]
+    return max((number for number in numbers if isinstance(number, int)), default=None)
+
+
+def _checked(project: Project, chain: Chain, known: str | None) -> Checked:
+    """Check a chain that follows from ``known``; from nothing, where its oldest commit is the first of an index."""
+    number = number_at(project, known) if known else None
+    folds = list(_folds(project, chain, begins=known is None))
+    return check_chain(folds, known, number, summary=SUMMARY_FILE, holds=_holds(project))
+
+
+def _folds(project: Project, chain: Chain, *, begins: bool) -> Iterator[FoldCommit]:
+    """The commits of a chain with what they hold, the oldest first."""
+    later = chain[:-1] if begins else chain
+    changed = project.repository.changes([(commit, parents[0]) for commit, parents in later])
+    if begins:
+        commit, parents = chain[-1]
+        landed = {parent: _landed(project, parent) for parent in parents}
+        yield FoldCommit(commit, tuple(_touched(project, project.repository.whole(commit))), landed, begins=True)
+    for commit, parents in reversed(later):
+        landed = {parent: _landed(project, parent) for parent in parents[1:]}
+        yield FoldCommit(commit, tuple(_touched(project, changed.get(commit, ()))), landed)
+
+
+def _changes(project: Project, commit: str, parents: tuple[str, ...], *, begins: bool) -> tuple[Changed, ...]:
+    if begins:
+        return project.repository.whole(commit)
+    return project.repository.changes([(commit, parents[0])]).get(commit, ())
+
+
+def _touched(project: Project, changed: Iterable[Changed]) -> Iterator[Touched]:
+    """What a commit changes, with the bytes of those files that a check looks into."""
+    for one in changed:
+        found = Touched(one.path, one.status, one.mode)
+        if one.status != "D" and (found.is_entry or one.path == SUMMARY_FILE):
+            found = replace(found, data=project.repository.read_object(one.blob, _LARGEST_FILE))
+        yield found
+
+
+def _landed(project: Project, commit: str) -> Landed:
+    landed = read_landed(project, "", commit)
+    if landed.data or not project.repository.is_shallow:
+        return landed
+    try:  # its parent may be where history is cut off: the record is here all the same
+        info = project.repository.commit_info(commit)
+        data = project.repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD) or b""
+    except (RepositoryError, ToolError, IntegrityError):
+        return landed
+    return replace(landed, parents=info.parents, data=data, committer=info.committer)
+
+
+def _holds(project: Project) -> Callable[[str, str], bool]:
+    return lambda commit, path: bool(project.repository.existing(commit, [path]))
+
+
+# ── landed records ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lost(project: Project, before: Remembered, state: RemoteState, index: str | None) -> dict[str, str]:
+    """Landed records that were seen, are on the remote no more, and are not in the index ``index`` either."""
+    if not before.landing.keys() - state.landing.keys():
+        return {}
+    missing = project.repository.not_contained(project.remote, index) - state.landing.keys()
+    return {
+        ref: before.landing[ref]
+        for ref in sorted(missing & before.landing.keys())
+        if is_missed(project, ref, before.landing[ref], index)
+    }
+
+
+def is_missed(project: Project, ref: str, commit: str, index: str | None) -> bool:
+    """Is it a record, and one that the index does not hold under another commit?"""
+    try:
+        record = check_landed(read_landed(project, ref, commit))
+    except NewerSchemaError:
+        return True  # a later version's
+    except IntegrityError:
+        return False  # no fold would ever have taken it
+    return index is None or not project.repository.existing(index, [entry_path(record)])

@@ -1,0 +1,523 @@
+"""Is what the index holds what was written? Findings from facts; nothing is read here.
+
+Three questions, each by itself: does the chain of folds only add, in order, what landed (``audit_chain``); does each
+landed commit hold the record that the index has of it, and is it the commit that the record speaks of
+(``audit_landed``, ``audit_run``); and which stored objects do the records promise (``objects_of``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cd4ml.errors import ConfigError, IntegrityError
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed, parse_envelope
+from cd4ml.index.record import Entry, ExperimentRecord, RemovalRecord, RunRecord
+from cd4ml.index.rendered import read_rendered
+from cd4ml.index.validate import NewerSchemaError
+from cd4ml.spec.fingerprint import code_digest, data_digest
+from cd4ml.spec.pin import Pin, parse_pin
+from cd4ml.spec.pipeline import LOCK_FILE, METRICS, MODEL, PARAMS_FILE, pin_path
+
+DERIVED_FILES = frozenset({"README.md", "summary.json"})
+"""What a fold may change besides adding entries: it is made from them."""
+
+INDEX = "cd4ml/index"
+STORED = "artifacts/"
+"""Outputs below it are objects of DVC's cache and remote."""
+
+RESTORE = "cd4ml restore"
+REPAIR = "cd4ml verify --repair"
+_MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
+_SHOWN = 12
+
+Kind = Literal["missing", "damaged", "edited", "chain", "unproven"]
+What = Literal["run", "record", "object", "commit", "fold", "ref", "index"]
+Place = Literal["index", "git", "git remote", "cache", "remote"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it was written.
+
+    ``kind`` says what is wrong: it is *missing*, its bytes are *damaged*, it was *edited* after it was written, the
+    *chain* of folds was, or it is *unproven*: what it depends on cannot be read. ``what`` it is, ``where`` names it
+    (a path of the index, a ref, a commit, the MD5 or id of an object, a run's id), and ``place`` says which copy is
+    meant: the index's content, Git's objects here or on the remote, DVC's cache or remote. ``cure`` is what to do.
+    A finding that is no ``fault`` costs nothing but a download. ``runs`` are ids of those that need it.
+    """
+
+    kind: Kind
+    what: What
+    place: Place
+    where: str
+    message: str
+    cure: str
+    fault: bool = True
+    runs: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[bool, str, str, str, str]:
+        """Faults first, then by place, what, name and message."""
+        return (not self.fault, self.place, self.what, self.where, self.message)
+
+
+# ── the chain of folds ──
+
+
+@dataclass(frozen=True)
+class Change:
+    """A path in which two trees differ: ``status`` is Git's letter, ``mode`` and ``object_id`` those of the newer."""
+
+    status: str
+    mode: str
+    object_id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """A commit of the chain, and what its tree changes over the fold before (over nothing, for the first).
+
+    ``changes`` is nothing when its trees cannot be read. ``epoch`` says that it is the first commit of a new epoch,
+    which carries entries of earlier folds over; its ``parents`` are then those of the commits that bundle them, too.
+    """
+
+    commit: str
+    parents: tuple[str, ...]
+    changes: tuple[Change, ...] | None
+    epoch: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the chain gives: entries in fold order, ids of records that a later version wrote, and findings."""
+
+    entries: tuple[Entry, ...]
+    newer: frozenset[str]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What one file of a fold says: its record's id and its landed commit; the entry, where it can be read."""
+
+    record_id: str
+    result_commit: str
+    fold: int
+    path: str
+    entry: Entry | None
+
+
+def audit_chain(folds: Sequence[FoldFacts], blobs: Mapping[str, bytes | None], *, whole: bool = True) -> Chain:
+    """Check every fold against the ones before it. ``folds`` are oldest first; ``blobs`` hold what they add by id.
+
+    Each adds entries and nothing else (derived files aside), under the next number, none twice; and its parents are
+    the fold before and then the landed commits of what it adds, in their order. Where the chain is not ``whole``,
+    since what came before the first one cannot be read, numbers count from the one that this says.
+    """
+    entries: dict[str, Entry] = {}
+    known: dict[str, str] = {}
+    newer: set[str] = set()
+    found: list[Finding] = []
+    number: int | None = 0 if whole else None
+    for place, fold in enumerate(folds):
+        if fold.changes is None:
+            found.append(_chain(fold.commit, "what it changes cannot be read", kind="unproven", cure=REPAIR))
+            number = None
+            continue
+        taken = list(_taken(fold, blobs, found))
+        number = _numbered(fold, taken, number, found)
+        for one in taken:
+            found += _second(one, known)
+            known.setdefault(one.record_id, one.path)
+            if one.entry is None:
+                newer.add(one.record_id)
+            else:
+                entries.setdefault(one.entry.record.id, one.entry)
+        if len(taken) == sum(change.path.startswith(ENTRY_FOLDERS) for change in fold.changes):
+            # with a file that cannot be read, what its parents should be is not known
+            found += _parents(fold, taken, begins=place == 0 and whole)
+    return Chain(tuple(sorted(entries.values(), key=lambda entry: entry.order)), frozenset(newer), tuple(found))
+
+
+def _numbered(fold: FoldFacts, taken: Sequence[_Taken], before: int | None, found: list[Finding]) -> int | None:
+    """The number of the last fold after this commit."""
+    if not taken:  # a fold of which nothing can be read counts all the same
+        adds = any(change.path.startswith(ENTRY_FOLDERS) and change.status == "A" for change in fold.changes or ())
+        return before + 1 if adds and before is not None else before
+    if fold.epoch:
+        return max(one.fold for one in taken)
+    number = before + 1 if before is not None else min(one.fold for one in taken)
+    for one in taken:
+        if one.fold != number:
+            message = f"says that fold {one.fold} took it in, and stands in fold {number}: the chain was rewritten"
+            found.append(Finding("chain", "record", "index", one.path, message, RESTORE))
+    return number
+
+
+def _taken(fold: FoldFacts, blobs: Mapping[str, bytes | None], found: list[Finding]) -> Iterator[_Taken]:
+    """The entries that a fold adds; what else it does goes to ``found``."""
+    for change in fold.changes or ():
+        if change.path in DERIVED_FILES:
+            continue
+        problem = _is_addition(fold, change)
+        if problem:
+            found.append(problem)
+            continue
+        data = blobs.get(change.object_id)
+        if data is None:
+            message = f"its bytes (object {change.object_id}) cannot be read"
+            found.append(Finding("unproven", "record", "index", change.path, message, REPAIR))
+            continue
+        try:
+            yield _read(data, change.path)
+        except IntegrityError as error:
+            message = str(error).removeprefix(f"{change.path}: ")
+            found.append(Finding("edited", "record", "index", change.path, message, RESTORE))
+
+
+def _is_addition(fold: FoldFacts, change: Change) -> Finding | None:
+    if not change.path.startswith(ENTRY_FOLDERS):
+        return _chain(fold.commit, f"changes {change.path!a}, which is no entry")
+    if change.status == "D":
+        message = f"was dropped by {fold.commit[:_SHOWN]}: an entry stays for good"
+        return Finding("chain", "record", "index", change.path, message, RESTORE)
+    if change.status != "A":
+        message = f"was rewritten by {fold.commit[:_SHOWN]}: an entry never changes"
+        return Finding("chain", "record", "index", change.path, message, RESTORE)
+    if change.mode != "100644":
+        message = f"has mode {change.mode} in {fold.commit[:_SHOWN]}: an entry is a plain file"
+        return Finding("chain", "record", "index", change.path, message, RESTORE)
+    return None
+
+
+def _read(data: bytes, path: str) -> _Taken:
+    try:
+        entry = parse_envelope(data, path)
+    except NewerSchemaError:
+        told = json.loads(data)
+        return _Taken(str(told["record"].get("id")), str(told["result_commit"]), int(told["fold"]), path, None)
+    return _Taken(entry.record.id, entry.result_commit, entry.fold, path, entry)
+
+
+def _second(one: _Taken, known: Mapping[str, str]) -> Iterator[Finding]:
+    if one.record_id in known:
+        message = f"holds {one.record_id} a second time: {known[one.record_id]} was first"
+        yield Finding("chain", "record", "index", one.path, message, RESTORE)
+
+
+def _parents(fold: FoldFacts, taken: Sequence[_Taken], *, begins: bool) -> Iterator[Finding]:
+    landed = fold.parents if begins else fold.parents[1:]
+    ordered = sorted(taken, key=lambda one: (one.fold, one.record_id))
+    promised = tuple(dict.fromkeys(one.result_commit for one in ordered))
+    if not taken and not fold.changes:
+        yield _chain(fold.commit, "takes in no record, and changes nothing")
+    for commit in promised:
+        if commit not in landed:
+            yield _chain(fold.commit, f"has an entry of {commit}, which is none of its parents")
+    for commit in landed:
+        if commit not in promised:
+            yield _chain(fold.commit, f"has the parent {commit}, of which it has no entry: a record was dropped")
+    if sorted(promised) == sorted(landed) and promised != landed:
+        yield _chain(fold.commit, "its parents are not in the order of its entries")
+
+
+def _chain(commit: str, message: str, *, kind: Kind = "chain", cure: str = RESTORE) -> Finding:
+    return Finding(kind, "fold", "index", commit, message, cure)
+
+
+# ── landed commits ──
+
+
+@dataclass(frozen=True)
+class LandedFacts:
+    """A landed commit, read. ``landed`` is nothing when it (or its parent) cannot be; ``source_tree`` is the parent's.
+
+    ``files`` are the bytes at the paths that ``paths_of`` names in it, nothing for what is not there; ``code`` the ids
+    of what lies at the paths that the run's configuration calls its code.
+    """
+
+    landed: Landed | None
+    source_tree: str
+    files: Mapping[str, bytes | None]
+    code: Mapping[str, str | None]
+
+
+def paths_of(record: object) -> tuple[str, ...]:
+    """The paths of a landed commit that ``audit_run`` looks at."""
+    if not isinstance(record, RunRecord):
+        return ()
+    pins = [pin_path(name) for name in record.body["data"]]
+    return tuple(dict.fromkeys((PARAMS_FILE, LOCK_FILE, *pins, *record.body["files"])))
+
+
+def code_of(record: object) -> tuple[str, ...]:
+    """The paths that a run's configuration calls its code."""
+    listed = record.params.get("code") if isinstance(record, RunRecord) else None
+    return tuple(path for path in listed if isinstance(path, str)) if isinstance(listed, list) else ()
+
+
+def audit_landed(entry: Entry, path: str, facts: LandedFacts) -> Iterator[Finding]:
+    """Does the landed commit hold the very record, as it lands, by whom the index says? ``path`` names the entry."""
+    found, record = facts.landed, entry.record
+    if found is None:
+        message = f"its landed commit {entry.result_commit} cannot be read"
+        yield Finding("missing", "commit", "git", entry.result_commit, f"{path}: {message}", REPAIR, runs=_runs(record))
+        return
+    edited = _edits(path, _runs(record))
+    if hashlib.sha256(found.data).hexdigest() != entry.record_sha256:
+        yield edited(f"is not the record that {found.commit} holds: one of them was edited")
+    if found.committer != entry.landed_by:
+        yield edited(f"says that {entry.landed_by!a} landed it, and {found.commit} was made by {found.committer!a}")
+    if found.parents[:1] != (record.commit,):
+        yield edited(f"speaks of commit {record.commit}, and {found.commit} is no child of it")
+    try:
+        check_landed(found)
+    except IntegrityError as error:
+        yield edited(f"{found.commit}: {error}")
+    if isinstance(record, RunRecord):
+        yield from audit_run(record, path, facts)
+
+
+def audit_landing(ref: str, facts: LandedFacts, commit: str) -> Iterator[Finding]:
+    """The same for a record that has landed and waits to be folded."""
+    if facts.landed is None:
+        message = f"points to {commit}, which cannot be read"
+        yield Finding("missing", "ref", "git", ref, message, REPAIR)
+        return
+    try:
+        record = check_landed(facts.landed)
+    except NewerSchemaError:
+        return
+    except IntegrityError as error:
+        cure = f"no fold will take it in; `git push REMOTE :{ref}` once you know whose it is"
+        yield Finding("edited", "ref", "index", ref, str(error), cure)
+        return
+    if isinstance(record, RunRecord):
+        yield from audit_run(record, ref, facts)
+
+
+def audit_run(run: RunRecord, path: str, facts: LandedFacts) -> Iterator[Finding]:
+    """Do the commit's tree, pins, code and rendered files carry the digests that the run's record states?"""
+    edited = _edits(path, (run.id,))
+    if facts.source_tree != run.body["tree"]:
+        yield edited(f"states the tree {run.body['tree']}, and {run.commit} has {facts.source_tree}")
+    for message in (*_of_pins(run, facts.files), *_of_code(run, facts.code), *_of_params(run, facts.files)):
+        yield edited(message)
+    if run.succeeded:
+        for message in (*_of_files(run, facts.files), *_of_lock(run, facts.files), *_of_outcome(run, facts.files)):
+            yield edited(message)
+
+
+def _edits(path: str, runs: tuple[str, ...]) -> Callable[[str], Finding]:
+    return lambda message: Finding("edited", "record", "index", path, message, RESTORE, runs=runs)
+
+
+def _runs(record: object) -> tuple[str, ...]:
+    return (record.id,) if isinstance(record, RunRecord) else ()
+
+
+def pins_of(run: RunRecord, files: Mapping[str, bytes | None]) -> dict[str, Pin | None]:
+    """The pins of a run by source; nothing for one that its commit does not hold, or that cannot be read."""
+    pins: dict[str, Pin | None] = {}
+    for name in run.body["data"]:
+        data = files.get(pin_path(name))
+        try:
+            pins[name] = parse_pin(data.decode("utf-8", "replace"), pin_path(name)) if data is not None else None
+        except ConfigError:
+            pins[name] = None
+    return pins
+
+
+def _of_pins(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
+    stated = run.body["data"]
+    for name, pin in pins_of(run, files).items():
+        if pin is None:
+            yield f"{pin_path(name)}: is not in its commit, or is no pin"
+        elif (pin.digest, pin.rows) != (stated[name]["digest"], stated[name]["rows"]):
+            yield f"{pin_path(name)}: pins other data than data.{name} states"
+    if data_digest({name: one["digest"] for name, one in stated.items()}) != run.components["data"]:
+        yield "components.data does not follow from the digests that data states"
+
+
+def _of_code(run: RunRecord, code: Mapping[str, str | None]) -> Iterator[str]:
+    absent = [path for path, object_id in code.items() if object_id is None]
+    if absent:
+        yield f"{absent[0]!a}: is not in its commit, and counts as its code"
+    elif code_digest({path.rstrip("/"): str(object_id) for path, object_id in code.items()}) != run.components["code"]:
+        yield "components.code does not follow from the code in its commit"
+
+
+def _of_params(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
+    rendered = read_rendered(files.get(PARAMS_FILE))
+    if not isinstance(rendered, dict):
+        yield f"{PARAMS_FILE}: is not in its result commit, or is no YAML"
+        return
+    differing = [key for key, value in run.params.items() if key not in rendered or rendered[key] != value]
+    if differing:
+        yield f"{PARAMS_FILE}: holds other values of {differing[0]!a} than params states"
+
+
+def _of_files(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
+    """What the manifest names and Git holds: pins, metrics."""
+    for path, stated in run.body["files"].items():
+        data = files.get(path)
+        if data is None:
+            continue  # an object of DVC's
+        found = (hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest(), len(data))
+        if found != (stated["sha256"], stated["md5"], stated["bytes"]):
+            yield f"{path}: holds other bytes in its result commit than files states"
+
+
+def _of_lock(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
+    lock = read_rendered(files.get(LOCK_FILE))
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    if not isinstance(stages, dict):
+        yield f"{LOCK_FILE}: is not in its result commit, or is no lock"
+        return
+    stated = run.body["files"]
+    try:
+        listed = [
+            (one["path"], one.get("md5"), one.get("size"))
+            for stage in stages.values()
+            for one in (*(stage.get("deps") or ()), *(stage.get("outs") or ()))
+        ]
+    except (AttributeError, KeyError, TypeError):
+        yield f"{LOCK_FILE}: is no lock"
+        return
+    wrong = [path for path, md5, size in listed if _md5_and_size(stated.get(path)) != (md5, size)]
+    if wrong:
+        yield f"{LOCK_FILE}: locks other bytes of {wrong[0]!a} than files states"
+    absent = sorted({path for path in stated if path.startswith(STORED)} - {path for path, _, _ in listed})
+    if absent:
+        yield f"{LOCK_FILE}: does not lock {absent[0]!a}, which files states"
+
+
+def _md5_and_size(stated: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    return (stated["md5"], stated["bytes"]) if stated else (None, None)
+
+
+def _of_outcome(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
+    data = files.get(METRICS)
+    try:
+        measured = json.loads(data) if data is not None else None
+    except (ValueError, RecursionError):
+        measured = None
+    if measured != run.body["metrics"]:
+        yield f"{METRICS}: holds other values in its result commit than metrics states"
+    model = run.body["files"].get(MODEL)
+    if model is None or model["sha256"] != run.body["model"]["digest"]:
+        yield f"model.digest is not the digest that files states of {MODEL}"
+
+
+# ── what records say of each other ──
+
+
+def audit_references(entries: Iterable[Entry], newer: frozenset[str]) -> Iterator[Finding]:
+    """Do answers and removals name runs that are there? ``newer`` are ids that this version cannot read."""
+    entries = tuple(entries)
+    known = {entry.record.id for entry in entries} | newer
+    erased = {one.record.run for one in entries if isinstance(one.record, RemovalRecord) and one.record.what == "run"}
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, ExperimentRecord):
+            named = [("answer." + side, run) for side, run in record.answer.items() if run is not None]
+        elif isinstance(record, RemovalRecord) and record.what != "run":
+            named = [("run", record.run)]
+        else:
+            continue
+        for field, run in named:
+            if run not in known and run not in erased:
+                message = f"{field} names {run}, which is not in the index: it was dropped"
+                yield Finding("missing", "run", "index", run, f"{record.id}: {message}", RESTORE)
+
+
+# ── stored objects ──
+
+
+@dataclass(frozen=True)
+class Needed:
+    """An object that runs promise: its MD5 is its name in DVC's storage; ``paths`` and ``runs`` say what for.
+
+    ``in_git`` is ``COMMIT:PATH`` where Git may hold the same bytes (``""``: nowhere).
+    """
+
+    md5: str
+    sha256: str
+    bytes: int
+    paths: tuple[str, ...]
+    runs: tuple[str, ...]
+    in_git: str = ""
+
+
+def objects_of(
+    runs: Iterable[tuple[RunRecord, str, Mapping[str, Pin | None]]], removals: Iterable[RemovalRecord]
+) -> tuple[tuple[Needed, ...], tuple[Finding, ...]]:
+    """Every object that the runs promise, each once, and findings of records that contradict each other.
+
+    ``runs`` come with their result commit and their pins, whose archived raw bytes count as well. Of a run that
+    a removal speaks of, nothing is promised any more.
+    """
+    gone = {removal.run for removal in removals}
+    promised: dict[str, Needed] = {}
+    needing: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    found: list[Finding] = []
+    for run, commit, pins in runs:
+        if run.id in gone or not run.succeeded:
+            continue
+        for one in _promises(run, commit, pins):
+            known = promised.setdefault(one.md5, one)
+            if (known.sha256, known.bytes) != (one.sha256, one.bytes):
+                message = f"{known.runs[0]} and {run.id} state other SHA-256 or size of it"
+                found.append(Finding("edited", "object", "index", one.md5, message, RESTORE, runs=(run.id,)))
+                continue
+            paths, names = needing.setdefault(one.md5, ({}, {}))
+            paths |= dict.fromkeys(one.paths)
+            names |= dict.fromkeys(one.runs)
+    merged = [replace(promised[md5], paths=tuple(needing[md5][0]), runs=tuple(needing[md5][1])) for md5 in promised]
+    return tuple(sorted(merged, key=lambda one: one.md5)), tuple(found)
+
+
+def _promises(run: RunRecord, commit: str, pins: Mapping[str, Pin | None]) -> Iterator[Needed]:
+    for path, stated in run.body["files"].items():
+        if path.startswith(STORED) and _MD5.fullmatch(stated["md5"]):
+            in_git = f"{commit}:{path}"
+            yield Needed(stated["md5"], stated["sha256"], stated["bytes"], (path,), (run.id,), in_git)
+    for pin in pins.values():
+        if pin is not None:
+            yield Needed(pin.raw_md5, pin.raw_sha256, pin.raw_bytes, (pin_path(pin.source),), (run.id,))
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a place holds under an object's name: digests and size, ``None`` for digests that were not taken."""
+
+    sha256: str | None
+    md5: str | None
+    bytes: int
+
+
+def audit_object(
+    needed: Needed, place: Literal["cache", "remote"], held: Held | None, *, only_copy: bool
+) -> Finding | None:
+    """Is the object there, with the bytes that were promised? ``only_copy``: no other place is known to hold it."""
+    what = f"{needed.paths[0]}{f' and {len(needed.paths) - 1} more' if len(needed.paths) > 1 else ''}"
+    if held is None:
+        fault = place == "remote" or only_copy
+        message = f"{what}: is not in the {_PLACES[place]}"
+        return Finding("missing", "object", place, needed.md5, message, REPAIR, fault, needed.runs)
+    if held.bytes != needed.bytes:
+        message = f"{what}: has {held.bytes} bytes in the {_PLACES[place]}, and {needed.bytes} were recorded"
+    elif held.sha256 is not None and (held.sha256, held.md5) != (needed.sha256, needed.md5.removesuffix(".dir")):
+        message = f"{what}: has other bytes in the {_PLACES[place]} than were recorded"
+    else:
+        return None
+    return Finding("damaged", "object", place, needed.md5, message, REPAIR, runs=needed.runs)
+
+
+_PLACES = {"cache": "DVC cache", "remote": "DVC remote"}

@@ -1,0 +1,206 @@
+"""The chain of fold commits: what one more commit may do to the index, and what the remote's index has become.
+
+Pure: commits, and what they hold, go in; what is wrong with them comes out, naming the commit and the file. The chain
+only ever grows. A fold adds entries, each made from a landed commit that is among its parents, all under the next
+number; what is there stays as it is. The files made from the entries may change, but never the count of folds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cd4ml.errors import IntegrityError
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, encode_envelope, entry_path
+from cd4ml.index.record import KINDS, Entry, as_record
+from cd4ml.index.validate import parse_object
+
+PLAIN_FILE = "100644"
+
+
+class Damage(StrEnum):
+    """What has become of the remote's index or its landed records."""
+
+    DELETED = "deleted"
+    MOVED_BACK = "moved back"
+    REWRITTEN = "rewritten"
+    FORGED = "forged"
+    WIPED = "wiped"
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A file in which a fold commit differs from the one before it.
+
+    ``status`` is Git's letter (``A`` added, ``M``, ``D``, ``T``); ``data`` are the bytes that it holds now, nothing
+    where they were not read.
+    """
+
+    path: str
+    status: str
+    mode: str
+    data: bytes | None = None
+
+    @property
+    def is_entry(self) -> bool:
+        return self.path.startswith(ENTRY_FOLDERS)
+
+
+@dataclass(frozen=True)
+class FoldCommit:
+    """A commit of the index branch.
+
+    ``landed`` are the landed commits among its parents, by commit. ``begins`` says that no commit of the index lies
+    before it: it is the first fold, or the first of an epoch, and may hold entries of several folds.
+    """
+
+    commit: str
+    touched: tuple[Touched, ...]
+    landed: Mapping[str, Landed] = field(default_factory=dict)
+    begins: bool = False
+
+
+@dataclass(frozen=True)
+class Forgery:
+    """A commit that does what no fold does: which file of it, and what is wrong there."""
+
+    fold: str
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"commit {self.fold[:12]}: {self.file}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far a chain is sound.
+
+    ``tip`` is the last commit that is (the one that the check began from, if none is), ``number`` the number of the
+    fold that it ends with; ``forgery`` what the commit after it does.
+    """
+
+    tip: str | None
+    number: int | None
+    forgery: Forgery | None = None
+
+
+def check_chain(
+    folds: Sequence[FoldCommit], tip: str | None, number: int | None, *, summary: str, holds: Callable[[str, str], bool]
+) -> Checked:
+    """Go along a chain, oldest first, from the commit ``tip`` whose last fold has this number (nothing: unknown).
+
+    ``summary`` is the path of the derived file that counts the folds; ``holds(commit, path)`` looks into a commit.
+    """
+    for fold in folds:
+        try:
+            number = _check(fold, number, summary, holds)
+        except _ForgedError as found:
+            return Checked(tip, number, Forgery(fold.commit, found.file, found.message))
+        tip = fold.commit
+    return Checked(tip, number)
+
+
+class _ForgedError(Exception):
+    def __init__(self, file: str, message: str) -> None:
+        self.file, self.message = file, message
+        super().__init__(file, message)
+
+
+def _check(fold: FoldCommit, number: int | None, summary: str, holds: Callable[[str, str], bool]) -> int | None:
+    """The number of the chain's last fold after this commit. Raises _ForgedError."""
+    entries = [one for one in fold.touched if one.is_entry]
+    for one in entries:
+        if one.status != "A":
+            raise _ForgedError(one.path, _DONE_TO_IT.get(one.status, "was changed"))
+        if one.mode != PLAIN_FILE:
+            raise _ForgedError(one.path, "is no plain file")
+    numbers = {one.path: _check_entry(one, fold.landed) for one in entries}
+    _check_dropped(fold, {commit for commit, _ in numbers.values()}, holds)
+    after = _next_number(fold, {path: given for path, (_, given) in numbers.items()}, number)
+    for one in fold.touched:
+        if one.path == summary and one.status != "D":
+            _check_count(one, after)
+    return after
+
+
+_DONE_TO_IT = {"M": "was edited", "D": "was deleted", "T": "was replaced by something that is no file"}
+
+
+def _check_entry(one: Touched, landed: Mapping[str, Landed]) -> tuple[str, int]:
+    """The landed commit that proves an added entry, and the number that it bears. Raises _ForgedError."""
+    try:
+        envelope = json.loads(one.data or b"")
+        commit, number = str(envelope["result_commit"]), envelope["fold"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _ForgedError(one.path, "is no entry of an index") from None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise _ForgedError(one.path, "bears no number of a fold")
+    if commit not in landed:
+        raise _ForgedError(one.path, "was added without its landed commit")
+    if one.data != _as_folded(landed[commit], number, one.path):
+        raise _ForgedError(one.path, f"is not the record that landed as {commit[:12]}")
+    return commit, number
+
+
+def _as_folded(landed: Landed, number: int, path: str) -> bytes:
+    """The envelope that a fold of that number makes of a landed commit. Raises _ForgedError."""
+    import hashlib
+
+    body = _body(landed)
+    if body is None:
+        raise _ForgedError(path, f"names {landed.commit[:12]}, which holds no record")
+    record = as_record(body)
+    if body.get("kind") in KINDS and _path(body) != path:
+        raise _ForgedError(path, "is not where its record belongs")
+    sha256 = hashlib.sha256(landed.data).hexdigest()
+    return encode_envelope(Entry(record, sha256, landed.commit, landed.committer, number))
+
+
+def _body(landed: Landed) -> dict[str, Any] | None:
+    try:
+        body = parse_object(landed.data, "record")
+    except IntegrityError:
+        return None
+    return body if isinstance(body.get("kind"), str) else None
+
+
+def _path(body: Mapping[str, Any]) -> str | None:
+    try:
+        return entry_path(as_record(body))
+    except (KeyError, TypeError):
+        return None
+
+
+def _check_dropped(fold: FoldCommit, used: set[str], holds: Callable[[str, str], bool]) -> None:
+    """A landed commit among the parents whose record is not in the index was left out of it."""
+    for commit in sorted(fold.landed.keys() - used):
+        body = _body(fold.landed[commit])
+        path = _path(body) if body is not None and body["kind"] in KINDS else None
+        if path is not None and not holds(fold.commit, path):
+            raise _ForgedError(path, f"is missing, though {commit[:12]}, which holds it, was taken in")
+
+
+def _next_number(fold: FoldCommit, numbers: Mapping[str, int], number: int | None) -> int | None:
+    if not numbers:
+        return number
+    if fold.begins:
+        return max(numbers.values())
+    wanted = number + 1 if number is not None else min(numbers.values())
+    for path, given in sorted(numbers.items()):
+        if given != wanted:
+            raise _ForgedError(path, f"bears the number {given} of a fold, and {wanted} is next")
+    return wanted
+
+
+def _check_count(summary: Touched, number: int | None) -> None:
+    """The next fold takes its number from there."""
+    try:
+        folds = json.loads(summary.data or b"")["folds"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # a fold that cannot read it makes it anew
+    if isinstance(folds, int) and number is not None and folds != number:
+        raise _ForgedError(summary.path, f"counts {folds} folds where there are {number}")

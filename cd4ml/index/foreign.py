@@ -1,0 +1,162 @@
+"""Runs that other tools recorded, as import records.
+
+Nothing is vouched for: what a tool says is brought into the form that can be searched beside cd4ml's own runs,
+and the record says where it comes from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from cd4ml.index.instant import utc_text
+from cd4ml.index.record import seal
+from cd4ml.spec.text import one_line
+
+Tool = Literal["mlflow", "dvc"]
+
+_SIDES: Mapping[str, str] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "eval"), "validation"),
+    "test": "test",
+}
+_SIDED = re.compile(rf"(?P<side>{'|'.join(_SIDES)})[_./ ](?P<name>.+)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_MOST = 500
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_MOST_TEXT = 4000
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True)
+class ForeignRun:
+    """A finished run as another tool tells it. Times have a zone; ``commit`` is what it says was run, or nothing."""
+
+    tool: Tool
+    location: str
+    experiment: str
+    id: str
+    name: str
+    author: str
+    description: str
+    succeeded: bool
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    tags: Mapping[str, str]
+    started: datetime | None
+    finished: datetime | None
+    commit: str | None = None
+
+
+def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
+    """The sealed record of a foreign run that hangs on the commit ``anchor``. Equal runs give equal records."""
+    return seal(
+        {
+            "kind": "import",
+            "commit": anchor,
+            "source": {
+                "kind": run.tool,
+                "location": one_line(without_secrets(run.location), 1000),
+                "experiment": one_line(run.experiment, 500),
+                "id": one_line(run.id, 200) or "-",
+            },
+            "source_commit": run.commit if re.fullmatch(r"[0-9a-f]{40}", run.commit or "") else None,
+            "name": one_line(run.name, 200),
+            "author": one_line(run.author, 500),
+            "description": _CONTROL.sub(" ", run.description)[:_MOST_TEXT],
+            "outcome": "succeeded" if run.succeeded else "failed",
+            "params": _params(run.params),
+            "metrics": _metrics(run.metrics),
+            "tags": _tags(run.tags),
+            "started": utc_text(run.started) if run.started else None,
+            "finished": utc_text(run.finished) if run.finished else None,
+        }
+    )
+
+
+def without_secrets(location: str) -> str:
+    """A URL without its user part and query: either may hold a password."""
+    return _PASSWORD.sub("", location).partition("?")[0]
+
+
+def _params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested by the dots of their names, as a configuration is; where one name lies below another, by whole names."""
+    nested: dict[str, Any] = {}
+    for name, value in sorted(_flat(params).items()):
+        inner, *rest = nested, *name.split(".")
+        for step in rest[:-1]:
+            inner = inner.setdefault(step, {}) if isinstance(inner, dict) else inner
+        if not isinstance(inner, dict) or rest[-1] in inner or "" in rest:
+            return {key: _typed(one) for key, one in sorted(_flat(params).items())}
+        inner[rest[-1]] = _typed(value)
+    return nested
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    stack = [("", params)]
+    while stack:
+        place, value = stack.pop()
+        for key, inner in value.items():
+            name = one_line(f"{place}{key}", _MOST)
+            if isinstance(inner, Mapping) and inner:
+                stack.append((f"{name}.", inner))
+            elif name:
+                flat[name] = inner
+    return flat
+
+
+def _typed(value: Any) -> Any:
+    """A value of a parameter. A tool that holds everything as text means numbers and truth values by theirs."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if _NUMBER.fullmatch(text):
+            return _whole_or_real(text)
+        return _CONTROL.sub(" ", value)[:_MOST_TEXT]
+    if isinstance(value, float):
+        return _finite(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if -_INT64 <= value < _INT64 else _finite(value)
+    if isinstance(value, list | tuple):
+        return [_typed(one) for one in value[:_MOST]]
+    return value if value is None or isinstance(value, bool) else _CONTROL.sub(" ", json.dumps(value, default=str))
+
+
+def _whole_or_real(text: str) -> int | float | str:
+    if text.lstrip("+-").isdigit() and len(text) < 20 and -_INT64 <= int(text) < _INT64:
+        return int(text)
+    number = _finite(text)
+    return text if number is None else number
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and abs(number) < 1e308 else None
+
+
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By side. A name that begins with one (``val_rmse``, ``test.f1``) says so; any other counts as validation."""
+    found: dict[str, dict[str, float]] = {}
+    for name, value in sorted(_flat(metrics).items()):
+        number = None if isinstance(value, bool | str) else _finite(value)
+        sided = _SIDED.fullmatch(name)
+        side = _SIDES[sided["side"].lower()] if sided else "validation"
+        if number is not None and len(found.get(side, {})) < _MOST:
+            found.setdefault(side, {}).setdefault(sided["name"] if sided else name, number)
+    return found
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    kept = sorted((one_line(name, _MOST), _CONTROL.sub(" ", str(value))[:_MOST_TEXT]) for name, value in tags.items())
+    return {name: value for name, value in kept[:_MOST] if name}

@@ -1,0 +1,28 @@
+"""Free text: what a run says of itself in words, and the words to look for in it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+_FIELDS = ("name", "branch", "hypothesis", "conclusion", "author", "reason")
+
+
+def folded(text: str) -> str:
+    """The text with case, width and composed letters put away, so that ``Größe`` and ``GRÖSSE`` are one."""
+    # Folding can undo the normal form and normalizing can bring back case, so each is done until both hold.
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).casefold()
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words to look for, each once, folded; words are what stands between blanks."""
+    return tuple(dict.fromkeys(folded(text).split()))
+
+
+def text_of(doc: dict[str, object], tags: Iterable[str]) -> str:
+    """What free text is looked for in: name, branch, hypothesis, conclusion, author, reason and tags, folded.
+
+    Each is on a line of its own, so that no word is found across two of them.
+    """
+    said = (*(doc.get(name) for name in _FIELDS), *tags)
+    return "\n".join(folded(str(text)) for text in said if text)

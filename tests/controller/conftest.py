@@ -1,0 +1,27 @@
+"""Worlds that take long to make: once a worker, and a copy for each test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cd4ml.gateways.warm import SOCKET_VARIABLE
+from tests.controller.verify_world import World, made_from
+
+
+@pytest.fixture(scope="session")
+def recorded_project(
+    template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str
+) -> Path:
+    """A folder with a project that has nine records in five folds."""
+    folder = tmp_path_factory.mktemp("recorded") / "world"
+    return made_from(template_project, folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm}).folder
+
+
+@pytest.fixture
+def recorded(recorded_project: Path, tmp_path: Path) -> World:
+    """A copy of it."""
+    shutil.copytree(recorded_project, tmp_path / "world", symlinks=True)
+    return World(tmp_path / "world")

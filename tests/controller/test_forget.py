@@ -1,0 +1,276 @@
+"""``cd4ml forget``: nothing is left of a run's model and data but a tombstone; and new epochs of the index."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cd4ml.controller import trust
+from cd4ml.controller.epochs import accepts, refusal
+from cd4ml.gateways.git import INDEX_BRANCH
+from cd4ml.index.epoch import Epoch, entry_files, epoch_message, kept_commits, readable, without
+from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml, experiment, git, refs, remote, runs
+from tests.controller.keeping_world import (
+    OLD,
+    TABLE,
+    Planted,
+    cache,
+    listing,
+    md5,
+    outputs_of,
+    plant,
+    project_of,
+    rule,
+    storage,
+)
+
+FORGET = ("--reason", "Erasure request 12", "--yes")
+
+
+def holding(folder: Path, data: bytes) -> list[Path]:
+    """The files below a folder, Git's objects aside, that hold these bytes."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return [path for path in paths if data in path.read_bytes()]
+
+
+def test_forgetting_a_run_erases_what_it_learned_wherever_it_lies(team: Shell) -> None:
+    """Here, on the DVC remote and in what DVC remembers; others keep what is theirs, and a tombstone tells."""
+    one = plant(team, "one", table="shared", fold=False)
+    other = plant(team, "other", table="shared")
+    copied = team.folder / "artifacts/train/model.skops"
+    copied.parent.mkdir(parents=True, exist_ok=True)
+    copied.write_bytes(outputs_of("one")["artifacts/train/model.skops"])
+    entry = team.folder / ".dvc/cache/runs/ab/abcd/ef01"
+    entry.parent.mkdir(parents=True)
+    entry.write_text(f"outs:\n- md5: {md5(copied.read_bytes())}\n", "utf-8")
+    left = team.folder / ".git/cd4ml/truth/key/predictions"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(one.outputs["artifacts/predict/predictions.parquet"])
+    before = listing(cache(team)), listing(storage(team))
+    refused = cd4ml(team, "forget", one.id, *FORGET, code=2)
+    assert other.id in refused.err
+    assert "--all-runs-of-data" in refused.err
+    assert "the head of main" in refused.err
+    assert "nothing was changed" in cd4ml(team, "forget", one.id, *FORGET[:2], "--keep-data", code=2).err
+    assert (listing(cache(team)), listing(storage(team))) == before
+    done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--json").json
+    shared = md5(one.outputs[TABLE])
+    for place, old in ((cache(team), before[0]), (storage(team), before[1])):
+        assert listing(place) == {name: data for name, data in old.items() if name not in one.objects or name == shared}
+    assert done["files"] == ["artifacts/train/model.skops"], "the work tree is its user's"
+    copied.unlink()
+    for path, data in one.outputs.items():
+        assert path == TABLE or not holding(team.folder.parent, data)
+    assert not entry.exists()
+    (row,) = runs(team, "let_go = 'run'")
+    assert row["id"] == one.id
+    told = " ".join(cd4ml(team, "show", one.id).out.split())
+    assert "Erasure request 12" in told
+    assert "Test <test@localhost>" in told
+    again = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--json").json
+    assert (again["removals"], again["deleted"]) == ([{"run": one.id, "record": None}], 0), "once is enough"
+
+
+def test_forgetting_the_data_takes_every_run_of_them_along(team: Shell) -> None:
+    """Raw data go from the DVC remote, the cache and cd4ml's own copies; who pins them is named."""
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    pins = [json.loads(path.read_text("utf-8"))["raw"] for path in (team.folder / "data").glob("*.lock.json")]
+    raw = {pin["md5"] for pin in pins}
+    assert raw <= set(listing(storage(team)))
+    done = cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data", "--json").json
+    main = runs(team, "branch = 'main'")[0]["id"]
+    assert {removal["run"] for removal in done["removals"]} == {one.id, other.id, main}
+    assert done["pinned_by"] == ["main"]
+    assert listing(storage(team)) == {}
+    assert not raw & set(listing(cache(team)))
+    assert not [path for path in (team.folder / ".git/cd4ml/raw").glob("*") if path.name in {p["sha256"] for p in pins}]
+    assert {run["id"] for run in runs(team, "let_go = 'run'")} == {one.id, other.id, main}
+
+
+@pytest.mark.parametrize("point", ["gc.recorded", "gc.freed"])
+def test_an_erasure_that_was_killed_is_finished_when_it_is_asked_for_again(team: Shell, point: str) -> None:
+    one = plant(team, "one")
+    command = ("forget", one.id, *FORGET, "--keep-data")
+    assert team.attempt("cd4ml", *command, CD4ML_CRASH_AT=point).returncode == -9
+    assert [run["id"] for run in runs(team, "let_go = 'run'")] == [one.id]
+    cd4ml(team, *command)
+    assert not one.objects & {*listing(cache(team)), *listing(storage(team))}
+
+
+def test_another_clone_drops_what_was_erased(team: Shell) -> None:
+    """Its cache and copies of raw data too, at the next ``gc``, however young they are."""
+    one = plant(team, "one")
+    second = clone(team)
+    data = one.outputs["artifacts/train/model.skops"]
+    for folder in (".dvc/cache/files/md5", ".git/cd4ml/raw"):
+        (second.folder / folder).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", str(team.folder / folder), str(second.folder / folder)], check=True)
+    cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data")
+    assert holding(second.folder, data)
+    cd4ml(second, "gc", "--apply")
+    assert not holding(second.folder, data)
+    assert list((second.folder / ".git/cd4ml/raw").glob("*")) == []
+
+
+# ── epochs ──
+
+
+def clone(team: Shell, name: str = "second") -> Shell:
+    folder = team.folder.parent / name
+    team.run("git", "clone", "--quiet", str(team.folder.parent / "remote.git"), str(folder))
+    return team.at(folder)
+
+
+def signing_key(team: Shell, name: str) -> tuple[str, str]:
+    """The path of a new SSH key, and its public half."""
+    path = team.folder.parent / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(path)], check=True)
+    return str(path), path.with_suffix(".pub").read_text("utf-8").strip()
+
+
+def names(team: Shell, public: str) -> None:
+    """Have main name the holder of a key."""
+    rule(team, erasers=f'[{{name: "Eraser <eraser@example.org>", key: "{public}"}}]')
+
+
+def reachable(shell: Shell) -> set[str]:
+    return {line.split()[0] for line in git(shell, "rev-list", "--objects", "--all").splitlines()}
+
+
+def test_a_purge_begins_a_new_epoch_that_clones_accept(team: Shell) -> None:
+    """Not a byte of the record can be reached on the remote; everything else is carried over, and goes on."""
+    key, public = signing_key(team, "key")
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    refused = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2)
+    assert "index.erasers" in refused.err
+    names(team, public)
+    second = clone(team)
+    trust.fetch(project_of(second))
+    old = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
+    path = git(team, "ls-tree", "-r", "--name-only", old, "runs/").splitlines()
+    (blob,) = (git(team, "rev-parse", f"{old}:{one_}") for one_ in path if one.id in one_)
+    record = git(team, "rev-parse", f"{one.result_commit}:.cd4ml/record.json")
+    assert {blob, record, one.result_commit} <= reachable(remote(team))
+    team.run("git", "config", "user.signingkey", key)
+    done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", "--json").json
+    new = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
+    assert done["epoch"] == new
+    assert not {blob, record, one.result_commit} & reachable(remote(team))
+    assert other.result_commit in reachable(remote(team))
+    assert git(remote(team), "fsck", "--strict", "--no-dangling") == ""
+    for shell in (team, second):
+        project = project_of(shell)
+        assert trust.fetch(project).index == new
+        assert {run["id"] for run in runs(shell)} >= {other.id}
+        assert "Erasure request 12" in cd4ml(shell, "show", one.id, code=2).err
+        assert cd4ml(shell, "status").lines == []
+    late = plant(team, "late")
+    assert late.id in {run["id"] for run in runs(second)}, "folds go on from there"
+    assert trust.fetch(project_of(second)).index != new
+    assert accepts(
+        project_of(second), refs(remote(team))["refs/heads/main"], old, trust.fetch(project_of(second)).index or ""
+    )
+
+
+Forge = Callable[[Shell, str, Planted, Planted, str], str]
+
+
+def epoch(
+    team: Shell,
+    old: str,
+    erased: list[str],
+    *,
+    key: str = "",
+    number: int = 2,
+    replaces: str = "",
+    leave_out: str = "",
+    edit: str = "",
+    parents: int | None = None,
+) -> str:
+    """A commit that claims to begin an epoch after ``old``: in order, but for what is asked for."""
+    repository = project_of(team).repository
+    kept = without(entry_files(repository.read_tree(old)), erased)
+    kept = {path: data for path, data in kept.items() if not leave_out or leave_out not in path}
+    kept = {path: data.replace(b'"exp/', b'"exq/') if edit and edit in path else data for path, data in kept.items()}
+    sound = {path: data for path, data in kept.items() if not edit or edit not in path}
+    tree = repository.write_tree(None, kept)
+    message = epoch_message(Epoch(number, replaces or old), 1)
+    landed, now = kept_commits(readable(sound))[:parents], "2026-11-25T00:00:00Z"
+    if not key:
+        return repository.write_commit(repository.commit_text(tree, landed, message, repository.me(), now)[1])
+    team.run("git", "config", "user.signingkey", key)
+    return repository.signed_commit(tree, landed, message, repository.me(), now)
+
+
+def test_an_epoch_is_refused_unless_it_is_signed_and_carries_everything_over(team: Shell) -> None:
+    (key, public), (stranger, _) = signing_key(team, "key"), signing_key(team, "stranger")
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    names(team, public)
+    project = project_of(team)
+    base, old = (refs(remote(team))[f"refs/heads/{name}"] for name in ("main", INDEX_BRANCH))
+
+    def why(*erased: str, **wanted: object) -> str:
+        return refusal(project, base, old, epoch(team, old, list(erased), **wanted))  # type: ignore[arg-type]  # passed on
+
+    assert why(one.id, key=key) == ""
+    assert why(key=key) == "", "an epoch need not erase everything that may be"
+    assert "is not signed by anybody" in why(one.id)
+    assert "is not signed by anybody" in why(one.id, key=stranger)
+    assert "is gone, and no tombstone" in why(one.id, other.id, key=key)
+    assert "is gone, and no tombstone" in why(one.id, key=key, leave_out="removals/")
+    assert "is not what it was" in why(one.id, key=key, edit=other.id)
+    assert "parents are not the landed commits" in why(one.id, key=key, parents=1)
+    assert "is not later" in why(one.id, key=key, number=1)
+    assert "begins no epoch" in refusal(project, base, old, one.commit)
+    later = plant(team, "later")
+    tip = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
+    missing = epoch(team, old, [one.id], key=key)
+    assert later.id in refusal(project, base, tip, missing), "it drops what was folded since"
+    assert not accepts(project, git(team, "rev-parse", f"{base}^"), old, epoch(team, old, [one.id], key=key))
+    signed = epoch(team, old, [one.id], key=key)
+    text = git(team, "cat-file", "commit", signed).replace("erased", "kept") + "\n"
+    assert "is not signed by anybody" in refusal(project, base, old, project.repository.write_commit(text.encode()))
+
+
+def test_an_unfinished_purge_is_refused_before_anything_goes(team: Shell) -> None:
+    one = plant(team, "one")
+    names(team, signing_key(team, "key")[1])
+    before = listing(storage(team)), refs(remote(team))
+    done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2)
+    assert "user.signingkey" in done.err
+    assert (listing(storage(team)), refs(remote(team))) == before
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "x" * 501])
+def test_a_reason_is_one_line(team: Shell, reason: str) -> None:
+    assert "--reason" in cd4ml(team, "forget", "main", "--reason", reason, "--yes", code=2).err
+
+
+def test_what_is_let_go_can_be_made_again_and_an_index_that_forgot_is_sound(team: Shell) -> None:
+    """Of real runs: ``reproduce`` after ``gc``, and ``verify`` after that, an erasure and a purge."""
+    key, public = signing_key(team, "key")
+    team.run("git", "config", "user.signingkey", key)
+    experiment(team, "exp/x", seed=3)
+    cd4ml(team, "reconcile", "exp/x")
+    run = runs(team, "branch = 'exp/x'")[0]["id"]
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    rule(team, "lifecycle = 'discarded'", erasers=f'[{{name: "Eraser <eraser@example.org>", key: "{public}"}}]')
+    for place in (cache(team), storage(team)):
+        for name in listing(place):
+            os.utime(place / name[:2] / name[2:], (time.time() - OLD,) * 2)
+    done = cd4ml(team, "gc", "--apply", "--json").json
+    assert set(done["recorded"]) == {run}
+    assert done["freed"]
+    cd4ml(team, "verify")
+    assert cd4ml(team, "reproduce", run, "--json").json["reproductions"][0]["equal"]
+    cd4ml(team, "forget", run, *FORGET, "--keep-data", "--purge")
+    cd4ml(team, "verify")
+    assert "Erasure request 12" in " ".join(cd4ml(team, "show", run).out.split()), "its experiment record tells"

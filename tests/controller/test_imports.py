@@ -1,0 +1,168 @@
+"""What other tools recorded, brought in: from a real MLflow store and real experiments of DVC."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cd4ml.controller.fold import MOST_FOLDED
+from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml, git, refs, remote, runs
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking store of SQLite with two experiments: finished, failed and running runs."""
+    from mlflow.tracking import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "mlruns.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    for name in ("flights", "hotels"):
+        experiment = client.create_experiment(name)
+        for number in range(3):
+            tags = {"mlflow.user": "ada", "mlflow.note.content": f"tried depth {number}", "team": "blue"}
+            run = client.create_run(experiment, run_name=f"{name}-{number}", tags=tags).info.run_id
+            client.log_param(run, "model.depth", number)
+            client.log_param(run, "kind", "tree")
+            client.log_metric(run, "rmse", 10.0 + number)
+            client.log_metric(run, "test_rmse", 11.0 + number)
+            client.log_metric(run, "broken", float("nan"))
+            client.set_terminated(run, "FAILED" if number == 2 else "FINISHED")
+    flights = client.get_experiment_by_name("flights")
+    assert flights is not None
+    client.create_run(flights.experiment_id, run_name="at work")
+    return file
+
+
+def imported(shell: Shell, text: str = "role = 'imported'") -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in runs(shell, text)}
+
+
+def test_the_runs_of_an_mlflow_store_are_found_by_what_they_hold(team: Shell, store: Path) -> None:
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{store}")
+    assert "6 runs imported" in done.out
+    assert "1 not ended" in done.out
+    assert len(imported(team)) == 6
+    found = imported(team, "role = 'imported' and metrics.rmse < 10.5 and params.model.depth = 0")
+    assert sorted(found) == ["flights-0", "hotels-0"]
+    one = found["flights-0"]
+    assert one["metrics"] == {"validation": {"rmse": 10.0}, "test": {"rmse": 11.0}}
+    assert one["params"] == {"model": {"depth": 0}, "kind": "tree"}
+    assert one["author"] == "ada"
+    assert one["outcome"] == "succeeded"
+    assert imported(team, "role = 'imported' and outcome = 'failed'").keys() == {"flights-2", "hotels-2"}
+
+
+def test_an_import_asked_for_again_adds_nothing_and_new_runs_only_are_added(team: Shell, store: Path) -> None:
+    cd4ml(team, "import", "mlflow", f"sqlite:///{store}", "--experiment", "hotels")
+    before = refs(remote(team))
+    again = cd4ml(team, "import", "mlflow", f"sqlite:///{store}", "-e", "hotels")
+    assert "0 runs imported" in again.out
+    assert refs(remote(team)) == before
+    assert "3 runs imported" in cd4ml(team, "import", "mlflow", f"sqlite:///{store}").out
+    assert len(imported(team)) == 6
+
+
+def test_an_import_is_said_before_and_changes_nothing(team: Shell, store: Path) -> None:
+    before = refs(remote(team)), store.read_bytes()
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{store}", "--dry-run", "--json")
+    (told,) = done.json["imports"]
+    assert (len(told["landed"]), told["known"], told["unfinished"], told["dry_run"]) == (6, 0, 1, True)
+    assert (refs(remote(team)), store.read_bytes()) == before
+
+
+@pytest.mark.parametrize("case", ["missing", "not sqlite", "no mlflow", "unknown experiment", "no folder", "no server"])
+def test_a_store_that_is_none_is_one_line(team: Shell, store: Path, tmp_path: Path, case: str) -> None:
+    other = tmp_path / "other.db"
+    if case == "not sqlite":
+        other.write_bytes(b"text")
+    if case == "no mlflow":
+        with sqlite3.connect(other) as database:
+            database.execute("CREATE TABLE mine (x)")
+    arguments = [f"sqlite:///{other}"]
+    if case == "unknown experiment":
+        arguments = [f"sqlite:///{store}", "-e", "flihgts"]
+    if case == "no folder":
+        arguments = [str(tmp_path / "nothing")]
+    if case == "no server":
+        arguments = ["http://127.0.0.1:9"]
+    before = refs(remote(team))
+    done = cd4ml(team, "import", "mlflow", *arguments, code=None, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    if case == "no mlflow":  # an empty store, as far as the client can tell; it is left as it was
+        assert done.code in (0, 1)
+        with sqlite3.connect(other) as database:
+            assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+    else:
+        assert done.code in (1, 2)
+        assert len(done.lines) == 1
+    assert refs(remote(team)) == before
+
+
+def test_a_run_hangs_on_its_commit_only_where_that_is_published(team: Shell, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    public = git(team, "rev-parse", "origin/main")
+    private = git(team, "commit-tree", f"{public}^{{tree}}", "-p", public, "-m", "mine")
+    file = tmp_path / "runs.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    for name, commit in (("public", public), ("private", private), ("unknown", COMMIT)):
+        run = client.create_run("0", run_name=name, tags={"mlflow.source.git.commit": commit}).info.run_id
+        client.set_terminated(run)
+    cd4ml(team, "import", "mlflow", f"sqlite:///{file}")
+    found = imported(team)
+    assert found["public"]["source_commit"] == public
+    assert found["unknown"]["source_commit"] == COMMIT
+    reachable = git(remote(team), "rev-list", "--all").split()
+    assert private not in reachable
+
+
+def test_experiments_of_dvc_are_found_and_live_on_after_dvc_forgot_them(team: Shell) -> None:
+    stages = "stages:\n  train:\n    cmd: 'true'\n    metrics:\n      - metrics.json:\n          cache: false\n"
+    (team.folder / "dvc.yaml").write_text(stages, "utf-8")
+    environment = {"DVC_NO_ANALYTICS": "1"}
+    for number, name in enumerate(("one", "two")):
+        (team.folder / "params.yaml").write_text(f"model:\n  depth: {number}\n", "utf-8")
+        (team.folder / "metrics.json").write_text(f'{{"rmse": {10 + number}, "test": {{"rmse": 3}}}}', "utf-8")
+        team.at(team.folder).run(
+            "dvc", "exp", "save", "-q", "-f", "-n", name, "-I", "metrics.json", "-I", "params.yaml"
+        )
+    del environment
+    made = [commit for name, commit in refs(team).items() if name.startswith("refs/exps/")]
+    assert "2 runs imported" in cd4ml(team, "import", "dvc-exp").out
+    team.run("dvc", "exp", "remove", "-q", "one", "two")
+    found = imported(team, "role = 'imported' and metrics.rmse < 10.5 and params.model.depth = 0")
+    assert list(found) == ["one"]
+    assert found["one"]["metrics"]["test"] == {"rmse": 3}
+    held = git(remote(team), "rev-list", "--all").split()
+    assert set(made) <= set(held)
+
+
+def test_many_runs_are_folded_some_hundred_at_a_time(team: Shell, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    file = tmp_path / "runs.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    count = MOST_FOLDED + 50
+    first = client.create_run("0", run_name="n0").info.run_id
+    client.set_terminated(first)
+    with sqlite3.connect(file) as database:  # as the client writes them, in one go
+        columns = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+        row = dict(zip(columns, database.execute("SELECT * FROM runs").fetchone(), strict=True))
+        marks = ", ".join("?" * len(columns))
+        database.executemany(
+            f"INSERT INTO runs VALUES ({marks})",  # noqa: S608  # marks are question marks
+            [
+                tuple({**row, "run_uuid": f"{number:032x}", "name": f"n{number}"}[name] for name in columns)
+                for number in range(1, count)
+            ],
+        )
+    cd4ml(team, "import", "mlflow", f"sqlite:///{file}")
+    assert len(imported(team)) == count
+    assert not [name for name in refs(remote(team)) if name.startswith("refs/cd4ml/landing/")]
+    cd4ml(team, "import", "mlflow", f"sqlite:///{file}")
+    assert len(imported(team)) == count

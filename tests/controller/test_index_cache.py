@@ -1,0 +1,182 @@
+"""The query cache over a real index branch: it follows the branch by what changed, and believes no edit of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.synthetic_index import write_index
+from cd4ml.controller.landed import current_cache, read_entries, read_history
+from cd4ml.controller.project import Project
+from cd4ml.errors import IntegrityError
+from cd4ml.gateways import git
+from cd4ml.gateways.git import INDEX_BRANCH, LANDING, RemoteState, Repository
+from cd4ml.index.envelope import read_envelope
+from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
+from cd4ml.index.history import History
+from cd4ml.index.record import RECORD_PATH, encode
+from cd4ml.index.rows import rows
+from tests.index.index_world import entry, experiment_body, hexes, run_body
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    git.init(tmp_path / "p", bare=True)
+    return Project(git.open_repository(tmp_path / "p"), git.HERE, "main")
+
+
+def grown(project: Project, count: int, start: int = 0) -> RemoteState:
+    """The state after the index took in so many further synthetic runs."""
+    return seen(write_index(project.root, count, start=start))
+
+
+def seen(index: str | None, landing: dict[str, str] | None = None, drafts: dict[str, str] | None = None) -> RemoteState:
+    return RemoteState({INDEX_BRANCH: index} if index else {}, landing or {}, drafts or {})
+
+
+def changed(project: Project, index: str, files: dict[str, bytes], parents: tuple[str, ...] | None = None) -> str:
+    """A commit like the index with these files put in; an empty one is taken out."""
+    repository = project.repository
+    tree = repository.write_tree(index, {path: data for path, data in files.items() if data})
+    for path in (path for path, data in files.items() if not data):
+        tree = repository.write_tree(tree, {}, without=path)
+    return repository.commit_tree(tree, (index,) if parents is None else parents, "x\n")
+
+
+def test_rows_and_history_follow_the_branch_and_are_those_of_all_its_entries(project: Project) -> None:
+    for count, start in ((30, 0), (25, 30), (1, 55)):
+        state = grown(project, count, start)
+        cache, history = current_cache(project, state), read_history(project, state)
+        expected = History.of(read_entries(project, state.index))
+        assert cache.search() == [row.as_json() for row in rows(expected, {})]
+        assert (history.runs, history.experiments) == (expected.runs, expected.experiments)
+        assert history.branches == expected.branches
+        for run in expected.runs:
+            assert history.run_by_id(run.run.id) == run
+            assert history.result(run.run.fingerprint) == expected.result(run.run.fingerprint)
+            assert history.attempts(run.run.fingerprint) == expected.attempts(run.run.fingerprint)
+            one = {"spec": run.run.components["spec"]}
+            assert history.first_success(one) == expected.first_success(one)
+        assert [history.of_branch(branch) for branch in history.branches] == [
+            expected.of_branch(branch) for branch in expected.branches
+        ]
+
+
+def test_the_whole_is_read_once_and_then_what_was_added(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    plain = type(project.repository).read_many
+
+    def counting(repository: Repository, object_ids: Sequence[str]) -> Iterator[bytes]:
+        read.append(len(object_ids))
+        return plain(repository, object_ids)
+
+    monkeypatch.setattr(type(project.repository), "read_many", counting)
+    grown(project, 40)
+    current_cache(project, grown(project, 0))
+    current_cache(project, grown(project, 0)).search()
+    current_cache(project, grown(project, 3, 40)).search()
+    assert read == [44, 3]
+
+
+def test_an_index_that_goes_back_and_forth_is_followed_both_ways(project: Project) -> None:
+    first, second = grown(project, 20), grown(project, 20, 20)
+    rows_of = {state.index: current_cache(project, state).search() for state in (first, second)}
+    for state in (first, second, first):
+        assert current_cache(project, state).search() == rows_of[state.index]
+
+
+def test_another_index_altogether_is_read_whole(project: Project, tmp_path: Path) -> None:
+    current_cache(project, grown(project, 20))
+    other = write_index(project.root, 10, 7, ref="refs/heads/other")
+    found = current_cache(project, seen(other)).search()
+    assert len(found) == 10
+    assert current_cache(project, seen(None)).search() == []
+
+
+def some_path(project: Project, index: str, folder: str) -> str:
+    return min(path for path in project.repository.blob_ids(index, "") if path.startswith(folder))
+
+
+@pytest.mark.parametrize("folder", ["runs/", "experiments/"])
+@pytest.mark.parametrize("with_cache", [False, True])
+def test_an_entry_that_was_edited_is_named(project: Project, folder: str, with_cache: bool) -> None:
+    state = grown(project, 20)
+    assert state.index
+    if with_cache:
+        current_cache(project, state)
+    path = some_path(project, state.index, folder)
+    data = project.repository.read_tree(state.index)[path]
+    edited = changed(project, state.index, {path: data.replace(b'"schema": 1', b'"schema":  1')})
+    if not with_cache:
+        edited = changed(project, state.index, {path: data.replace(b"model-", b"modem-")})
+    with pytest.raises(IntegrityError, match=path):
+        current_cache(project, seen(edited))
+    assert len(current_cache(project, state).search()) == 20
+
+
+def test_an_entry_that_was_taken_out_on_top_of_the_index_is_named(project: Project) -> None:
+    state = grown(project, 20)
+    assert state.index
+    current_cache(project, state)
+    path = some_path(project, state.index, "runs/")
+    with pytest.raises(IntegrityError, match=f"{path}: was taken out"):
+        current_cache(project, seen(changed(project, state.index, {path: b""})))
+    shutil.rmtree(project.private)  # whoever never saw it cannot tell: `verify` looks at the chain
+    assert len(current_cache(project, seen(changed(project, state.index, {path: b""}))).search()) == 19
+
+
+def test_a_landed_record_counts_until_it_is_folded_and_a_draft_only_where_it_is_asked_for(project: Project) -> None:
+    repository = project.repository
+    index = grown(project, 5).index
+    assert index
+    refs, bodies = {}, [landed_body(project, number) for number in (1, 2)]
+    for body in bodies:
+        tree = repository.write_tree(str(body["commit"]), {RECORD_PATH: encode(body)})
+        refs[LANDING + str(body["id"])] = repository.commit_tree(tree, (str(body["commit"]),), "landed\n")
+    (first, commit), (second, draft) = refs.items()
+    state = seen(index, {first: commit}, {second: draft, first: commit})
+    ids = [str(body["id"]) for body in bodies]
+    assert [run.run.id for run in read_history(project, state).runs[-2:]] == sorted(ids)
+    assert [run.run.id for run in read_history(project, state, drafts=False).runs[-1:]] == [ids[0]]
+    folded = entry(bodies[0], 2)
+    later = changed(project, index, {entry_path(folded.record): encode_envelope(folded)})
+    history = read_history(project, seen(later, {first: commit}))
+    assert history.run_by_id(ids[1]) is None
+    assert [run.entry for run in history.runs if run.run.id == ids[0]] == [folded]
+
+
+def landed_body(project: Project, number: int) -> dict[str, Any]:
+    tree = project.repository.write_tree(None, {"source": str(number).encode()})
+    commit = project.repository.commit_tree(tree, (), "source\n")
+    return run_body(number, commit=commit, tree=tree)
+
+
+ENVELOPES = [
+    entry(run_body()),
+    entry(run_body(failed=True)),
+    entry(experiment_body()),
+    entry(run_body("é\u2028"), 1000),
+]
+
+
+@pytest.mark.parametrize("one", ENVELOPES, ids=["run", "failed", "experiment", "letters"])
+def test_the_short_way_to_read_an_envelope_ends_where_the_long_one_does(one: Any) -> None:
+    """For what a fold wrote, and for that with a piece of it cut out, doubled or replaced, at every place."""
+    path, whole = entry_path(one.record), encode_envelope(one)
+    assert read_envelope(whole, path) == parse_envelope(whole, path) == one
+    for at in range(0, len(whole), 41):
+        for piece in (b"", whole[at : at + 5] * 2, b'"', b"\x00", b"\\u0000", b"1e999", b"\xff"):
+            forged = whole[:at] + piece + whole[at + 5 :]
+            assert outcome(read_envelope, forged, path) == outcome(parse_envelope, forged, path), (at, piece)
+    assert outcome(read_envelope, whole, f"runs/{hexes('x')}.json")[0] == "IntegrityError"
+
+
+def outcome(read: Any, data: bytes, path: str) -> tuple[str, Any]:
+    try:
+        return "read", read(data, path)
+    except IntegrityError as error:
+        return type(error).__name__, str(error)

@@ -1,0 +1,164 @@
+"""``cd4ml gc``: what is needed stays, what a rule of main lets go goes, the record of it first."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cd4ml.controller.inventory import stored_objects
+from cd4ml.controller.keep import PLACES, Options, collect, delete, plan_collection
+from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
+from tests.controller.keeping_world import (
+    OLD,
+    cache,
+    listing,
+    md5,
+    outputs_of,
+    plant,
+    project_of,
+    put,
+    rule,
+    storage,
+)
+
+DISCARDED = "lifecycle = 'discarded'"
+
+
+def shown(team: Shell, *options: str) -> dict[str, Any]:
+    return cd4ml(team, "gc", *options, "--json").json
+
+
+def objects(found: dict[str, Any], part: str = "objects") -> set[tuple[str, str]]:
+    return {(one["where"], one["md5"]) for one in found[part]}
+
+
+def snapshot(team: Shell) -> tuple[Any, ...]:
+    ours = {name: commit for name, commit in refs(team).items() if not name.startswith("refs/cd4ml/")}
+    return ours, refs(remote(team)), listing(cache(team)), listing(storage(team))
+
+
+def test_gc_shows_first_and_then_frees_exactly_what_it_showed(team: Shell) -> None:
+    """And nothing that a kept run, an open branch's run or a pin needs; a second one has nothing to do."""
+    one = plant(team, "one", table="shared", fold=False)
+    two = plant(team, "two", table="shared", fold=False)
+    young = plant(team, "young", age=0)
+    push(team, f"refs/heads/{two.branch}", two.commit)
+    stranger = put(team, b"of another project")
+    rule(team, "outcome = 'succeeded'", branch="exp/rules")
+    assert shown(team)["let_go"] == [], "a rule counts on the base branch alone"
+    rule(team, DISCARDED)
+    before = snapshot(team)
+    plan = shown(team)
+    assert snapshot(team) == before, "nothing was to be changed"
+    assert {one_["run"] for one_ in plan["let_go"]} == {one.id, young.id}
+    alone = {md5(data) for data in outputs_of("one").values()} & one.objects - two.objects
+    assert objects(plan) == {(where, name) for where in ("local", "remote") for name in alone}
+    assert plan["young"]["objects"] == 2 * len(young.objects)
+    done = shown(team, "--apply")
+    assert objects(done, "freed") == objects(plan)
+    for place, old in ((cache(team), before[2]), (storage(team), before[3])):
+        assert listing(place) == {name: data for name, data in old.items() if name not in alone}
+        assert stranger in listing(place)
+    assert set(done["recorded"]) == {one.id, young.id}
+    assert {run["id"] for run in runs(team, "let_go = 'artefacts'")} == {one.id, young.id}
+    told = " ".join(cd4ml(team, "show", one.id).out.split())
+    assert f"rule {DISCARDED}" in told
+    assert "Test <test@localhost>" in told
+    again = shown(team, "--apply")
+    assert (again["let_go"], again["objects"], again["recorded"]) == ([], [], {})
+
+
+def test_a_release_and_what_a_branch_asks_for_outlive_every_rule(team: Shell) -> None:
+    released, other = plant(team, "released", fold=False), plant(team, "other")
+    team.run("git", "tag", "-a", "-m", "A release", "model@v1", released.result_commit)
+    team.run("git", "push", "--quiet", "origin", "model@v1")
+    team.run("git", "tag", "-d", "model@v1")
+    rule(team, "outcome = 'succeeded'")
+    assert [one["run"] for one in shown(team)["let_go"]] == [other.id], "main's own run answers what main asks for"
+
+
+@pytest.mark.parametrize("point", ["gc.recorded", "gc.freed"])
+def test_a_collection_that_was_killed_is_finished_by_the_next(team: Shell, point: str) -> None:
+    one = plant(team, "one")
+    rule(team, DISCARDED)
+    before = {("local", name) for name in listing(cache(team))} | {("remote", name) for name in listing(storage(team))}
+    assert team.attempt("cd4ml", "gc", "--apply", CD4ML_CRASH_AT=point).returncode == -9
+    assert [run["id"] for run in runs(team, "let_go = 'artefacts'")] == [one.id], "the index promises nothing that goes"
+    assert shown(team, "--apply")["recorded"] == {}
+    after = {("local", name) for name in listing(cache(team))} | {("remote", name) for name in listing(storage(team))}
+    assert before - after == {(where, name) for where in ("local", "remote") for name in one.objects}
+
+
+def test_a_run_that_lands_meanwhile_keeps_what_it_needs(team: Shell) -> None:
+    """Between showing and deleting; and what is already gone from the remote is put back from the cache."""
+    one = plant(team, "one")
+    rule(team, DISCARDED)
+    project, options = project_of(team), Options()
+    look = plan_collection(project, options)
+    assert {freed.stored.md5 for freed in look.sweep.free} == one.objects
+    late = plant(team, "late", outputs={**outputs_of("late"), **dict(list(one.outputs.items())[:1])}, fold=False)
+    push(team, f"refs/heads/{late.branch}", late.commit)
+    (shared,) = one.objects & late.objects
+    freed, restored = delete(project, look.found.storage, look.sweep.free)
+    assert restored == (shared,)
+    assert {gone.stored.md5 for gone in freed} == one.objects - {shared}
+    assert shared in listing(storage(team))
+    assert shared in listing(cache(team))
+    done = collect(project, look, options)
+    assert set(done.recorded) == {one.id}
+    assert done.freed == ()
+    left = {stored.md5 for stored in stored_objects(look.found.storage, PLACES) if stored.where == "remote"}
+    assert late.objects <= left
+
+
+def test_objects_that_no_record_names_go_only_when_asked_for(team: Shell) -> None:
+    """Not what DVC tracks in any commit, nor what is young, no object, or behind a link; and only in that place."""
+    old, young = put(team, b"left by a failed run"), put(team, b"just stored", age=0)
+    tracked = put(team, b"tracked by DVC, on a branch, once")
+    made = commit(team, "main", {"big.bin.dvc": f"outs:\n- md5: {tracked}\n  path: big.bin\n"})
+    push(team, "refs/heads/somebody", commit(team, made, {"big.bin.dvc": None}))
+    outside = team.folder.parent / "outside"
+    outside.write_bytes(b"not an object")
+    for place in (cache(team), storage(team)):
+        (place / "ab").mkdir(exist_ok=True)
+        link = next(place / f"{number:02x}" for number in range(256) if not (place / f"{number:02x}").exists())
+        link.symlink_to(place / "ab", target_is_directory=True)
+        (place / "ab" / ("c" * 30)).symlink_to(outside)
+        (place / "ab" / "notes.txt").write_text("mine", "utf-8")
+        os.utime(place / "ab" / "notes.txt", (time.time() - OLD,) * 2)
+    before = listing(cache(team)), listing(storage(team))
+    assert shown(team, "--apply")["freed"] == []
+    assert objects(shown(team, "--remote", "--all-unknown", "--apply"), "freed") == {("remote", old)}
+    assert listing(cache(team)) == before[0]
+    assert listing(storage(team)) == {name: data for name, data in before[1].items() if name != old}
+    assert {young, tracked} <= set(before[1])
+    assert outside.read_bytes() == b"not an object"
+
+
+def test_a_broken_rule_is_a_line_that_names_file_and_key(team: Shell) -> None:
+    rule(team, "lifecycle = discarded")
+    done = cd4ml(team, "gc", code=2)
+    (line,) = done.lines
+    assert line.startswith("cd4ml: conf/config.yaml: index.let_go.0: filter, character 13: ")
+    assert git(team, "rev-parse", "main") == refs(remote(team))["refs/heads/main"]
+
+
+def test_storing_what_is_there_since_long_makes_it_young(team: Shell, tmp_path: Path) -> None:
+    """So that a run which counts on an old object and has not landed yet cannot lose it."""
+    from cd4ml.gateways.files import digest_file
+
+    name = put(team, b"an old model")
+    project = project_of(team)
+    places = project.storage(git(team, "rev-parse", "main"))
+    source = tmp_path / "model"
+    source.write_bytes(b"an old model")
+    with places.open_remote() as remote_:
+        remote_.store(source, digest_file(source))
+        (stored,) = (one for one in remote_.list() if one.md5 == name)
+    assert stored.modified is not None
+    assert time.time() - stored.modified < OLD / 2

@@ -1,0 +1,186 @@
+"""What may go: nothing that is needed, everything that is not, whatever the world looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cd4ml.index.retention import (
+    GRACE_HOURS,
+    Holding,
+    Inventory,
+    Stored,
+    erasure,
+    needed,
+    rule_problems,
+    still_free,
+    sweep,
+    unread_folders,
+)
+
+NOW = 1_800_000_000.0
+GRACE = GRACE_HOURS * 3600
+NAMES = [digit * 32 for digit in "0123456789"] + ["a" * 32 + ".dir", "b" * 32 + ".dir"]
+names = st.sampled_from(NAMES)
+sets = st.frozensets(names, max_size=4)
+
+
+@st.composite
+def holdings(draw: st.DrawFn, number: int) -> Holding:
+    return Holding(
+        f"r{number:020x}",
+        dict.fromkeys(draw(sets), 5),
+        draw(st.frozensets(st.sampled_from(NAMES[:10]), max_size=2)),
+        draw(st.sampled_from(["", "", "exp/a asks for it", "tag v1", "is a draft"])),
+        draw(st.sampled_from(["", "lifecycle = 'discarded'"])),
+        draw(st.sampled_from(["", "", "artefacts", "run"])),
+    )
+
+
+@st.composite
+def inventories(draw: st.DrawFn) -> Inventory:
+    held = tuple(draw(holdings(number)) for number in range(draw(st.integers(0, 5))))
+    listed = {name: draw(sets) for name in NAMES[10:] if draw(st.booleans())}
+    erased = frozenset(name for one in held if one.gone == "run" for name in (*one.objects, *one.raw))
+    return Inventory(held, draw(sets), listed, erased)
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[Stored, ...]:
+    ages = st.sampled_from([None, 0.0, GRACE - 1, GRACE, 1e7])
+    stored = []
+    for where in ("local", "remote"):
+        for name in sorted(draw(st.frozensets(names))):
+            age = draw(ages)
+            stored.append(Stored(where, name, 5, None if age is None else NOW - age))
+    return tuple(stored)
+
+
+unknown = st.sampled_from([(), ("local",), ("remote",), ("local", "remote")])
+
+
+@given(inventories(), places(), unknown)
+def test_nothing_that_anybody_needs_is_ever_freed(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    """Said without the module's own words: whose promise holds, and whose raw data are kept."""
+    swept = sweep(inventory, stored, NOW, unknown=wanted)
+    free = {one.stored.md5 for one in swept.free}
+    going = {one.run for one in swept.let_go}
+    for run in inventory.holdings:
+        if run.needed_by:
+            assert run.run not in going
+        if not run.gone and run.run not in going:
+            assert not free & set(run.objects)
+            for name in run.objects:
+                assert not free & inventory.folders.get(name, frozenset())
+        if run.gone != "run":
+            assert not free & run.raw
+    assert not free & (inventory.pinned - inventory.erased)
+
+
+@given(inventories(), places(), unknown)
+def test_a_run_is_let_go_by_a_rule_and_by_nothing_else(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    for one in sweep(inventory, stored, NOW, unknown=wanted).let_go:
+        run = next(run for run in inventory.holdings if run.run == one.run)
+        assert one.rule == run.rule
+        assert run.rule
+        assert not run.needed_by
+        assert not run.gone
+
+
+@given(inventories(), places(), unknown)
+def test_what_is_young_or_of_unknown_age_stays_unless_it_is_an_erased_object_in_a_cache(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    for one in sweep(inventory, stored, NOW, unknown=wanted).free:
+        known_old = one.stored.modified is not None and NOW - one.stored.modified >= GRACE
+        assert known_old or (one.stored.md5 in inventory.erased and one.stored.where == "local")
+
+
+@given(inventories(), places(), unknown)
+def test_what_no_record_names_goes_only_where_that_was_asked_for(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    named = {name for run in inventory.holdings for name in run.objects} | inventory.erased
+    named |= {inner for name in named for inner in inventory.folders.get(name, ())}
+    for one in sweep(inventory, stored, NOW, unknown=wanted).free:
+        if one.stored.md5 not in named:
+            assert one.stored.where in wanted
+            assert not unread_folders(inventory)
+
+
+@given(inventories(), places(), unknown)
+def test_every_old_object_of_a_run_that_nobody_keeps_is_freed(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    swept = sweep(inventory, stored, NOW, unknown=wanted)
+    free = {(one.stored.where, one.stored.md5) for one in swept.free}
+    keep = needed(inventory)
+    lost = {name for run in inventory.holdings if not run.kept for name in run.objects} - keep
+    for one in stored:
+        if one.md5 in lost and one.modified is not None and NOW - one.modified >= GRACE:
+            assert (one.where, one.md5) in free
+
+
+@given(inventories(), places(), unknown)
+def test_a_second_sweep_after_the_first_has_nothing_to_do(
+    inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
+) -> None:
+    first = sweep(inventory, stored, NOW, unknown=wanted)
+    going = {one.run for one in first.let_go}
+    after = tuple(
+        Holding(run.run, run.objects, run.raw, run.needed_by, run.rule, "artefacts" if run.run in going else run.gone)
+        for run in inventory.holdings
+    )
+    gone = {one.stored for one in first.free}
+    left = tuple(one for one in stored if one not in gone)
+    second = sweep(Inventory(after, inventory.pinned, inventory.folders, inventory.erased), left, NOW, unknown=wanted)
+    assert second.let_go == ()
+    assert second.free == ()
+    # and cut off between record and deletion, it still finds the same objects
+    again = sweep(Inventory(after, inventory.pinned, inventory.folders, inventory.erased), stored, NOW, unknown=wanted)
+    assert {one.stored for one in again.free} == gone
+
+
+@given(inventories(), inventories(), places())
+def test_only_what_was_shown_and_may_still_go_is_deleted(
+    shown: Inventory, now: Inventory, stored: tuple[Stored, ...]
+) -> None:
+    first, second = sweep(shown, stored, NOW), sweep(now, stored, NOW)
+    for one in still_free(first, second):
+        assert one.stored in {other.stored for other in first.free}
+        assert one.stored.md5 not in needed(now)
+
+
+@given(inventories().filter(lambda one: one.holdings), st.booleans(), st.data())
+def test_an_erasure_leaves_no_object_of_the_model_and_none_that_others_keep(
+    inventory: Inventory, keep_data: bool, data: st.DataObject
+) -> None:
+    held = inventory.holdings
+    learned = {one.run: frozenset(sorted(one.objects)[:1]) for one in held}
+    run = data.draw(st.sampled_from([one.run for one in held]))
+    doomed = erasure(held, run, learned, keep_data=keep_data)
+    others = [one for one in held if one.run not in doomed.runs]
+    assert learned[run] <= doomed.objects | {name for one in others for name in (*one.objects, *one.raw)}
+    for one in others:
+        if one.gone != "run":
+            assert not learned[one.run] & learned[run], "whoever has the very same model is erased with it"
+        if one.kept:
+            assert not doomed.objects & set(one.objects)
+        if not keep_data and one.gone != "run":
+            assert not one.raw & next(holding.raw for holding in held if holding.run == run)
+    if keep_data:
+        assert doomed.raw == frozenset()
+
+
+def test_a_rule_that_cannot_be_read_names_file_key_and_place_in_one_line() -> None:
+    origin = {"index.let_go": "conf/config.yaml"}
+    (problem,) = rule_problems(["age > 1d", "lifecycle = discarded and age > 1d"], origin)
+    assert "\n" not in str(problem)
+    assert str(problem).startswith("conf/config.yaml: index.let_go.1: filter, character 13: ")
+    assert str(problem).endswith("lifecycle = ^discarded and age > 1d")
