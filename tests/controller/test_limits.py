@@ -182,6 +182,8 @@ def reconciling(shell: Shell, *arguments: str, served: bool) -> subprocess.Popen
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # whoever runs the tests by nohup ignores it, and so would the command
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 

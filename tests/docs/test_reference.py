@@ -47,7 +47,12 @@ def test_every_option_of_every_verb_is_documented() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("### A run", "run"), ("### An experiment", "experiment"), ("### A removal", "removal"), ("### An import", "import")],
+    [
+        ("### A run", "run"),
+        ("### An experiment", "experiment"),
+        ("### A removal", "removal"),
+        ("### An import", "import"),
+    ],
 )
 def test_the_fields_of_a_record_are_those_of_its_schema(heading: str, kind: str) -> None:
     schema = json.loads((ROOT / f"cd4ml/index/schemas/{kind}.schema.json").read_text("utf-8"))
