@@ -343,13 +343,14 @@ def _passes(value: Any, node: _Node) -> bool:
     """Do all rules hold? Where this says no, ``_holds`` tells which does not, if any."""
     if not isinstance(value, list if node.lists else dict):
         return False
+    held: Any = value
     for key, check in node.of_keys:
-        if not check(value.get(key, _ABSENT)):
+        if not check(held.get(key, _ABSENT)):
             return False
     for key, inner in node.below:
-        if not _passes(value.get(key, _ABSENT), inner):
+        if not _passes(held.get(key, _ABSENT), inner):
             return False
-    return (not node.of_all and node.below_all is None) or _all_pass(value if node.lists else value.values(), node)
+    return (not node.of_all and node.below_all is None) or _all_pass(held if node.lists else held.values(), node)
 
 
 def _all_pass(values: Iterable[Any], node: _Node) -> bool:
