@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.synthetic_index import write_index
+from cd4ml.gateways.git import open_repository
 
 QUERIES = (
     ("metrics.rmse < 0.01 and params.p3 = '7'", "", 1000),
@@ -50,8 +51,10 @@ def make_remote(folder: Path, count: int) -> Path:
     _git(clone, "add", ".")
     _git(clone, "-c", "user.name=a", "-c", "user.email=a@localhost", "commit", "--quiet", "-m", "project")
     _git(clone, "push", "--quiet", "origin", "HEAD:main")
-    write_index(remote, count)
+    tip = write_index(remote, count)
     _git(clone, "fetch", "--quiet")
+    # its entries have no landed commits, which a first look would rightly call forged
+    open_repository(clone).remember_index("origin", None, tip)
     return clone
 
 
@@ -187,10 +190,10 @@ def mlflow(python: str, folder: Path, count: int, patience: float, rounds: int) 
 
     database, told = folder / "mlflow.db", folder / "facts.jsonl"
     with told.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(vars(facts(number))) + "\\n" for number in range(count))
+        file.writelines(json.dumps(vars(facts(number))) + "\n" for number in range(count))
     env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{database}"}
     fill = [python, "-c", MLFLOW_FILL, f"sqlite:///{database}", str(database), str(told)]
-    subprocess.run(fill, cwd=folder, env=env, check=True, capture_output=True)
+    subprocess.run(fill, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
     found: list[dict[str, Any]] = []
     for text, order, limit in IN_MLFLOW:
         asked = [python, "-c", MLFLOW_ASK, f"sqlite:///{database}", json.dumps([text, order, limit, rounds])]
