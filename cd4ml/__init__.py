@@ -30,8 +30,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
     │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe) · hydra ·
-    │                    dvc, dvc_experiments · mlflow · store, store_build, memo (SQLite) · envelopes · sources, database
-    │                    (raw data) · files · untrusted · warm
+    │                    dvc, dvc_experiments · mlflow · store, store_build, memo (SQLite) · envelopes · sources,
+    │                    database (raw data) · files · untrusted · warm
     ├── controller/    5 THE VERBS  project · specs · heads, gone, observe · lifecycles · landed · claims · run
     │                    (execute, judge, land) · judge · land · fold · reconcile · reproduce · experiments · data ·
     │                    stage · render · init · warm, lingering (the warm process, for a command and beyond) · edit,
