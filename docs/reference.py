@@ -81,6 +81,8 @@ def configurations() -> Iterator[dict[str, Any]]:
     other["data"]["time_formats"] = {"time_hour": "%Y"}
     other["evaluation"]["own"] = {"cost": {"function": "shop.metrics.cost", "direction": "minimize"}}
     other["index"]["erasers"] = [{"name": "Ada <ada@example.org>", "key": "ssh-ed25519 AAAA"}]
+    other["promotion"]["max_worsening"] = {"mae": 0.5}
+    other["ci"]["labels"] = {"better": "model: better"}
     run = {"_target_": "shop.stages.Embed"}
     other["stages"] = {"embed": {"run": run, "deps": ["artifacts/featurize/train.parquet"], "outs": ["a.csv"]}}
     yield other

@@ -16,6 +16,10 @@ Task = Literal["regression", "binary", "multiclass"]
 SplitMethod = Literal["random", "stratified", "group", "time", "predefined"]
 Feeds = Literal["nothing", "features"]
 Severity = Literal["critical", "warning"]
+Consequence = Literal["hold", "warn"]
+Provider = Literal["github", "gitlab"]
+VERDICTS = ("better", "worse", "no real difference", "not comparable", "take main in", "failed", "pending")
+"""What a report can say first. ``pending``: nothing was run yet."""
 
 
 @dataclass(frozen=True)
@@ -179,18 +183,41 @@ class OwnStageSpec:
 class PromotionSpec:
     """What a challenger must show against the champion (read from the base branch only).
 
-    ``min_improvement`` is in units of the primary metric, on the test side.
+    ``min_improvement`` and ``margin`` are in units of the primary metric, ``max_worsening`` of each metric named, all
+    on the test side. ``require`` ``better``: the gain is more than chance; ``not worse``: more of a loss than
+    ``margin`` can be ruled out. ``min_rows`` are the rows that both must be scored on, ``confidence`` (0 to 1) that of
+    every interval, ``resamples`` how often the bootstrap draws. The limits (seconds, bytes, seconds a row) are of the
+    challenger alone; nothing sets none.
     """
 
     min_improvement: float
+    require: Literal["better", "not worse"] = "better"
+    margin: float = 0.0
+    min_rows: int = 100
+    confidence: float = 0.95
+    resamples: int = 2000
+    max_worsening: Mapping[str, float] = field(default_factory=dict)
+    slices: Consequence = "warn"
+    expectations: Consequence = "warn"
+    max_training_seconds: float | None = None
+    max_model_bytes: float | None = None
+    max_prediction_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class CiSpec:
-    """What the rendered workflow is for (read from the base branch only)."""
+    """What the rendered workflow is for, and the forge that reports are posted to (read from the base branch only).
 
-    provider: Literal["github"]
+    ``url`` is the API of a forge of one's own (``""``: the public one, or what CI says of itself). ``labels`` are put
+    on a pull request by the verdict of its report. ``fork_label`` is the label that lets the code of a fork's pull
+    request run (``""``: none does).
+    """
+
+    provider: Provider
     python: str
+    url: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fork_label: str = ""
 
 
 @dataclass(frozen=True)

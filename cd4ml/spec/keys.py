@@ -137,8 +137,30 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "promotion.min_improvement": (
             "by how much the primary metric must be better on the test side for `diff` to say *better*"
         ),
-        "ci.provider": "whose workflow files are rendered",
+        "promotion.require": (
+            "`better`: the gain in the primary metric is more than chance, and `min_improvement` at least · "
+            "`not worse`: a loss of more than `margin` can be ruled out"
+        ),
+        "promotion.margin": "with `not worse`: a loss that does not matter, in units of the primary metric; above 0",
+        "promotion.min_rows": "test rows that both models must be scored on; with fewer nothing is comparable",
+        "promotion.confidence": "of every interval in a report",
+        "promotion.resamples": "how often the bootstrap draws",
+        "promotion.max_worsening": "by metric, how much worse it may get on the test side, in its own units",
+        "promotion.max_worsening.NAME": "of the metric of this name",
+        "promotion.slices": "what a slice that got significantly worse does to the gates",
+        "promotion.expectations": "what a failed expectation of severity warning does to the gates",
+        "promotion.max_training_seconds": "how long training may take",
+        "promotion.max_model_bytes": "how large the stored model may be",
+        "promotion.max_prediction_seconds": "how long the prediction of one row may take",
+        "ci.provider": "whose workflow files are rendered, and where reports are posted",
         "ci.python": "Python version of the workflow",
+        "ci.url": 'API of a forge of your own, without credentials (`""`: the public one, or what CI says of itself)',
+        "ci.labels": "labels that a pull request gets by the verdict of its report",
+        "ci.labels.NAME": (
+            "a label, for one of `better`, `worse`, `no_real_difference`, `not_comparable`, `take_main_in`, `failed`, "
+            "`pending`"
+        ),
+        "ci.fork_label": "the label that lets a fork's code run, without secrets and unrecorded (empty: none does)",
         "executor.threads": "OpenMP and BLAS threads of each run",
         "executor.jobs": "runs at the same time; `reconcile --jobs` wins",
         "executor.timeout_minutes": "per part of a run; what is longer is ended, and counts as a transient failure",

@@ -36,6 +36,7 @@ from cd4ml.spec.checks import (
     timestamp,
 )
 from cd4ml.spec.experiment import (
+    VERDICTS,
     CiSpec,
     DataSpec,
     EraserSpec,
@@ -79,6 +80,8 @@ _PUBLIC_KEY = re.compile(
     r" [A-Za-z0-9+/]{40,2000}={0,2}(?: [^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,200})?"
 )
 _PYTHON = re.compile(r"3\.[0-9]{1,2}")
+_API_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
+_LABEL = re.compile(r"|[A-Za-z0-9][A-Za-z0-9 ._:/+-]{0,49}")
 
 
 def parse(resolved: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> Spec:
@@ -380,12 +383,60 @@ def _own_stage(section: Section) -> tuple[dict[str, Any], tuple[str, ...], tuple
 
 
 def _promotion(section: Section) -> PromotionSpec:
-    return PromotionSpec(section.number("min_improvement", -math.inf))
+    return PromotionSpec(
+        min_improvement=section.number("min_improvement", -math.inf),
+        require=section.one_of("require", ("better", "not worse"), default="better"),
+        margin=section.positive("margin") or 0.0,
+        min_rows=section.integer("min_rows", 2, 10**9, default=100),
+        confidence=_confidence(section),
+        resamples=section.integer("resamples", 200, 100_000, default=2000),
+        max_worsening=_worsenings(section.named("max_worsening", optional=True)),
+        slices=section.one_of("slices", ("hold", "warn"), default="warn"),
+        expectations=section.one_of("expectations", ("hold", "warn"), default="warn"),
+        max_training_seconds=section.positive("max_training_seconds"),
+        max_model_bytes=section.positive("max_model_bytes"),
+        max_prediction_seconds=section.positive("max_prediction_seconds"),
+    )
+
+
+def _confidence(section: Section) -> float:
+    value = section.positive("confidence") or 0.95
+    if not 0.5 <= value < 1:
+        section.problem(("confidence",), f"must be at least 0.5 and less than 1, not {shown(value)}")
+    return value
+
+
+def _worsenings(section: Section) -> dict[str, float]:
+    return {str(name): section.number(str(name), 0) for name in section.value}
 
 
 def _ci(section: Section) -> CiSpec:
     python = section.text("python", matching(_PYTHON, 'a Python version such as "3.11", in quotes'))
-    return CiSpec(section.one_of("provider", ("github",)), python)
+    return CiSpec(
+        provider=section.one_of("provider", ("github", "gitlab")),
+        python=python,
+        url=section.text("url", _api_url, default=""),
+        labels=_labels(section.named("labels", optional=True)),
+        fork_label=section.text("fork_label", _forge_label, default=""),
+    )
+
+
+def _api_url(text: str) -> str | None:
+    if text and not _API_URL.fullmatch(text):
+        return "must be the address of a forge's API, without credentials: `https://forge.example.org/api/v3`"
+    return None
+
+
+def _labels(section: Section) -> dict[str, str]:
+    known = tuple(verdict.replace(" ", "_") for verdict in VERDICTS)
+    for key in section.value:
+        if key not in known:
+            section.problem((str(key),), "is no verdict of a report", nearest(str(key), known))
+    return {str(key): section.text(str(key), _forge_label) for key in section.value}
+
+
+def _forge_label(text: str) -> str | None:
+    return None if _LABEL.fullmatch(text) else "must be a label of up to 50 letters, digits, blanks and . _ : / + -"
 
 
 def _executor(section: Section) -> ExecutorSpec:

@@ -198,7 +198,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("promotion.min_improvement", False, "promotion.min_improvement", "must be a number"),
     ("ci.python", 3.11, "ci.python", "must be text"),
     ("ci.python", "2.7", "ci.python", "Python version"),
-    ("ci.provider", "gitlab", "ci.provider", "none of github"),
+    ("ci.provider", "gitea", "ci.provider", "none of github, gitlab"),
     ("executor.threads", 0, "executor.threads", "from 1"),
     ("executor.jobs", -2, "executor.jobs", "from 1"),
     ("executor.timeout_minutes", 0, "executor.timeout_minutes", "more than 0"),
