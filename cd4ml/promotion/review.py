@@ -92,7 +92,7 @@ class Ruler:
     ``digest`` is that of main's declared test side and ``declared`` the number of its rows; ``rows`` is what both were
     scored on. The rest was dropped: rows that the champion, or the challenger, saw in training or validation, and rows
     for which one of them has no prediction. ``uses`` says how many results have been scored on this test side, this
-    one included; ``matched_by`` names the columns by which rows were matched where the tables differ (none: whole rows).
+    one included; ``matched_by`` names the columns that matched rows where the tables differ (none: whole rows).
     """
 
     digest: str
