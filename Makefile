@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types imports rendered reference unit format lock wheel clean
+.PHONY: help install tools demo test lint types imports rendered reference unit format lock wheel clean
 
 help:  ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -26,6 +26,15 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
+
+tools: $(INSTALLED) tests/ci/node_modules/.installed  ## Install what the tests of CI run: gitlab-ci-local, rsync
+	@command -v rsync >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq --yes rsync >/dev/null; } \
+		|| { echo "rsync is missing, and gitlab-ci-local needs it: sudo apt-get install rsync" >&2; exit 1; }
+
+tests/ci/node_modules/.installed: tests/ci/package.json tests/ci/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing, and the tests of CI need it: install Node.js 20 or newer" >&2; exit 1; }
+	cd tests/ci && npm ci --no-progress --loglevel=error
+	@touch $@
 
 demo: $(INSTALLED)  ## Run the main job on real data; DEMO_DIR= says where
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m demo $(if $(DEMO_DIR),--directory "$(DEMO_DIR)")
@@ -49,7 +58,7 @@ rendered: $(INSTALLED)  ## dvc.yaml, the workflow and the reference pages are as
 reference: $(INSTALLED)  ## Write the reference pages from the code
 	$(BIN)/python -m docs.reference
 
-unit: $(INSTALLED)  ## Tests, with coverage
+unit: $(INSTALLED) tools  ## Tests, with coverage
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term $(PYTEST)
 
 format: $(INSTALLED)  ## Format and mend what can be mended

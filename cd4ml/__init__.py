@@ -11,16 +11,20 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    means) · override · merge (three-way) · secrets · text · pin · pipeline (the stages) ·
     │                    metrics · environment · determinism · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
-    │                    path) · lock (dvc.lock from what was verified)
+    │                    path), seal (its header), workflows (CI by provider) · lock (dvc.lock from what was verified)
     ├── index/         2 WHAT HAS HAPPENED        record · validate · envelope · fold · history · rows · lineage ·
     │                    foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place, paths,
     │                    instant, asked, grid, sql. Trusted: chain (forged?), audit, rendered (verify), claims,
     │                    retention, epoch (keep and forget)
     ├── plan/          3 DESIRED vs OBSERVED      state · standing · reason · lifecycle · action · diff → Plan
     ├── promotion/     3 CHALLENGER vs CHAMPION   compare (two), table (more) of configuration and inputs ·
-    │                    leaderboard · summary (the index in short)
-    ├── report/        4 VALUES → TEXT            terminal · run, runs · compare, leaderboard, lineage · findings ·
-    │                    keeping · page (the index branch's first) · configuration · layout · visible
+    │                    leaderboard · summary (the index in short). The pull request: paired (what two said of the
+    │                    same rows) · statistics_*, resample, student · judgement · gates · expected · relatives,
+    │                    moved, story, release_tags · assemble → review (all that is told) · posting, addresses
+    ├── report/        4 VALUES → TEXT, PLOTS     terminal · run, runs · compare, leaderboard, lineage · findings ·
+    │                    keeping · page (the index branch's first) · configuration · layout · visible. A review:
+    │                    document of verdict, in_sight, changes, sections · markup (escapes) → markdown, html_page,
+    │                    review (terminal) · plots_*
     │                    ── what runs inside a DVC stage ──
     ├── stages/        4 ingest · validate · split · featurize · train · predict · explain · evaluate · own (the
     │                    project's): read files, call pure functions, write files. Of data: table, csv_table;
@@ -29,19 +33,22 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    job, own_code, guard, time_limit
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
-    │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe) · hydra ·
-    │                    dvc, dvc_experiments · mlflow · store, store_build, memo (SQLite) · envelopes · sources,
-    │                    database (raw data) · files · untrusted · warm
+    │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe, reports) ·
+    │                    hydra · dvc, dvc_experiments · mlflow · store, store_*, memo (SQLite) · envelopes · sources,
+    │                    database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
     ├── controller/    5 THE VERBS  project · specs · heads, gone, observe · lifecycles · landed · claims · run
-    │                    (execute, judge, land) · judge · land · fold · reconcile · reproduce · experiments · data ·
+    │                    (execute, judge, land), tasks, events · judge · land · fold · reconcile, apply, vouched · parts
+    │                    (as jobs), bundle, bundles, check, unverified (a fork's) · reproduce · experiments · data ·
     │                    stage · render · init · warm, lingering (the warm process, for a command and beyond) · edit,
-    │                    drafts (run the work tree) · update, merge (take the base branch in) · models · own_data,
-    │                    proposal, proposed_* (a project for one's own table). Of the index: search, compare,
-    │                    lineage, imports · trust, restore, doctor/, verify, repair · inventory, keep, erase, epochs
+    │                    drafts, labels (run the work tree) · update, merge (take the base branch in) · models ·
+    │                    own_data, proposal, proposed_* (a project for one's own table). Of the index: search, compare,
+    │                    lineage, imports · trust, restore, doctor/, verify, repair · inventory, keep, erase, epochs.
+    │                    The report: champions, evidence (columns, observed, objects), movement, kin · post,
+    │                    publish_report
     ├── cli/           6 arguments, exit codes, tables; one short function per verb
     └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model
     conf/                Hydra groups; each group mirrors a value in spec/
-    templates/           Jinja2: dvc.yaml, the CI workflow
+    templates/           Jinja2: dvc.yaml, the CI of GitHub and GitLab
 """
 
 import importlib

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 import cd4ml
-from cd4ml.cli import again, bring, care, compare, declare, edit, experiments, index, keep, pipeline, search, start
+from cd4ml.cli import (
+    again,
+    bring,
+    care,
+    compare,
+    declare,
+    edit,
+    experiments,
+    index,
+    keep,
+    parts,
+    pipeline,
+    report,
+    search,
+    start,
+)
 from cd4ml.cli.context import Context, telling
 from cd4ml.cli.signals import answering
 from cd4ml.errors import Cd4mlError
@@ -53,7 +71,10 @@ def _global(
     context.obj = Context(directory, remote, debug)
 
 
-for module in (start, declare, edit, pipeline, experiments, search, index, compare, keep, care, bring, again):
+for module in (
+    *(start, declare, edit, pipeline, experiments, parts, search, index),
+    *(compare, report, keep, care, bring, again),
+):
     module.register(app)
 
 
@@ -68,7 +89,7 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
     with answering() as heard, telling():
         try:
-            code = app(arguments, prog_name="cd4ml", standalone_mode=False)
+            code = _with_verb(arguments)(arguments, prog_name="cd4ml", standalone_mode=False)
         except KeyboardInterrupt:
             code = INTERRUPTED
         except BaseException as error:  # noqa: BLE001  # the last place where a defect can be told from a mistake
@@ -78,6 +99,30 @@ def run(arguments: list[str]) -> int:
     number = heard.number or signal.SIGINT
     sys.stderr.write(f"cd4ml: interrupted{'' if number == signal.SIGINT else f' by {number.name}'}\n")
     return 128 + number
+
+
+def _with_verb(arguments: list[str]) -> typer.Typer:
+    """The command line, with the one verb that is asked for where that is plain: to set up all takes a while."""
+    words = iter(arguments)
+    verb = next((word for word in words if not (word.startswith("-") and _passed(word, words))), "")
+    commands = [one for one in app.registered_commands if verb and _name_of(one) == verb]
+    groups = [one for one in app.registered_groups if verb and one.name == verb]
+    if len(commands) + len(groups) != 1 or any(name.endswith("_COMPLETE") for name in os.environ):
+        return app
+    narrow = copy.copy(app)
+    narrow.registered_commands, narrow.registered_groups = commands, groups
+    return narrow
+
+
+def _passed(option: str, words: Iterator[str]) -> bool:
+    """Pass over what an option takes; always true."""
+    if option in ("-C", "--remote"):
+        next(words, "")
+    return True
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or getattr(command.callback, "__name__", "").lower().replace("_", "-")
 
 
 def _failed(error: BaseException, debug: bool) -> int:

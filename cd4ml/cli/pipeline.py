@@ -26,10 +26,10 @@ def render(
     ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Write dvc.yaml, params.yaml and the CI workflow from templates and conf/."""
+    """Write dvc.yaml, params.yaml and the CI workflows from templates and conf/."""
     from dataclasses import asdict
 
-    from cd4ml.controller.render import check_rendered, vendor_template
+    from cd4ml.controller.render import check_rendered, no_longer_rendered, vendor_template
     from cd4ml.controller.render import render as render_project
 
     options: Context = context.obj
@@ -46,6 +46,8 @@ def render(
                 warn(str(problem))
         raise typer.Exit(1 if problems else 0)
     changed = render_project(project)
+    for problem in no_longer_rendered(project):
+        warn(str(problem))
     if as_json:
         print_json("files", [{"path": path} for path in changed])
     elif changed:

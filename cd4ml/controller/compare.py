@@ -93,17 +93,29 @@ def _min_improvement(project: Project) -> float:
 # ── what the commit of a run holds ───────────────────────────────────────────────────────────────────────────────
 
 
-def source_of(project: Project, run: RunRecord) -> Source:
-    """What of a run's commit can be read here. A record is not believed: it may name any path, and any commit."""
+def source_of(project: Project, run: RunRecord, beside: RunRecord | None = None) -> Source:
+    """What of a run's commit can be read here. A record is not believed: it may name any path, and any commit.
+
+    With a run ``beside`` it, only what may differ from that one's is read: where both records name the same code,
+    lock or data, there is nothing to find.
+    """
     if project.repository.resolve(run.commit) is None:
         return Source()
+    other = beside.body if beside is not None else {}
     try:
-        files = _files(project, run)
+        files = {} if beside is not None and _same_code(run, beside) else _files(project, run)
     except (ToolError, RepositoryError, IntegrityError):
         return Source()
-    names = run.body.get("data") or {}
+    old, new = other.get("data") or {}, run.body.get("data") or {}
+    names = [name for name in new if name not in old or old[name].get("digest") != new[name].get("digest")]
     pinned = {name: columns for name in names if (columns := _columns(project, run.commit, name)) is not None}
-    return Source(_packages(project, run), pinned, files)
+    locks = [(body.get("environment") or {}).get("lock") for body in (run.body, other)]
+    return Source(_packages(project, run) if locks[0] != locks[1] or not locks[0] else None, pinned, files)
+
+
+def _same_code(one: RunRecord, other: RunRecord) -> bool:
+    """Do the records name the same code? Then their files are the same, and none of them is one that differs."""
+    return one.components.get("code") == other.components.get("code") and code_paths(one) == code_paths(other)
 
 
 def code_paths(run: RunRecord) -> tuple[str, ...]:

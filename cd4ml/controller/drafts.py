@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
+from cd4ml.controller.labels import is_of_work_tree
 from cd4ml.controller.land import publish_draft
 from cd4ml.controller.landed import DRAFTS_READ, read_landed
 from cd4ml.controller.project import Project
@@ -18,22 +19,6 @@ from cd4ml.index.record import RunRecord, encode
 from cd4ml.plan.state import DesiredState, Experiment
 
 _KEPT = 100
-_LABEL = " (work tree)"
-
-
-def work_tree_label(branch: str | None) -> str:
-    """What stands for the branch in the record of a run of the work tree."""
-    return (branch or "detached HEAD") + _LABEL
-
-
-def is_of_work_tree(branch: str) -> bool:
-    """Was a run of this branch one of the work tree?"""
-    return branch.endswith(_LABEL)
-
-
-def without_label(branch: str) -> str:
-    """The branch whose work tree was run."""
-    return branch.removesuffix(_LABEL)
 
 
 def drop_old_drafts(project: Project) -> None:

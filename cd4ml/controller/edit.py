@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cd4ml.controller.data import ensure_raw
-from cd4ml.controller.drafts import drop_old_drafts, work_tree_label
+from cd4ml.controller.drafts import drop_old_drafts
 from cd4ml.controller.environment import python_for
+from cd4ml.controller.labels import work_tree_label
 from cd4ml.controller.land import land_failure, land_success
 from cd4ml.controller.landed import read_history
 from cd4ml.controller.lingering import ensure_lingering

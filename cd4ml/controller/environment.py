@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import shutil
 import sys
 import uuid
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cd4ml
 from cd4ml.controller.project import Project
@@ -167,6 +169,35 @@ def drop_old_environments(project: Project) -> None:
     made = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in made[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+_TOLD = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "xgboost",
+    "skops",
+    "great-expectations",
+    "dvc",
+    "hydra-core",
+)
+"""Packages whose versions a record tells."""
+
+
+def executed_with(lock: tuple[str, ...], *, here: bool) -> dict[str, Any]:
+    """Python's version, the platform, and versions of the packages that matter most, as a record tells them.
+
+    ``lock`` are the entries of the commit's lock; where a run does not execute ``here``, in the running environment,
+    its versions are those that the lock says.
+    """
+    packages = installed_versions(_TOLD)
+    if not here:
+        locked = dict(entry.partition(" ; ")[0].split("==", 1) for entry in lock)
+        packages |= {name: version for name, version in locked.items() if name in _TOLD}
+    system = f"{platform.system()}-{platform.machine()}"
+    return {"python": platform.python_version(), "platform": system, "packages": packages}
 
 
 def installed_versions(names: tuple[str, ...]) -> dict[str, str]:

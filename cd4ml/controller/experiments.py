@@ -63,7 +63,7 @@ def open_experiment(
     idle = unchanged(before.resolved, after.resolved, parsed)
     if idle:
         raise UsageError(f"{', '.join(idle)}: changes nothing that {project.base} asks for")
-    _check_estimator(spec, after.origin, policy)
+    check_model(spec, after.origin, policy)
     pipeline = render_pipeline(spec, load_templates(project, base_commit)).encode()
     if project.repository.read_blob(base_commit, PIPELINE_FILE, len(pipeline)) != pipeline:
         changed[PIPELINE_FILE] = pipeline
@@ -92,7 +92,7 @@ def branch_name(name: str, patterns: tuple[str, ...]) -> tuple[str, str]:
     return prefixes[0] + name, name
 
 
-def _check_estimator(spec: Spec, origin: Mapping[str, str], policy: Spec) -> None:
+def check_model(spec: Spec, origin: Mapping[str, str], policy: Spec) -> None:
     """See that the model's class and parameters exist, so that a misspelt one is found now and not by a run.
 
     The project's own classes are not looked at: its code runs only where experiments are executed.

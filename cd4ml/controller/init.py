@@ -14,7 +14,7 @@ from cd4ml.controller.project import CONF, open_project
 from cd4ml.controller.proposal import Hints, Proposal, look
 from cd4ml.controller.proposed_conf import conf_files
 from cd4ml.controller.render import write_rendered
-from cd4ml.controller.scaffold import scaffold
+from cd4ml.controller.scaffold import for_forge, scaffold
 from cd4ml.errors import RepositoryError, UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.files import write_atomically
@@ -69,11 +69,11 @@ def init_project(folder: Path, *, storage: str = "", own: OwnData | None = None)
     """
     _refuse_inside_another(folder)
     if own is None:
-        return _vendor(folder, scaffold(), storage, _LOCK)
+        return _vendor(folder, _scaffold(folder), storage, _LOCK)
     table = read_own_table(own.data, folder, own.here, own.name)
     proposal = look(table.frame, own.hints)
     lock = _own_lock(folder)
-    files = conf_files(proposal, table.place, scaffold(), lock)
+    files = conf_files(proposal, table.place, _scaffold(folder), lock)
     _refuse_conflicts(folder, files, table.place.name)
     brought = bring(table, folder)
     ignored = (_ignored_as(table.place.location),) if _keep_out(table, folder) else ()
@@ -83,6 +83,15 @@ def init_project(folder: Path, *, storage: str = "", own: OwnData | None = None)
     made = (*([table.place.location] if brought else []), *done.made, *([pin] if change.moved else []))
     unseen = _left_out_by_git(folder, (*files, pin, lock, PIPELINE_FILE))
     return Initialised(folder, made, done.kept, proposal, table.place.name, unseen)
+
+
+def _scaffold(folder: Path) -> dict[str, bytes]:
+    """The shipped configuration, with the CI of the forge that the repository comes from, if it comes from one."""
+    try:
+        url = git.open_repository(folder).remote_url("origin")
+    except RepositoryError:
+        return scaffold()
+    return for_forge(scaffold(), url)
 
 
 def _refuse_inside_another(folder: Path) -> None:

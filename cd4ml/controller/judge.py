@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cd4ml.controller.run import JUDGE_REQUEST, JUDGE_VERDICT
+from cd4ml.controller.stage import limit_memory
 from cd4ml.errors import Cd4mlError, IntegrityError, StageFailed
 from cd4ml.gateways.files import FileDigest, digest_file, write_atomically
 from cd4ml.gateways.untrusted import read_json
@@ -44,6 +45,7 @@ _LARGEST_TOLD = 64 << 20
 
 def judge_main() -> int:
     """Judge the run that ``request.json`` of the current folder names; write ``verdict.json`` there."""
+    limit_memory()  # what it reads may be made to take more than there is
     folder = Path.cwd()
     request = json.loads((folder / JUDGE_REQUEST).read_text("utf-8"))
     try:

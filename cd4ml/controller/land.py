@@ -7,14 +7,11 @@ push is followed by a look.
 from __future__ import annotations
 
 import json
-import platform
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from cd4ml.controller import trust
-from cd4ml.controller.environment import installed_versions
 from cd4ml.controller.landed import LARGEST_RECORD, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.run import Execution, Failure, Job, Verdict, output_path, params_of, params_text
@@ -44,18 +41,6 @@ from cd4ml.spec.pipeline import (
 from cd4ml.spec.text import one_line
 
 _MOST_EXPECTATIONS = 1000
-_PACKAGES = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "xgboost",
-    "skops",
-    "great-expectations",
-    "dvc",
-    "hydra-core",
-)
 
 
 # ── a run ──
@@ -133,27 +118,16 @@ def _common(project: Project, job: Job, execution: Execution) -> dict[str, Any]:
         },
         "data": {name: {"digest": pin.digest, "rows": pin.rows} for name, pin in asked.pins.items()},
         "environment": {
-            "python": platform.python_version(),
-            "platform": f"{platform.system()}-{platform.machine()}",
-            "packages": _packages(job),
+            **execution.environment,
             "lock": digest(sorted(asked.lock)) if asked.lock else "",
         },
         **({"judge": _judge(project, job)} if spec.evaluation.own else {}),
         "threads": job.policy.executor.threads,
         **determinism_of(spec.model.estimator, job.policy.executor.threads).as_json(),
-        "cost": {"seconds": dict(execution.seconds)},
+        "cost": execution.cost,
         "started": execution.started,
         "finished": execution.finished,
     }
-
-
-def _packages(job: Job) -> dict[str, str]:
-    """Versions of what matters most, as executed: of an environment of its own, those that its lock says."""
-    found = installed_versions(_PACKAGES)
-    if job.python != sys.executable:
-        locked = dict(entry.partition(" ; ")[0].split("==", 1) for entry in job.asked.lock)
-        found |= {name: version for name, version in locked.items() if name in _PACKAGES}
-    return found
 
 
 def _validation(folder: Path) -> dict[str, Any] | None:

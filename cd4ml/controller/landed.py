@@ -9,11 +9,12 @@ from pathlib import PurePosixPath
 import cd4ml
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
-from cd4ml.gateways.envelopes import read_envelopes
+from cd4ml.gateways.envelopes import batches_apart
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
+from cd4ml.gateways.store_batch import Batch, batches
 from cd4ml.index.envelope import read_envelope
-from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold, run_folder
 from cd4ml.index.history import (
     ExperimentEntry,
     History,
@@ -34,6 +35,8 @@ CACHE = "query.sqlite"
 
 LARGEST_RECORD = 1 << 20
 _AT_ONCE = 500
+_MANY = 1000
+"""So many entries are read in the order in which Git keeps them, by further processes."""
 DRAFTS_READ = "drafts"
 """In cd4ml's private folder: what drafts hold, by commit."""
 
@@ -142,18 +145,25 @@ class _IndexSource:
 
     project: Project
 
-    def entries(self, index: str | None) -> Iterator[Stored]:
+    def batches(self, index: str | None) -> Iterator[Batch]:
         if index is None:
-            return
-        blobs = self.project.repository.blob_ids(index, "")
+            return iter(())
+        repository = self.project.repository
+        blobs = repository.blob_ids(index, "")
         paths = sorted(path for path in blobs if path.startswith(ENTRY_FOLDERS))
-        yield from self._stored([(blobs[path], path) for path in paths])
+        if len(paths) < _MANY:
+            return batches(self._stored([(blobs[path], path) for path in paths]))
+        paths = _as_kept(paths, blobs, repository.in_stored_order(blobs.values()))
+        files = self._files([(blobs[path], path) for path in paths])
+        return batches_apart(((path, blobs[path], data) for path, data in files), _judged)
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         if after is None:
             return None
         if before is None:
-            return Changes(tuple(self.entries(after)))
+            blobs = self.project.repository.blob_ids(after, "")
+            paths = sorted(path for path in blobs if path.startswith(ENTRY_FOLDERS))
+            return Changes(tuple(self._stored([(blobs[path], path) for path in paths])))
         repository = self.project.repository
         try:
             forward = repository.is_ancestor(before, after)
@@ -179,13 +189,9 @@ class _IndexSource:
 
     def _stored(self, places: Sequence[tuple[str, str]]) -> Iterator[Stored]:
         blobs = {path: blob for blob, path in places}
-        for path, data, entry in read_envelopes(self._files(places)):
-            try:
-                yield Stored(entry or read_envelope(data, path), blobs[path])
-            except NewerSchemaError:
-                continue  # a later version's record: kept as it is, and read by those who can
-            except IntegrityError as error:
-                raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
+        for path, data in self._files(places):
+            if (entry := _judged(data, path)) is not None:
+                yield Stored(entry, blobs[path])
 
     def _files(self, places: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
         read = self.project.repository.read_many([blob for blob, _ in places])
@@ -196,6 +202,26 @@ class _IndexSource:
                 raise IntegrityError(f"{INDEX_BRANCH}: {path}: {error}") from error
 
 
+def _as_kept(paths: Sequence[str], blobs: Mapping[str, str], kept: Sequence[str]) -> list[str]:
+    """The paths in the order in which Git keeps the blobs; what is no run first, runs of one fingerprint together."""
+    rank = {blob: number for number, blob in enumerate(kept)}
+    first: dict[str, int] = {}
+    for path in paths:
+        same = run_folder(path) or path
+        first[same] = min(first.get(same, len(rank)), rank[blobs[path]])
+    return sorted(paths, key=lambda path: (run_folder(path) != "", first[run_folder(path) or path], path))
+
+
+def _judged(data: bytes, path: str) -> Entry | None:
+    """An entry of the index; nothing for a later version's record, which is kept as it is. Raises IntegrityError."""
+    try:
+        return read_envelope(data, path)
+    except NewerSchemaError:
+        return None
+    except IntegrityError as error:
+        raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
+
+
 def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...]:
     """Every entry of an index commit that this version can read.
 
@@ -203,17 +229,9 @@ def read_entries(project: Project, index_commit: str | None) -> tuple[Entry, ...
     """
     if index_commit is None:
         return ()
-    entries = []
-    for path, data in project.repository.read_tree(index_commit).items():
-        if not path.startswith(ENTRY_FOLDERS):
-            continue
-        try:
-            entries.append(read_envelope(data, path))
-        except NewerSchemaError:
-            continue  # a later version's record: kept as it is, and read by those who can
-        except IntegrityError as error:
-            raise IntegrityError(f"{INDEX_BRANCH}: {error}") from error
-    return tuple(entries)
+    files = project.repository.read_tree(index_commit).items()
+    entries = (_judged(data, path) for path, data in files if path.startswith(ENTRY_FOLDERS))
+    return tuple(entry for entry in entries if entry is not None)
 
 
 def read_landed(project: Project, ref: str, commit: str) -> Landed:

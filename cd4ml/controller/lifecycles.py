@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cd4ml.controller.drafts import is_of_work_tree, without_label
+from cd4ml.controller.labels import is_of_work_tree, without_label
 from cd4ml.controller.observe import observe_state
 from cd4ml.controller.project import Project
 from cd4ml.errors import RepositoryError, UsageError

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cd4ml.controller.landed import read_history
+from cd4ml.controller.objects import Objects
 from cd4ml.controller.project import Project
 from cd4ml.controller.search import known_state, named_run
-from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
-from cd4ml.gateways.dvc import RemoteObjects, Storage
-from cd4ml.gateways.files import FileDigest, copy_verified
+from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RepositoryError, ToolError, UsageError
 from cd4ml.index.history import History, RunEntry
 from cd4ml.index.lineage import MIN_PREFIX, Answer, ModelRun, Trace, answers, as_digest, files_of, trace, trace_of_run
 from cd4ml.index.record import RunRecord
@@ -25,8 +20,6 @@ from cd4ml.spec.pipeline import SPLIT, TABLE, pin_path
 _LARGEST_PIN = 4 << 20
 _MOST_NAMED = 5
 _SHOWN = 12
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -213,7 +206,7 @@ def find_row(project: Project, key: Mapping[str, str], target: str = "") -> tupl
     if base_commit is None:
         raise project.without_base()
     let_go = _let_go(history)
-    with _Objects(project.storage(base_commit)) as objects:
+    with Objects(project.storage(base_commit)) as objects:
         looks = tuple(_look(objects, tuple(runs), files[group], key, let_go) for group, runs in groups.items())
     if looks and all(look.misfit for look in looks):
         raise UsageError(f"--row: {looks[-1].unknown}")
@@ -221,7 +214,7 @@ def find_row(project: Project, key: Mapping[str, str], target: str = "") -> tupl
 
 
 def _look(
-    objects: _Objects,
+    objects: Objects,
     runs: tuple[ModelRun, ...],
     files: Mapping[str, Mapping[str, Any]],
     key: Mapping[str, str],
@@ -239,42 +232,3 @@ def _look(
     except Cd4mlError as error:
         gone = next((let_go[run.id] for run in runs if run.id in let_go), "")
         return Look(runs, None, gone or f"its table cannot be had: {error}")
-
-
-class _Objects:
-    """Stored objects by digest, brought into a temporary folder when they are first asked for."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._stack = ExitStack()
-        self._remote: RemoteObjects | None = None
-
-    def __enter__(self) -> _Objects:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cd4ml-lineage-")))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def bring(self, recorded: Mapping[str, Any], path: str) -> Path:
-        """The file of that content. Raises RemoteError when it is nowhere, IntegrityError when it is wrong."""
-        expected = FileDigest(str(recorded["sha256"]), str(recorded["md5"]), int(recorded["bytes"]))
-        if not (_MD5.fullmatch(expected.md5) and _SHA256.fullmatch(expected.sha256)):  # they become paths
-            raise IntegrityError(f"{path}: its record names no object")
-        target = self._folder / expected.sha256
-        if target.is_file():
-            return target
-        cached = self._storage.cached(expected.md5)
-        if cached.is_file():
-            try:
-                copy_verified(cached, target, expected.sha256)
-            except IntegrityError:
-                pass  # a damaged cache entry; the remote may have it whole
-            else:
-                return target
-        if not self._storage.remote:
-            raise RemoteError(f"{path} is not in the DVC cache, and .dvc/config names no remote to fetch it from")
-        if self._remote is None:
-            self._remote = self._stack.enter_context(self._storage.open_remote())
-        self._remote.retrieve(expected.md5, expected.sha256, target)
-        return target

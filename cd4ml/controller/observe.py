@@ -6,7 +6,7 @@ Desired is what the remote's heads ask for; observed is what the index holds and
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -258,13 +258,42 @@ def known_branches(project: Project, names: list[str]) -> frozenset[str]:
     known = {*remote.heads, *project.repository.local_heads(), *read_history(project, remote).branches}
     base_commit = remote.heads.get(project.base)
     patterns = spec_of(project, base_commit)[0].experiments.branches if base_commit else ()
+    return frozenset(_whole_name(project, name, known, patterns) for name in names)
+
+
+def _whole_name(project: Project, name: str, known: Collection[str], patterns: tuple[str, ...]) -> str:
     prefixes = ["", *(pattern[:-1] for pattern in patterns if pattern.endswith("*"))]
-    found = set()
-    for name in names:
-        full = next((prefix + name for prefix in prefixes if prefix + name in known), None)
-        if full is None:
-            near = get_close_matches(name, sorted(known), 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise UsageError(f"{name}: no branch of that name here or on {project.remote}{hint}")
-        found.add(full)
-    return frozenset(found)
+    full = next((prefix + name for prefix in prefixes if prefix + name in known), None)
+    if full is None:
+        near = get_close_matches(name, sorted(known), 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UsageError(f"{name}: no branch of that name here or on {project.remote}{hint}")
+    return full
+
+
+def observed_branch(project: Project, observation: Observation, name: str) -> Experiment:
+    """What one branch asks for, whatever the pattern says: the remote's head, one that is here alone, or, of a branch
+    that is gone, the commit that was recorded last.
+
+    The name is taken with or without the prefix of the experiments' pattern. Raises UsageError for a name that no head
+    and no record bears, IntegrityError where its objects are damaged or gone. Side effects: those of ``HeadReader``.
+    """
+    heads, local = observation.remote.heads, project.repository.local_heads()
+    patterns = observation.policy.experiments.branches
+    branch = _whole_name(project, name, {*heads, *local, *observation.history.branches} - {INDEX_BRANCH}, patterns)
+    known = next((one for one in observation.desired.experiments if one.branch == branch), None)
+    if known is not None:
+        if branch in observation.unreadable:
+            raise IntegrityError(observation.unreadable[branch])
+        return known
+    commit = heads.get(branch) or local.get(branch)
+    if commit is None:
+        commit = observation.history.of_branch(branch)[-1].experiment.commit
+        if project.repository.resolve(commit) is None:
+            raise IntegrityError(
+                f"{branch}: is gone, and the commit that was recorded last ({commit[:12]}) is not here"
+            )
+    found = HeadReader(project, Base(observation.base_commit, observation.policy)).read([commit])[commit]
+    if isinstance(found, IntegrityError):
+        raise found
+    return _experiment(branch, found, published=branch in heads)

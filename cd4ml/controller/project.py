@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cd4ml.errors import RemoteError, RepositoryError, UsageError
 from cd4ml.gateways import git
-from cd4ml.gateways.dvc import CONFIG_PATH, Storage, open_storage
+
+if TYPE_CHECKING:
+    from cd4ml.gateways.dvc import Storage
 
 CONF = "conf"
 TEMPLATES = "templates"
@@ -54,6 +57,8 @@ class Project:
 
     def storage(self, commit: str) -> Storage:
         """DVC's storage as the ``.dvc/config`` of that commit (of the base branch) describes it."""
+        from cd4ml.gateways.dvc import CONFIG_PATH, open_storage
+
         config = self.repository.read_blob(commit, CONFIG_PATH, _LARGEST_SETTINGS) or b""
         local = self.root / f"{CONFIG_PATH}.local"
         local_bytes = local.read_bytes() if self.repository.work_tree and local.is_file() else b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cd4ml.controller.data import read_folder
@@ -12,13 +12,17 @@ from cd4ml.controller.specs import python_minor
 from cd4ml.errors import Problem, UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.hydra import compose
-from cd4ml.render.artifacts import check, render_params, render_pipeline, render_workflow, with_derived
+from cd4ml.render.artifacts import check, left_over, render_params, render_pipeline, with_derived
+from cd4ml.render.seal import is_rendered
+from cd4ml.render.workflows import GITLAB_FILE, WORKFLOW_TEMPLATES, render_workflows
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.fingerprint import env_digest
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PARAMS_FILE, PIPELINE_FILE
 from cd4ml.spec.sources import conf_digest
 from cd4ml.stages.own_code import code_on_disk
+
+_GITLAB = f"a copy of {WORKFLOW_TEMPLATES[GITLAB_FILE]} (cd4ml render --template)"
 
 
 def templates_of(root: Path) -> Mapping[str, str]:
@@ -30,26 +34,34 @@ def committed_files(root: Path, files: Mapping[str, bytes], base: str) -> dict[s
     """The rendered files that are committed, by path: the pipeline and the workflows."""
     composed = compose(files)
     spec, templates = parse(composed.resolved, composed.origin), templates_of(root)
-    return {PIPELINE_FILE: render_pipeline(spec, templates), **render_workflow(spec, templates, base)}
+    return {PIPELINE_FILE: render_pipeline(spec, templates), **render_workflows(spec, templates, base)}
 
 
 def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: bool = False) -> list[str]:
     """Write all rendered files of ``root``; gives the paths that changed. With ``keep``, none that exists.
 
-    ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it.
+    ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it. Raises UsageError, with
+    nothing written, where GitLab's one file holds a pipeline that a person wrote.
     """
     composed = compose(files)
     spec = parse(composed.resolved, composed.origin)
     params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code), _environment(root, spec.lock))
     expected = {**committed_files(root, files, base), PARAMS_FILE: render_params(params, conf_digest(files))}
+    there = _found(root, expected)
+    own = there.get(GITLAB_FILE)
+    if not keep and own is not None and not is_rendered(own):
+        raise UsageError(f"{GITLAB_FILE}: is your own; move it, say to .gitlab/own.yml, and include that in {_GITLAB}")
     changed = []
     for path, text in expected.items():
-        target = root / path
-        found = target.read_text("utf-8") if target.is_file() else None
+        target, found = root / path, there[path]
         if found != text and not (keep and found is not None):
             write_atomically(target, text.encode())
             changed.append(path)
     return changed
+
+
+def _found(root: Path, paths: Iterable[str]) -> dict[str, str | None]:
+    return {path: (root / path).read_text("utf-8") if (root / path).is_file() else None for path in paths}
 
 
 def _environment(root: Path, lock: str) -> str:
@@ -85,5 +97,10 @@ def check_rendered(project: Project) -> tuple[Problem, ...]:
     """What is wrong with the committed rendered files of the work tree, and why. Writes nothing."""
     root = project.work_tree()
     expected = committed_files(root, read_folder(root, CONF), project.base)
-    found = {path: (root / path).read_text("utf-8") if (root / path).is_file() else None for path in expected}
-    return check(expected, found)
+    return check(expected, _found(root, {*expected, *WORKFLOW_TEMPLATES}))
+
+
+def no_longer_rendered(project: Project) -> tuple[Problem, ...]:
+    """The workflows in the work tree that were rendered once, as for another provider. Removes none."""
+    root = project.work_tree()
+    return left_over(committed_files(root, read_folder(root, CONF), project.base), _found(root, WORKFLOW_TEMPLATES))

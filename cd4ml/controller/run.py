@@ -10,28 +10,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.environment import installed_versions
+from cd4ml.controller.environment import executed_with, installed_versions
+from cd4ml.controller.events import STAGE_NAME, finished_stages, read_events
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.specs import Asked, own_code_of
-from cd4ml.controller.stage import EVENTS, FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER
-from cd4ml.errors import Cd4mlError, FailureKind, IntegrityError, StageFailed, UsageError
+from cd4ml.controller.stage import FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER
+from cd4ml.controller.tasks import ended, start_task
+from cd4ml.errors import FailureKind, IntegrityError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage, isolate
 from cd4ml.gateways.files import FileDigest, check_writable, remove_tree, write_atomically
-from cd4ml.gateways.process import ProcessGroup, crash_point, execute_environment
-from cd4ml.gateways.untrusted import parse_json, read_json
-from cd4ml.gateways.warm import SOCKET_VARIABLE, WarmTask
+from cd4ml.gateways.process import crash_point, execute_environment
+from cd4ml.gateways.untrusted import read_json
+from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.plan.state import Side
 from cd4ml.render.artifacts import render_params, render_pipeline, with_derived
 from cd4ml.spec.canonical import digest
@@ -43,10 +43,6 @@ from cd4ml.spec.text import one_line
 JUDGE_REQUEST = "request.json"
 JUDGE_VERDICT = "verdict.json"
 ARTIFACTS = "artifacts"
-_POLL_SECONDS = 0.1
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_EVENTS = frozenset({"started", "finished", "failed"})
-_MOST_SECONDS = 1e7
 _LARGEST_READ = 1 << 20
 _KEPT_LOGS = 50
 _LARGEST_PIN = 4 << 20
@@ -80,7 +76,8 @@ class Job:
     ``policy`` is the base branch's spec and ``templates`` the base branch's: a branch has no say in either.
     The record of a job that is not ``published`` is a draft, which stays in this clone. ``base_commit`` is the base
     branch's commit, whose code computes the project's own metrics (``""``: there is none). ``python`` is the
-    interpreter that executes; where it is not the running one, the warm process is of no use.
+    interpreter that executes; where it is not the running one (``""``: it was another machine's), the warm process is
+    of no use, and other libraries may have written the outputs.
     """
 
     branch: str
@@ -111,13 +108,32 @@ class Failure:
 
 @dataclass(frozen=True)
 class Execution:
-    """What ``execute`` left: a folder whose ``clone`` holds outputs that nobody has checked yet."""
+    """What ``execute`` left: a folder whose ``clone`` holds outputs that nobody has checked yet.
+
+    ``environment`` is what ``executed_with`` said where it ran. ``peak_bytes`` is the most memory that each stage
+    held, ``prediction_seconds_per_row`` what stage ``predict`` measured; the stages said so, and code of the experiment
+    can write there too, so they are numbers within bounds and no more.
+    """
 
     folder: Path
     failure: Failure | None
     seconds: Mapping[str, float]
     started: str
     finished: str
+    environment: Mapping[str, Any]
+    peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    prediction_seconds_per_row: float | None = None
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What the run took, as a record tells it."""
+        peaks = {"peak_bytes": dict(self.peak_bytes)} if self.peak_bytes else {}
+        latency = self.prediction_seconds_per_row
+        return {
+            "seconds": dict(self.seconds),
+            **peaks,
+            **({"prediction_seconds_per_row": latency} if latency is not None else {}),
+        }
 
     @property
     def clone(self) -> Path:
@@ -169,27 +185,42 @@ def attempt(
     """
     stop = stop or threading.Event()
     execution = execute(project, job, cache=storage.cache, raw=raw, warm=warm, watch=watch, stop=stop)
+    return judged(project, job, execution, storage=storage, raw=raw, warm=warm, stop=stop)
+
+
+def judged(
+    project: Project, job: Job, execution: Execution, *, storage: Storage, raw: Path, warm: str, stop: threading.Event
+) -> Attempt:
+    """Judge what came of an execution, unless it failed. Mends, and raises, as ``attempt`` does."""
     failure, verdict = execution.failure, None
-    if failure is None:
-        try:
-            verdict = judge(project, job, execution, raw=raw, warm=warm, stop=stop)
-        except StageFailed as error:
-            failure = Failure(error.stage, error.message, error.kind)
-        except BaseException:
-            discard(execution)
-            raise
-    damaged = storage.remove_damaged(execution.clone / LOCK_FILE) if failure else ()
+    try:
+        if failure is None:
+            try:
+                verdict = judge(project, job, execution, raw=raw, warm=warm, stop=stop)
+            except StageFailed as error:
+                failure = Failure(error.stage, error.message, error.kind)
+        if failure is not None:
+            failure = blamed(execution, failure, storage)
+    except BaseException:
+        discard(execution)
+        raise
+    return Attempt(execution, verdict, failure)
+
+
+def blamed(execution: Execution, failure: Failure | None, storage: Storage) -> Failure | None:
+    """The failure that counts, when what this machine had a hand in is allowed for.
+
+    Entries of the cache that are damaged go, and whatever came of them is transient. Raises OSError where a transient
+    failure goes with a disk that takes nothing any more: this machine's fault says nothing of the experiment.
+    """
+    damaged = storage.remove_damaged(execution.clone / LOCK_FILE)
     if damaged:
         message = f"{len(damaged)} entries of the DVC cache were damaged and have been removed ({damaged[0]})"
         failure = Failure("execute", message, "transient")
     if failure and failure.kind == "transient":
-        try:
-            for place in (execution.folder, storage.cache):
-                check_writable(place)
-        except OSError:  # this machine's fault says nothing of the experiment: it is no result of it
-            discard(execution)
-            raise
-    return Attempt(execution, verdict, failure)
+        for place in (execution.folder, storage.cache):
+            check_writable(place)
+    return failure
 
 
 # ── execute ──
@@ -231,7 +262,18 @@ def execute(
         remove_tree(folder)
         raise
     crash_point("execute.finished")
-    return Execution(folder, _failure(folder, code), _seconds(folder), started, now())
+    environment = executed_with(job.asked.lock, here=job.python == sys.executable)
+    finished = finished_stages(folder)
+    return Execution(
+        folder,
+        _failure(folder, code),
+        {stage: event["seconds"] for stage, event in finished.items()},
+        started,
+        now(),
+        environment,
+        {stage: event["peak_bytes"] for stage, event in finished.items() if "peak_bytes" in event},
+        finished.get("predict", {}).get("seconds_per_row"),
+    )
 
 
 def _targets(job: Job) -> tuple[str, ...]:
@@ -278,8 +320,8 @@ def _repro(
     """Exit code of ``dvc repro`` of all executed stages, or nothing when the time was up and it was ended."""
     words = ["dvc", "repro", *_targets(job)]
     cold = [job.python, "-P", "-m", *words]  # -P: the clone, which is a branch's, is no place to import from
-    task = _task(warm, words, cold, cwd=folder / "clone", env=env, log=folder / "log.txt")
-    events = _events(folder)
+    task = start_task(warm, words, cold, cwd=folder / "clone", env=env, log=folder / "log.txt")
+    events = read_events(folder)
 
     def look() -> None:
         for event in events:
@@ -287,71 +329,7 @@ def _repro(
                 break
             tell(event)
 
-    return _ended(task, limit, stop, look)
-
-
-def _task(
-    warm: str, words: list[str], cold: list[str], *, cwd: Path, env: Mapping[str, str], log: Path
-) -> WarmTask | ProcessGroup:
-    """Start a task in the warm process; by itself where there is none, or none answers any more."""
-    if warm:
-        with contextlib.suppress(OSError), log.open("ab") as sink:
-            return WarmTask(warm, words, cwd=cwd, env=env, output=sink.fileno())
-    return ProcessGroup(cold, cwd=cwd, env=env, log=log, guarded=True)
-
-
-def _ended(task: WarmTask | ProcessGroup, limit: float, stop: threading.Event, look: Callable[[], None]) -> int | None:
-    """The exit code of a task, or nothing when the time was up and it was ended; it is ended in any case."""
-    deadline = time.monotonic() + limit
-    try:
-        while True:
-            code = task.wait(_POLL_SECONDS)
-            look()
-            if code is not None or time.monotonic() > deadline:
-                return code
-            if stop.is_set():
-                raise Cd4mlError("interrupted")
-    finally:
-        task.kill()
-
-
-def _events(folder: Path) -> Iterator[Mapping[str, Any] | None]:
-    """The events as they are written; nothing whenever there is no further one yet."""
-    path, position, pending = folder / EVENTS, 0, ""
-    while True:
-        if path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as stream:
-                stream.seek(position)
-                pending = (pending + stream.read(_LARGEST_READ))[-_LARGEST_READ:]
-                position = stream.tell()
-        *lines, pending = pending.split("\n")
-        for line in lines:
-            event = _as_event(line)
-            if event is not None:
-                yield event
-        yield None
-
-
-def _as_event(line: str) -> Mapping[str, Any] | None:
-    """An event, or nothing for a line that is not one: code of the experiment can write there too."""
-    event = parse_json(line)
-    try:
-        seconds = float(event["seconds"])
-        named = _STAGE_NAME.fullmatch(event["stage"]) is not None
-        known = named and event["event"] in _EVENTS and 0 <= seconds < _MOST_SECONDS
-        return {"stage": event["stage"], "event": event["event"], "seconds": seconds} if known else None
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return None
-
-
-def _seconds(folder: Path) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for event in _events(folder):
-        if event is None:
-            return found
-        if event["event"] == "finished":
-            found[event["stage"]] = event["seconds"]
-    return found
+    return ended(task, limit, stop, look)
 
 
 def _failure(folder: Path, code: int | None) -> Failure | None:
@@ -361,7 +339,7 @@ def _failure(folder: Path, code: int | None) -> Failure | None:
     if code is None:
         return Failure("execute", "the time limit of executor.timeout_minutes was reached", "transient")
     told = read_json(folder / FAILURE, _LARGEST_READ)
-    named = isinstance(told, dict) and _STAGE_NAME.fullmatch(str(told.get("stage")))
+    named = isinstance(told, dict) and STAGE_NAME.fullmatch(str(told.get("stage")))
     if named and one_line(told.get("message"), 500):
         kind: FailureKind = "transient" if told.get("kind") == "transient" else "deterministic"
         return Failure(told["stage"], one_line(told["message"], 500), kind)
@@ -371,36 +349,55 @@ def _failure(folder: Path, code: int | None) -> Failure | None:
 # ── judge ──
 
 
-def judge(project: Project, job: Job, execution: Execution, *, raw: Path, warm: str, stop: threading.Event) -> Verdict:
+def judge(
+    project: Project,
+    job: Job,
+    execution: Execution,
+    *,
+    raw: Path,
+    warm: str,
+    stop: threading.Event,
+    truth: Path | None = None,
+) -> Verdict:
     """Work out what a finished execution achieved, in a clean folder, from pins and predictions.
 
-    Raises StageFailed when the outputs are missing, malformed or not what the pins give.
+    What our own stages give is kept in the folder ``truth`` (by default one of this clone), for the next one. Raises
+    StageFailed when the outputs are missing, malformed or not what the pins give.
     """
     folder = execution.folder / "judge"
     remove_tree(folder)
-    for path, data in project.repository.read_files(job.tree, CONF).items():
-        write_atomically(folder / path, data)
-    for source in job.asked.pins:
-        path = pin_path(source)
-        write_atomically(folder / path, project.repository.read_blob(job.tree, path, _LARGEST_PIN) or b"")
-    params = with_derived(job.params, job.asked.spec, _bring_metrics(project, job, folder), job.asked.components.env)
-    write_atomically(folder / PARAMS_FILE, params_text(project, job, params).encode())
+    lay_out(project, job, folder, _bring_metrics(project, job, folder))
     spec, components = job.asked.spec.resolved, job.asked.components
     asked = [*(spec[name] for name in ("data", "validation", "split", "features")), *_classes(spec)]
     key = digest([*asked, components.data, components.pipeline, components.env, installed_versions(_OURS_RUN_ON)])
     request = {
         "clone": str(execution.clone),
-        "truth": str(project.private / "truth" / key),
+        "truth": str((truth or project.private / "truth") / key),
         "raw": str(raw),
         "other_libraries": job.python != sys.executable,
     }
     write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
-    env = execute_environment(home, job.policy.executor.threads, {})
+    memory = job.policy.executor.memory_gib
+    env = execute_environment(home, job.policy.executor.threads, {} if memory is None else {MEMORY_GIB: str(memory)})
     code = _judge_task(folder, env, warm, _limit(job), stop)
     crash_point("judge.finished")
     return _read_verdict(folder, code)
+
+
+def lay_out(project: Project, job: Job, folder: Path, code: str = "") -> None:
+    """Put what our own stages read into a folder: the commit's configuration and pins, and none of its code.
+
+    ``code`` is the digest of the project's own code that lies there already.
+    """
+    for path, data in project.repository.read_files(job.tree, CONF).items():
+        write_atomically(folder / path, data)
+    for source in job.asked.pins:
+        path = pin_path(source)
+        write_atomically(folder / path, project.repository.read_blob(job.tree, path, _LARGEST_PIN) or b"")
+    params = with_derived(job.params, job.asked.spec, code, job.asked.components.env)
+    write_atomically(folder / PARAMS_FILE, params_text(project, job, params).encode())
 
 
 def _classes(spec: Mapping[str, Any]) -> tuple[str, str]:
@@ -423,8 +420,8 @@ def _bring_metrics(project: Project, job: Job, folder: Path) -> str:
 def _judge_task(folder: Path, env: Mapping[str, str], warm: str, limit: float, stop: threading.Event) -> int | None:
     cold = [sys.executable, "-P", "-m", "cd4ml.controller.judge"]
     log = folder.parent / "log.txt"  # the run's own: a judge that broke down must leave its reason
-    task = _task(warm, ["judge"], cold, cwd=folder, env=env, log=log)
-    return _ended(task, limit, stop, lambda: None)
+    task = start_task(warm, ["judge"], cold, cwd=folder, env=env, log=log)
+    return ended(task, limit, stop, lambda: None)
 
 
 def _read_verdict(folder: Path, code: int | None) -> Verdict:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cd4ml
 from cd4ml.controller.project import CONF, TEMPLATES, Project
+from cd4ml.promotion.addresses import place_of
+from cd4ml.spec.sources import CONFIG
 
 
 def shipped(folder: str) -> Path:
@@ -20,6 +23,14 @@ def scaffold() -> dict[str, bytes]:
     """The shipped configuration by path from a repository's root."""
     source = shipped(CONF)
     return {f"{CONF}/{path.relative_to(source).as_posix()}": path.read_bytes() for path in source.rglob("*.yaml")}
+
+
+def for_forge(files: Mapping[str, bytes], remote_url: str) -> dict[str, bytes]:
+    """The configuration for the forge that a remote's address names by its host: GitLab's, or as it is."""
+    place = place_of(remote_url, "gitlab")
+    if place is None or "gitlab" not in (urlsplit(place.site).hostname or ""):
+        return dict(files)
+    return {**files, CONFIG: files[CONFIG].replace(b"- ci: github", b"- ci: gitlab")}
 
 
 def load_templates(project: Project, base_commit: str) -> Mapping[str, str]:

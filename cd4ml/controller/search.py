@@ -9,9 +9,8 @@ from typing import Any
 
 import cd4ml
 from cd4ml.controller import trust
-from cd4ml.controller.drafts import is_of_work_tree, without_label
+from cd4ml.controller.labels import is_of_work_tree, without_label
 from cd4ml.controller.landed import IndexHistory, current_cache
-from cd4ml.controller.lifecycles import lifecycles
 from cd4ml.controller.project import Project
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.git import RemoteState
@@ -21,7 +20,6 @@ from cd4ml.index.grid import LEFT_OUT
 from cd4ml.index.history import History, RunEntry
 from cd4ml.index.instant import parse_instant, utc_text
 from cd4ml.index.paths import Path
-from cd4ml.index.query import parse
 from cd4ml.index.rows import GONE, Row, find, tombstone_line
 from cd4ml.index.sql import OF_BRANCH, compile_filter, compile_order
 from cd4ml.spec.canonical import digest
@@ -47,6 +45,8 @@ def search(project: Project, text: str, *, order: str = "", limit: int | None = 
 
     Raises UsageError for a filter, an order or columns that cannot be read.
     """
+    from cd4ml.index.query import parse  # its grammar costs more than all else that a report or a plan imports
+
     filter_ = parse(text)
     where = compile_filter(filter_, datetime.now(UTC))
     order_by = compile_order(order) if order.strip() else None
@@ -137,6 +137,8 @@ def _tell(project: Project, state: RemoteState, cache: QueryCache, branches: Col
     untold = cache.untold(key, branches)
     if not untold:
         return False
+    from cd4ml.controller.lifecycles import lifecycles  # which brings in all that a plan looks at
+
     asked = frozenset(without_label(branch) for branch in untold)
     known = lifecycles(project, state, IndexHistory(cache, drafts=True), asked)
     told: dict[tuple[str, str], tuple[str, str | None, str | None]] = {}
@@ -152,6 +154,8 @@ def _tell(project: Project, state: RemoteState, cache: QueryCache, branches: Col
 
 def lifecycles_of(project: Project, state: RemoteState, history: History) -> dict[str, str]:
     """What became of every branch, in a word, by name; what stands for a run of its work tree fares as the branch."""
+    from cd4ml.controller.lifecycles import lifecycles
+
     known = lifecycles(project, state, history)
     edits = {run.run.branch for run in history.runs if is_of_work_tree(run.run.branch)}
     return {name: str(known[name].became.lifecycle) for name in (*known, *edits)}

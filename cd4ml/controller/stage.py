@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cd4ml.errors import Cd4mlError, StageFailed
 from cd4ml.gateways.guard import die_with_parent
@@ -128,7 +130,7 @@ def stage_main(name: str) -> int:
     began = time.monotonic()
     _event(name, "started", 0.0)
     try:
-        run_stage(name, Path.cwd(), _raw_folder(name))
+        measured = run_stage(name, Path.cwd(), _raw_folder(name))
     except Cd4mlError as error:
         _event(name, "failed", time.monotonic() - began)
         if _is_about_memory(error):
@@ -161,8 +163,18 @@ def stage_main(name: str) -> int:
         place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         _fail(name, f"{type(error).__name__}{place}", "deterministic")
         raise
-    _event(name, "finished", time.monotonic() - began)
+    _event(name, "finished", time.monotonic() - began, {"peak_bytes": peak_bytes(), **measured})
     return 0
+
+
+def peak_bytes() -> int:
+    """The most memory that this process held at once (or, if that was more, one that it started and waited for).
+
+    Resident, libraries included; what a fork shares with the process that it comes from counts as the fork's, so that
+    a stage in the warm process (``controller/warm``) has the libraries of all stages in it. getrusage(2), ru_maxrss.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS tells bytes, Linux KiB
+    return unit * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def _raw_folder(name: str) -> Path:
@@ -186,10 +198,10 @@ def _raw_folder(name: str) -> Path:
     return ensure_raw(project, work_tree_storage(project), pins)
 
 
-def _event(stage: str, event: str, seconds: float) -> None:
+def _event(stage: str, event: str, seconds: float, measured: Mapping[str, float] = MappingProxyType({})) -> None:
     folder = os.environ.get(RUN_FOLDER)
     if folder:
-        line = json.dumps({"stage": stage, "event": event, "seconds": round(seconds, 3)})
+        line = json.dumps({"stage": stage, "event": event, "seconds": round(seconds, 3), **measured})
         with (Path(folder) / EVENTS).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 

@@ -1,94 +1,214 @@
-"""Reading the envelopes of an index, where there are many: in further processes, while the caller works with the first.
+"""Reading the envelopes of a whole index: in further processes, which also make the rows of the query cache of them.
 
-An envelope takes as long to check as its rows take to write, so a second processor halves what a rebuild of the
-query cache takes. What cannot be read there is left to the caller's own process, which says what is wrong with it.
+To check an envelope and to make rows of it takes longer than to read it or to write them, and needs nothing but what
+the index says of that run. What cannot be read there is left to the caller's own process, which says what is wrong.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import itertools
 import marshal
+import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO, TypeVar
 
 from cd4ml.errors import IntegrityError, ToolError
-from cd4ml.gateways.process import run
-from cd4ml.index.envelope import read_envelope
-from cd4ml.index.record import Entry, as_record
+from cd4ml.gateways.process import Helper, read_message, write_message
+from cd4ml.gateways.store_batch import Batch, Fragments, Others, Stored, batch_of_runs
+from cd4ml.index.envelope import Reader
+from cd4ml.index.fold import run_folder
+from cd4ml.index.record import Entry, RunRecord, as_record
 
-_FEW = 4 << 20
-_MANY = 12 << 20
-"""Bytes that one process reads; of fewer than ``_FEW`` in all none is started."""
+File = tuple[str, str, bytes]
+"""Path, id of the blob, and bytes of an envelope."""
 
-_AT_ONCE = 2
+Judge = Callable[[bytes, str], Entry | None]
+"""Reads an envelope; nothing for a later version's. Raises IntegrityError."""
 
-Part = list[tuple[str, bytes]]
-"""Paths and the bytes there."""
+Made = TypeVar("Made")
+
+_PART = 6 << 20
+"""Bytes that a process is given at once."""
+_MOST_PROCESSES = 4
+_MOST_FRAGMENTS = 50_000
+"""So many fragments a process keeps in mind from part to part."""
 
 
-def read_envelopes(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, Entry | None]]:
-    """Path, bytes and entry of each envelope, in the order given; no entry where the bytes are to be judged again."""
-    waiting: deque[tuple[Part, Future[list[Entry | None]]]] = deque()
-    with ThreadPoolExecutor(_AT_ONCE) as apart:
-        for part in _parts(files):
-            if not waiting and sum(len(data) for _, data in part) < _FEW:
-                yield from _together(part, _read(part))
+def batches_apart(files: Iterable[File], judge: Judge) -> Iterator[Batch]:
+    """What ``store_batch.batches`` makes of an index, with further processes to do most of it.
+
+    ``files`` are those that hold no run first, then the runs, all of one fingerprint together. Raises what ``judge``
+    does of an envelope that is not sound. Side effects: processes, which end with the iterator.
+    """
+    others = Others()
+    with _Helpers(judge) as helpers:
+        for is_run, some in itertools.groupby(files, key=lambda file: bool(run_folder(file[0]))):
+            if is_run:
+                yield from helpers.each(_parts(some), lambda helper, part: helpers.rows(helper, part, others))
                 continue
-            waiting.append((part, apart.submit(_read_apart, part)))
-            if len(waiting) > _AT_ONCE:
-                first, coming = waiting.popleft()
-                yield from _together(first, coming.result())
-        for part, coming in waiting:
-            yield from _together(part, coming.result())
+            for stored in helpers.each(_parts(some), helpers.entries):
+                batch = Batch()
+                for one in stored:
+                    batch.entry(one)
+                    others.add(one.entry)
+                yield batch
+    yield from others.without_run()
 
 
-def _parts(files: Iterable[tuple[str, bytes]]) -> Iterator[Part]:
-    part: Part = []
+def _parts(files: Iterable[File]) -> Iterator[list[File]]:
+    """Files in parts of about the same size; runs of one fingerprint are never parted."""
+    part: list[File] = []
     size = 0
-    for path, data in files:
-        part.append((path, data))
-        size += len(data)
-        if size >= _MANY:
+    for _, same in itertools.groupby(files, key=lambda file: run_folder(file[0]) or file[0]):
+        for file in same:
+            part.append(file)
+            size += len(file[2])
+        if size >= _PART:
             yield part
             part, size = [], 0
     if part:
         yield part
 
 
-def _together(part: Part, entries: list[Entry | None]) -> Iterator[tuple[str, bytes, Entry | None]]:
-    return ((path, data, entry) for (path, data), entry in zip(part, entries, strict=True))
+class _Helpers:
+    """The further processes, each with a thread that speaks with it."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        count = min(_MOST_PROCESSES, _processors())
+        self._threads = ThreadPoolExecutor(count)
+        self._free: SimpleQueue[Helper | None] = SimpleQueue()
+        self._all: list[Helper] = []
+        for _ in range(count):
+            helper = _started() if count > 1 else None
+            self._free.put(helper)
+            self._all += [helper] if helper else []
+
+    def __enter__(self) -> _Helpers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for helper in self._all:
+            helper.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def each(self, parts: Iterable[list[File]], make: Callable[[Helper | None, list[File]], Made]) -> Iterator[Made]:
+        """What is made of each part, in their order, a few parts ahead."""
+        waiting: deque[Future[Made]] = deque()
+        for part in parts:
+            waiting.append(self._threads.submit(self._made, make, part))
+            if len(waiting) > len(self._all) + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _made(self, make: Callable[[Helper | None, list[File]], Made], part: list[File]) -> Made:
+        helper = self._free.get()
+        try:
+            return make(helper, part)
+        finally:
+            self._free.put(helper)
+
+    def entries(self, helper: Helper | None, part: list[File]) -> list[Stored]:
+        """The entries of these files that this version can read."""
+        told = _asked(helper, "entries", [(path, data) for path, _, data in part])
+        if told is None:
+            return self._here(part)
+        return [
+            Stored(entry, blob)
+            for (path, blob, data), one in zip(part, told, strict=True)
+            if (entry := _entry_of(one) if one else self._judge(data, path)) is not None
+        ]
+
+    def rows(self, helper: Helper | None, part: list[File], others: Others) -> Batch:
+        """The entries and rows of these runs."""
+        told = _asked(helper, "runs", part)
+        if told is None or None in told:
+            stored = self._here(part)
+            return batch_of_runs(stored, others.speaking_of(map(_ran, stored)))
+        packed = _asked(helper, "rows", [_told(entry) for entry in others.speaking_of(told)])
+        with contextlib.suppress(ValueError, EOFError, TypeError):
+            return Batch.unpacked(packed)
+        stored = self._here(part)
+        return batch_of_runs(stored, others.speaking_of(told))
+
+    def _here(self, part: list[File]) -> list[Stored]:
+        """The same in this process."""
+        return [Stored(entry, blob) for path, blob, data in part if (entry := self._judge(data, path)) is not None]
 
 
-def _read(part: Part) -> list[Entry | None]:
-    return [_entry(path, data) for path, data in part]
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _entry(path: str, data: bytes) -> Entry | None:
+def _started() -> Helper | None:
     try:
-        return read_envelope(data, path)
+        return Helper([sys.executable, "-P", "-m", __name__])
+    except ToolError:
+        return None
+
+
+def _asked(helper: Helper | None, what: str, value: Any) -> Any:
+    """The answer; nothing where there is none to be had."""
+    if helper is None:
+        return None
+    try:
+        return marshal.loads(helper.ask(marshal.dumps((what, value))))  # noqa: S302  # our own process
+    except (ToolError, ValueError, EOFError, TypeError):
+        return None
+
+
+def _told(entry: Entry) -> tuple[Any, ...]:
+    return (entry.record.body, entry.record_sha256, entry.result_commit, entry.landed_by, entry.fold)
+
+
+def _entry_of(told: tuple[Any, ...]) -> Entry:
+    return Entry(as_record(told[0]), *told[1:])
+
+
+def _ran(stored: Stored) -> tuple[str, str, str]:
+    record = stored.entry.record
+    assert isinstance(record, RunRecord)  # noqa: S101  # by its path
+    return record.id, record.branch, record.commit
+
+
+# ── in the further process ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _entry(reader: Reader, path: str, data: bytes) -> Entry | None:
+    try:
+        return reader.read(data, path)
     except IntegrityError:
         return None
 
 
-def _read_apart(part: Part) -> list[Entry | None]:
-    try:
-        command = [sys.executable, "-P", "-m", "cd4ml.gateways.envelopes"]
-        told = marshal.loads(run(command, cwd=Path("/"), stdin=marshal.dumps(part)).stdout)  # noqa: S302  # our own process
-    except (ToolError, ValueError, EOFError, TypeError):
-        return _read(part)
-    return [Entry(as_record(one[0]), *one[1:]) if one else None for one in told]
-
-
-def _main() -> None:
-    part: Part = marshal.loads(sys.stdin.buffer.read())  # noqa: S302  # of the process that started this one
-    told = [
-        (one.record.body, one.record_sha256, one.result_commit, one.landed_by, one.fold) if one else None
-        for one in _read(part)
-    ]
-    sys.stdout.buffer.write(marshal.dumps(told))
+def _answer(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until there are no further requests."""
+    reader = Reader()
+    made: Fragments = {}
+    runs: list[Stored] = []
+    while (request := read_message(requests)) is not None:
+        what, value = marshal.loads(request)  # noqa: S302  # of the process that started this one
+        if what == "entries":
+            entries = [_entry(reader, path, data) for path, data in value]
+            answer: Any = [_told(entry) if entry else None for entry in entries]
+        elif what == "runs":
+            read = [(_entry(reader, path, data), blob) for path, blob, data in value]
+            runs = [Stored(entry, blob) for entry, blob in read if entry]
+            answer = [_ran(Stored(entry)) if entry else None for entry, _ in read]
+        else:
+            answer = batch_of_runs(runs, [_entry_of(one) for one in value], made).packed()
+            if sum(map(len, made.values())) > _MOST_FRAGMENTS:
+                made.clear()
+        write_message(answers, marshal.dumps(answer))
 
 
 if __name__ == "__main__":
-    _main()
+    gc.disable()  # nothing that is made here is in a cycle
+    _answer(sys.stdin.buffer, sys.stdout.buffer)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cd4ml.errors import ToolError
 from cd4ml.gateways import guard
@@ -26,6 +27,8 @@ CRASH_POINTS = (
     "claim.dropped",
     "execute.started",
     "execute.finished",
+    "bundle.written",
+    "bundle.taken",
     "judge.finished",
     "land.outputs-stored",
     "land.committed",
@@ -123,6 +126,59 @@ def _communicated(
         finally:
             _children.discard(process)
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+class Helper:
+    """A program that answers what it is asked, one message after the other; see ``read_message``.
+
+    It is among those that ``end_children`` ends. One thread speaks with it at a time.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it. Raises ToolError."""
+        self._command = tuple(command)
+        if _ending.is_set():
+            raise ToolError(self._command, 130, "", "interrupted")
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(command, cwd="/", stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        except OSError as error:
+            raise ToolError(self._command, 126, "", f"{command[0]}: cannot be started: {error}") from error
+        _children.add(self._process)
+
+    def ask(self, message: bytes) -> bytes:
+        """Its answer. Raises ToolError when it has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018  # both pipes
+        try:
+            write_message(self._process.stdin, message)
+            answer = read_message(self._process.stdout)
+        except (OSError, ValueError) as error:
+            raise ToolError(self._command, 1, "", f"gives no answer: {error}") from error
+        if answer is None:
+            raise ToolError(self._command, 1, "", "ended without an answer")
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        with contextlib.suppress(OSError), self._process:  # what it never read is lost
+            pass
+        _children.discard(self._process)
+
+
+def read_message(stream: IO[bytes]) -> bytes | None:
+    """The next message: 8 bytes of length, and so many bytes. Nothing at the end of the stream, or in its middle."""
+    head = stream.read(8)
+    size = int.from_bytes(head, "big")
+    message = stream.read(size) if len(head) == 8 else b""
+    return message if len(head) == 8 and len(message) == size else None
+
+
+def write_message(stream: IO[bytes], message: bytes) -> None:
+    """Write a message as ``read_message`` reads it."""
+    stream.write(len(message).to_bytes(8, "big"))
+    stream.write(message)
+    stream.flush()
 
 
 def end_children() -> None:

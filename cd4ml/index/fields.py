@@ -172,7 +172,13 @@ GROUPS: Mapping[str, Group] = MappingProxyType(
             last=MappingProxyType({"python": Holds.VERSION, "platform": Holds.TEXT}),
         ),
         "packages": Group("packages.NAME", "the version of a package that was installed", Holds.VERSION),
-        "cost": Group("cost.STAGE", "seconds that a stage took", Holds.NUMBER),
+        "cost": Group(
+            "cost.STAGE",
+            "seconds that a stage took; cost.peak_bytes.STAGE the most memory that it held, in bytes; "
+            "cost.prediction_seconds_per_row what a row took stage predict",
+            Holds.NUMBER,
+            most=2,
+        ),
         "primary": Group(
             "primary.metric",
             "the metric that ranks",

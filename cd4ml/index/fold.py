@@ -156,6 +156,11 @@ def stored_path(kind: str, record_id: str, fingerprint: str) -> str:
     return f"{kind}s/{record_id[1:3]}/{record_id}.json"
 
 
+def run_folder(path: str) -> str:
+    """What the paths of all runs of one fingerprint begin with, from the path of one of them; ``""`` of no run."""
+    return path.rpartition("-")[0] if path.startswith("runs/") else ""
+
+
 def encode_envelope(entry: Entry) -> bytes:
     """The bytes under which the index holds an entry."""
     return encode(

@@ -35,3 +35,11 @@ def sort_text(value: datetime) -> str:
 def utc_text(value: datetime) -> str:
     """The form that is shown: ``2026-11-03T10:00:00Z``, with a fraction only when there is one."""
     return sort_text(value) + "Z"
+
+
+def utc_form(text: str) -> str:
+    """Any instant in the form that is shown. Raises as ``parse_instant`` does."""
+    if len(text) == 20 and text[10] == "T" and text[19] == "Z" and _SHAPE.fullmatch(text):
+        datetime.fromisoformat(text)  # which there is
+        return text
+    return utc_text(parse_instant(text))

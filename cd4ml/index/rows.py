@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from cd4ml.errors import Problem, UsageError
 from cd4ml.index.fields import nearest
 from cd4ml.index.history import ExperimentEntry, History, ImportEntry, RemovalEntry, RunEntry
-from cd4ml.index.instant import parse_instant, utc_text
+from cd4ml.index.instant import utc_form
 from cd4ml.index.record import RemovalRecord
 
 Health = Literal["Healthy", "Degraded", "Unknown"]
@@ -42,7 +42,8 @@ class Row:
     for a run that was made for another branch. ``result_commit`` keeps both alive; for what was refused it
     is the commit that holds the experiment record. ``role`` is ``unknown`` when the index names a run that
     this version cannot read. ``fold`` is the number of the fold that made the row. ``started``,
-    ``finished``, ``committed`` and ``lifecycle_at`` are ISO 8601 in UTC. ``cost`` is in seconds, by stage.
+    ``finished``, ``committed`` and ``lifecycle_at`` are ISO 8601 in UTC. ``cost`` is in seconds, by stage;
+    in it ``peak_bytes`` are by stage too, and ``prediction_seconds_per_row`` is what a row took stage ``predict``.
     ``removal`` says what was let go of the run, when, by whom and why (``what``, ``at``, ``by``, ``reason``, ``rule``).
     ``slices`` are by side, column, value and metric (``rows`` is their number). An imported run, which no branch asked
     for, goes by ``TOOL:EXPERIMENT`` as its branch: no branch of Git can have such a name.
@@ -75,7 +76,7 @@ class Row:
     model_digest: str | None
     components: Mapping[str, str] | None
     primary: Mapping[str, str] | None
-    cost: Mapping[str, float]
+    cost: Mapping[str, Any]
     landed_by: str | None
     fold: int
     lifecycle_by: str | None = None
@@ -138,7 +139,7 @@ class _Asked:
             "tags": tuple(body["tags"]),
             "conclusion": noted["conclusion"] or None,
             "noted_by": noted["noted_by"] or None,
-            "committed": utc_text(parse_instant(body["committed"])),
+            "committed": utc_form(body["committed"]),
         }
 
 
@@ -267,7 +268,7 @@ class Questions:
         if removal is None:
             return Made(row, own)
         told = {part: str(removal.body[part]) for part in ("what", "at", "by", "reason", "rule")}
-        told["at"] = utc_text(parse_instant(told["at"]))
+        told["at"] = utc_form(told["at"])
         return Made(replace(row, let_go=removal.what, removal=told), own)
 
 
@@ -289,12 +290,12 @@ def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycl
         role=role,
         side=side,
         source_commit=run.run.commit,
-        started=utc_text(parse_instant(body["started"])),
-        finished=utc_text(parse_instant(body["finished"])),
+        started=utc_form(body["started"]),
+        finished=utc_form(body["finished"]),
         model_digest=model["digest"] if model else None,
         components=run.run.components,
         primary=body["primary"],
-        cost=body["cost"]["seconds"],
+        cost=_cost(body["cost"]),
         landed_by=run.entry.landed_by or None,
         fold=fold,
         failure=_failure(run),
@@ -339,6 +340,24 @@ def _became(branch: str, commit: str, lifecycles: Lifecycles) -> dict[str, Any]:
 def _reason(run: RunEntry) -> str | None:
     reason = run.run.reason
     return f"{reason['stage']}: {reason['message']}" if reason else None
+
+
+def _cost(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds by stage, and what a record may say beside them, where it is made of numbers."""
+    found = {stage: value for stage, value in recorded["seconds"].items() if stage not in _BESIDE_SECONDS}
+    peaks, latency = recorded.get("peak_bytes"), recorded.get("prediction_seconds_per_row")
+    if isinstance(peaks, Mapping) and peaks and all(map(_is_number, peaks.values())):
+        found["peak_bytes"] = dict(peaks)
+    if _is_number(latency):
+        found["prediction_seconds_per_row"] = latency
+    return found
+
+
+_BESIDE_SECONDS = ("peak_bytes", "prediction_seconds_per_row")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _failure(run: RunEntry) -> dict[str, str] | None:
@@ -428,7 +447,7 @@ def _tags(recorded: Mapping[str, str]) -> Iterable[str]:
 
 
 def _instant(recorded: str | None) -> str | None:
-    return utc_text(parse_instant(recorded)) if recorded else None
+    return utc_form(recorded) if recorded else None
 
 
 def _runless(ask: _Asked, lifecycles: Lifecycles) -> dict[str, Any]:

@@ -5,7 +5,7 @@ bound parameter.
 
 Tables (``gateways/store`` makes them)::
 
-    run        position, one column for each of COLUMNS, fold, said (what free text is looked for in)
+    run        position, one column for each of COLUMNS and COMPONENTS, fold, said (what free text is looked for in)
     lifecycle  branch, commit, and OF_BRANCH                what became of a branch (commit ''), or of it as it was then
     part       fragment, position                               which rows are made of a fragment
     leaf       place, value, fragment, kind                     every value inside a fragment
@@ -63,6 +63,9 @@ OF_BRANCH = ("lifecycle", "lifecycle_by", "lifecycle_at")
 COLUMNS = tuple(name for name, holds in FIELDS.items() if holds is not Holds.AGE and name not in (*OF_BRANCH, "fold"))
 """Fields of one name that a row of ``run`` holds; instants in the form that sorts."""
 
+COMPONENTS = ("spec", "code", "data", "pipeline", "env")
+"""The components that every run has: each is a column."""
+
 OWN_GROUPS = ("metrics", "slices", "cost", "components", "imported")
 """Groups whose values hardly ever recur: not worth a fragment."""
 
@@ -76,6 +79,7 @@ OTHER, TRUTH, NUMBER, TEXT = 0, 1, 2, 3
 
 _TIMED = tuple(FIELDS[name] is Holds.TIME for name in COLUMNS)
 _held = itemgetter(*COLUMNS)
+_NO_COMPONENTS: Mapping[str, str] = {}
 
 _OF_BRANCH_SQL = (
     '(SELECT lifecycle."{name}" FROM lifecycle WHERE lifecycle.branch = run."branch"'
@@ -83,6 +87,7 @@ _OF_BRANCH_SQL = (
 )
 _COLUMN_SQL: Mapping[str, str] = {
     **{name: f'run."{name}"' for name in COLUMNS},
+    **{f"components.{name}": f'run."components.{name}"' for name in COMPONENTS},
     **{name: _OF_BRANCH_SQL.format(name=name) for name in OF_BRANCH},
     "fold": "run.fold",
     "lifecycle": f"coalesce({_OF_BRANCH_SQL.format(name='lifecycle')}, '{GONE}')",
@@ -152,7 +157,7 @@ class Order:
     def along(self) -> Field | None:
         """The place whose order of values comes first, if it is a place that does."""
         first = self.terms[0].field
-        return None if first.path[0] in _COLUMN_SQL and len(first.path) == 1 else first
+        return None if _column(first) else first
 
     def joins(self, skip: int = 0) -> Sql:
         """Joins that give the value of each term of a path beyond the first ``skip`` as ``tN.value``."""
@@ -174,9 +179,13 @@ class Order:
         )
 
 
+def _column(field: Field) -> str:
+    """The SQL of a field that is a column; ``""`` for a place."""
+    return _COLUMN_SQL.get(".".join(field.path), "") if len(field.path) < 3 else ""  # components.NAME
+
+
 def _direction(number: int, term: Term) -> str:
-    value = _COLUMN_SQL.get(term.field.path[0]) if len(term.field.path) == 1 else None
-    value = value or f"t{number}.value"
+    value = _column(term.field) or f"t{number}.value"
     return f"{value} IS NULL, {value} {'DESC' if term.descending else 'ASC'}"
 
 
@@ -192,12 +201,13 @@ def compile_order(order: str | tuple[Term, ...]) -> Order:
 
 
 def column_values(doc: Mapping[str, Any]) -> tuple[Bound | None, ...]:
-    """What a row of ``run`` holds in ``COLUMNS``, from the row's JSON, then its fold and what it says in words."""
+    """What a row of ``run`` holds, from the row's JSON: COLUMNS, COMPONENTS, its fold and what it says in words."""
     # A row's instants are in UTC already; without the Z they sort.
     held = [
         value and value.removesuffix("Z") if timed else value for timed, value in zip(_TIMED, _held(doc), strict=True)
     ]
-    return (*held, doc["fold"], text_of(dict(doc), doc["tags"]))
+    components = doc["components"] or _NO_COMPONENTS
+    return (*held, *map(components.get, COMPONENTS), doc["fold"], text_of(doc, doc["tags"]))
 
 
 def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
@@ -215,9 +225,17 @@ def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 def own_leaves(doc: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
     """``path, kind, value`` for every value that is the row's own."""
     for group in OWN_GROUPS:
-        value = doc.get(group)
+        value = further_components(doc) if group == "components" else doc.get(group)
         if value:
             yield from _values(group, value)
+
+
+def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """The components of a row that have no column."""
+    held = doc.get("components")
+    if not held or (len(held) == len(COMPONENTS) and all(map(held.get, COMPONENTS))):
+        return {}
+    return {name: value for name, value in held.items() if name not in COMPONENTS}
 
 
 def _values(place: str, value: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
@@ -314,7 +332,7 @@ class _At:
 def _at(field: Field) -> _At | None:
     """The place of a field; nothing for a column."""
     path = field.resolved
-    if len(path) == 1 and path not in LISTS:
+    if (len(path) == 1 and path not in LISTS) or _column(field):
         return None
     if path[0] in OWN_GROUPS:
         return _At(path_text(path), "v.position", f"FROM own AS v WHERE v.{_PLACE}")
@@ -408,7 +426,7 @@ class _Compiler:
     def _is_null(self, field: Field, *, missing: bool) -> Sql:
         at = _at(field)
         if at is None:
-            return Sql(f"({_COLUMN_SQL[field.path[0]]} IS {'NOT ' * (not missing)}NULL)")
+            return Sql(f"({_column(field)} IS {'NOT ' * (not missing)}NULL)")
         if field.resolved == self.along:
             return _NEVER if missing else _ALWAYS
         return Sql(f"{self._position} {'NOT ' * missing}IN (SELECT {at.position} {at.source})", (at.path,))
@@ -417,7 +435,7 @@ class _Compiler:
         """Rows that hold a value of the kind at the place (any text in the column), and one that passes."""
         at = _at(field)
         if at is None:
-            return Sql(f"({test.sql.format(_COLUMN_SQL[field.path[0]])})", test.parameters)
+            return Sql(f"({test.sql.format(_column(field))})", test.parameters)
         if field.resolved == self.along:
             return Sql(f"({test.sql.format('o.value')} AND o.kind = {kind})", test.parameters)
         passes = f"{at.source} AND {test.sql.format('v.value')} AND v.kind = {kind}"

@@ -6,9 +6,10 @@ shape of the published schema, its own name, and a fingerprint that follows from
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,7 +19,7 @@ from cd4ml.errors import IntegrityError
 from cd4ml.index.instant import parse_instant
 from cd4ml.index.paths import Path, path_text
 from cd4ml.index.record import KINDS, SCHEMA_VERSION, Record, as_record, record_id
-from cd4ml.spec.canonical import canonical_json, digest
+from cd4ml.spec.canonical import canonical_json
 from cd4ml.spec.pipeline import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ LARGEST = 1e308
 
 _INTEGERS = range(-(1 << 63), 1 << 63)
 _COMPONENTS = ("spec", "code", "data", "pipeline", "env")
+_SORTED = tuple(sorted(_COMPONENTS))
 _INSTANTS = ("started", "finished", "committed", "at")
 _SHOWN = 160
 
@@ -76,11 +78,14 @@ def check_stored(body: Mapping[str, Any]) -> Record:
     return record
 
 
-def check_relied_on(body: Mapping[str, Any]) -> Record:
-    """The same for a record whose ``id`` was compared with its content before."""
-    rules = _relied_on(_kind_of(body), body)
-    if not _passes(body, _tree(rules)):
-        for path, check, expected in rules:
+def check_relied_on(body: Mapping[str, Any], passed: Collection[str] = ()) -> Record:
+    """The same for a record whose ``id`` was compared with its content before.
+
+    What the fields ``passed`` hold was found in order in another record of the same ``variant_of``.
+    """
+    _kind_of(body)
+    if not _passes(body, _tree_of(*variant_of(body)), passed):
+        for path, check, expected in _rules_of(*variant_of(body)):
             if not _holds(body, path, check):
                 raise IntegrityError(f"record: {_place(path)}: is not {expected}")
     _check_meaning(body)
@@ -269,7 +274,9 @@ def _is_instant(body: Mapping[str, Any], field: str) -> str:
 def _fingerprint_follows(body: Mapping[str, Any], field: str) -> str:
     if body["kind"] != "run":
         return ""
-    follows = digest({name: body["components"][name] for name in _COMPONENTS})
+    parts = body["components"]
+    text = ",".join([f'"{name}":"{parts[name]}"' for name in _SORTED])  # digests all: their canonical form
+    follows = hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
     return "" if body[field] == follows else f"does not follow from the components, which give {follows}"
 
 
@@ -339,16 +346,16 @@ def _tree(rules: tuple[_Rule, ...]) -> _Node:
     )
 
 
-def _passes(value: Any, node: _Node) -> bool:
-    """Do all rules hold? Where this says no, ``_holds`` tells which does not, if any."""
+def _passes(value: Any, node: _Node, passed: Collection[str] = ()) -> bool:
+    """Do all rules hold, but for those of the keys ``passed``? Where this says no, ``_holds`` tells which does not."""
     if not isinstance(value, list if node.lists else dict):
         return False
     held: Any = value
     for key, check in node.of_keys:
-        if not check(held.get(key, _ABSENT)):
+        if key not in passed and not check(held.get(key, _ABSENT)):
             return False
     for key, inner in node.below:
-        if not _passes(held.get(key, _ABSENT), inner):
+        if key not in passed and not _passes(held.get(key, _ABSENT), inner):
             return False
     return (not node.of_all and node.below_all is None) or _all_pass(held if node.lists else held.values(), node)
 
@@ -363,9 +370,18 @@ def _all_pass(values: Iterable[Any], node: _Node) -> bool:
     return True
 
 
-def _relied_on(kind: str, body: Mapping[str, Any]) -> tuple[_Rule, ...]:
+Variant = tuple[str, bool, bool, tuple[str, ...]]
+
+
+def variant_of(body: Mapping[str, Any]) -> Variant:
+    """What the rules for a record depend on."""
     more = tuple(name for name in _MORE if name in body)
-    return _rules_of(kind, body.get("outcome") == "succeeded", body.get("validation", _ABSENT) is not None, more)
+    return str(body["kind"]), body.get("outcome") == "succeeded", body.get("validation", _ABSENT) is not None, more
+
+
+@cache
+def _tree_of(kind: str, succeeded: bool, validated: bool, more: tuple[str, ...]) -> _Node:
+    return _tree(_rules_of(kind, succeeded, validated, more))
 
 
 @cache
@@ -383,7 +399,8 @@ def _rules_of(kind: str, succeeded: bool, validated: bool, more: tuple[str, ...]
 
 
 def _is(*types: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, types) and not isinstance(value, bool)
+    known = frozenset(types)  # what JSON is read as has no subclasses but bool, which is none of them
+    return lambda value: type(value) in known
 
 
 def _truth(value: Any) -> bool:

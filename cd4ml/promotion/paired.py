@@ -32,7 +32,8 @@ class Paired:
 
     ``observed``: float64 (n,), of a classification the classes' codes; of a binary task the class that counts as
     positive has the code 1. ``slices``: by column the code of each row, int64 (n,), and the text of each code.
-    ``times``: seconds since 1970 (UTC), float64 (n,), where the split is by time.
+    ``times``: seconds since 1970 (UTC), float64 (n,), where the split is by time. ``clusters``: int64 (n,), equal for
+    rows that depend on each other (``promotion.resample_by``); nothing where each row stands by itself.
     """
 
     task: Task
@@ -43,3 +44,4 @@ class Paired:
     ruler: Ruler
     slices: Mapping[str, tuple[npt.NDArray[np.int64], tuple[str, ...]]] = field(default_factory=dict)
     times: npt.NDArray[np.float64] | None = None
+    clusters: npt.NDArray[np.int64] | None = None

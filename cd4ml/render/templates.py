@@ -2,7 +2,8 @@
 
 Delimiters are ``<{ }>``, ``<% %>`` and ``<# #>``: ``{{ }}`` belongs to Actions, ``[[ ]]`` and ``<< >>`` to shells.
 The environment is sandboxed, knows no other templates (no include, no import), and every expression must end
-in ``| yaml``, ``| json``, ``| actions`` or ``| dvc``; what does not is an error, so no value is ever pasted.
+in ``| yaml``, ``| json``, ``| actions``, ``| literal`` or ``| dvc``; what does not is an error, so no value is ever
+pasted.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class _FlowDumper(ConfDumper):
 
 
 _WORDS = re.compile(r"[A-Za-z0-9_./]([A-Za-z0-9 _./*()+=-]*[A-Za-z0-9_./*()])?")
+
+
+_ONE_LINE = re.compile(r"[ -~]*")
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -78,6 +82,20 @@ def as_actions(value: str) -> str:
     return as_yaml(str(_given(value)).replace("${{", "${{ '${{' }}"))
 
 
+def as_literal(value: str) -> str:
+    """Text as a literal inside an expression of GitHub Actions that stands in a folded block (``>-``) of YAML.
+
+    A quote is doubled, as the language has it. Text that could end the expression or the line is written in escapes of
+    JSON, which ``fromJSON`` reads.
+    """
+    text = str(_given(value))
+    if _ONE_LINE.fullmatch(text) and "{{" not in text and "}}" not in text:
+        return _Dumped("'" + text.replace("'", "''") + "'")
+    units = text.encode("utf-16-be", "surrogatepass")
+    escaped = "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+    return _Dumped(f"fromJSON('\"{escaped}\"')")
+
+
 def as_dvc(value: str) -> str:
     """Text for ``dvc.yaml``, where DVC replaces ``${…}``: an opening ``${`` in it stays text.
 
@@ -88,7 +106,9 @@ def as_dvc(value: str) -> str:
 
 def _only_dumped(value: Any) -> Any:
     if not isinstance(value, _Dumped):
-        raise TypeError("a value is pasted as it is: end the expression in | yaml, | json, | actions or | dvc")
+        raise TypeError(
+            "a value is pasted as it is: end the expression in | yaml, | json, | actions, | literal or | dvc"
+        )
     return value
 
 
@@ -107,7 +127,13 @@ def _environment() -> ImmutableSandboxedEnvironment:
         autoescape=False,  # YAML is written, not HTML; `finalize` is what keeps values apart from text
         finalize=_only_dumped,
     )
-    environment.filters = {"yaml": as_yaml, "json": as_json, "actions": as_actions, "dvc": as_dvc}
+    environment.filters = {
+        "yaml": as_yaml,
+        "json": as_json,
+        "actions": as_actions,
+        "literal": as_literal,
+        "dvc": as_dvc,
+    }
     environment.tests = {name: environment.tests[name] for name in ("defined", "none", "string", "mapping", "in", "eq")}
     environment.globals = {}
     return environment

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cd4ml.report.keeping import size_text
 from cd4ml.report.visible import ABSENT, plain_number, visible
 
 _SLICES_SHOWN = 10
@@ -54,7 +55,13 @@ def _let_go(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for side, values in row["metrics"].items():
         yield f"{side} metrics", ", ".join(f"{metric} {plain_number(value)}" for metric, value in values.items())
-    yield "cost", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in row["cost"].items())
+    cost = dict(row["cost"])
+    peaks, latency = cost.pop("peak_bytes", {}), cost.pop("prediction_seconds_per_row", None)
+    yield "cost", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in cost.items())
+    if peaks:
+        yield "peak memory", ", ".join(f"{stage} {size_text(peak)}" for stage, peak in peaks.items())
+    if latency is not None:
+        yield "prediction", f"{latency:.3g} s a row"
 
 
 def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -26,8 +26,11 @@ def visible(text: object) -> str:
     private and unassigned code points, blanks other than the space, and a combining mark with nothing to
     stand on are written ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``. All else stays as it is.
     """
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
     shown: list[str] = []
-    for character in str(text):
+    for character in text:
         alone = unicodedata.combining(character) and (not shown or len(shown[-1]) > 1)
         shown.append(_escape(character) if alone or _is_hidden(character) else character)
     return "".join(shown)

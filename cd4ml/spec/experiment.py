@@ -186,7 +186,8 @@ class PromotionSpec:
     ``min_improvement`` and ``margin`` are in units of the primary metric, ``max_worsening`` of each metric named, all
     on the test side. ``require`` ``better``: the gain is more than chance; ``not worse``: more of a loss than
     ``margin`` can be ruled out. ``min_rows`` are the rows that both must be scored on, ``confidence`` (0 to 1) that of
-    every interval, ``resamples`` how often the bootstrap draws. The limits (seconds, bytes, seconds a row) are of the
+    every interval, ``resamples`` how often the bootstrap draws, and ``resample_by`` the column of whose values it draws
+    all rows together (``""``: it draws single rows). The limits (seconds, bytes, seconds a row) are of the
     challenger alone; nothing sets none.
     """
 
@@ -202,6 +203,7 @@ class PromotionSpec:
     max_training_seconds: float | None = None
     max_model_bytes: float | None = None
     max_prediction_seconds: float | None = None
+    resample_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ class CiSpec:
 
     ``url`` is the API of a forge of one's own (``""``: the public one, or what CI says of itself). ``labels`` are put
     on a pull request by the verdict of its report. ``fork_label`` is the label that lets the code of a fork's pull
-    request run (``""``: none does).
+    request run on GitHub (``""``: none does; on GitLab it must be that).
     """
 
     provider: Provider

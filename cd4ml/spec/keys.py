@@ -145,6 +145,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "promotion.min_rows": "test rows that both models must be scored on; with fewer nothing is comparable",
         "promotion.confidence": "of every interval in a report",
         "promotion.resamples": "how often the bootstrap draws",
+        "promotion.resample_by": (
+            "column by whose values the bootstrap draws rows together, where they depend on each other, such as a day "
+            "(empty: each row by itself)"
+        ),
         "promotion.max_worsening": "by metric, how much worse it may get on the test side, in its own units",
         "promotion.max_worsening.NAME": "of the metric of this name",
         "promotion.slices": "what a slice that got significantly worse does to the gates",

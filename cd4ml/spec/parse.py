@@ -95,6 +95,7 @@ def parse(resolved: Mapping[str, Any], origin: Mapping[str, str] | None = None) 
     if not report.problems:
         _check_columns(spec, report)
         _check_own_stages(spec, report)
+        _check_gates(spec, report)
     if report.problems:
         raise ConfigError(report.problems)
     return spec
@@ -396,6 +397,7 @@ def _promotion(section: Section) -> PromotionSpec:
         max_training_seconds=section.positive("max_training_seconds"),
         max_model_bytes=section.positive("max_model_bytes"),
         max_prediction_seconds=section.positive("max_prediction_seconds"),
+        resample_by=section.text("resample_by", one_line_text, default=""),
     )
 
 
@@ -412,13 +414,16 @@ def _worsenings(section: Section) -> dict[str, float]:
 
 def _ci(section: Section) -> CiSpec:
     python = section.text("python", matching(_PYTHON, 'a Python version such as "3.11", in quotes'))
-    return CiSpec(
+    spec = CiSpec(
         provider=section.one_of("provider", ("github", "gitlab")),
         python=python,
         url=section.text("url", _api_url, default=""),
         labels=_labels(section.named("labels", optional=True)),
         fork_label=section.text("fork_label", _forge_label, default=""),
     )
+    if spec.provider == "gitlab" and spec.fork_label:
+        section.problem(("fork_label",), 'must be "": GitLab runs the pipelines of a fork in the fork, on its own runners')
+    return spec
 
 
 def _api_url(text: str) -> str | None:
@@ -500,6 +505,18 @@ def _check_columns(spec: Spec, report: Report) -> None:
     for key, column in (*timed, *((("features", "calendar", column), column) for column in features.calendar)):
         if column not in data.time_columns:
             report.add(key, f"{column!r} is not among data.time_columns", nearest(column, data.time_columns))
+
+
+def _check_gates(spec: Spec, report: Report) -> None:
+    """A limit of a metric that is not measured would never be met."""
+    measured = spec.evaluation.metrics
+    for name in spec.promotion.max_worsening:
+        if name not in measured:
+            report.add(
+                ("promotion", "max_worsening", name),
+                "is not among evaluation.metrics",
+                nearest(name, measured) or f"they are {', '.join(measured)}",
+            )
 
 
 def _check_own_stages(spec: Spec, report: Report) -> None:

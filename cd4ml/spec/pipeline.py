@@ -184,7 +184,7 @@ def stages(pipeline: Pipeline) -> tuple[StageSpec, ...]:
         *feeding,
         _stage(
             "train",
-            2,
+            3,
             (*features["train"], *features["validation"], FEATURE_SCHEMA),
             ("model", "seed", "evaluation.task", _CODE, _OWN),
             (MODEL, MODEL_CARD),

@@ -67,6 +67,36 @@ def best_round(part: Any) -> int:
     return int(part.best_iteration) if _is_xgboost(part) else int(part.n_iter_) - 1
 
 
+MOST_STEPS = 200
+"""Rows that a learning curve has at most; of more rounds, evenly chosen ones and the last."""
+
+_DIGITS = 6
+
+
+def learning_curve(part: Any) -> dict[str, Any] | None:
+    """How a fitted part went round by round, as the library kept it; nothing where it kept none.
+
+    ``{"name": metric, "rows": [[round, validation], …]}``, with the train side's value in the middle where it is kept;
+    six digits, since the last ones may depend on the number of threads.
+    """
+    if _is_xgboost(part):
+        told = part.evals_result()
+        metrics = list(told.values())[-1] if told else {}
+        name = list(metrics)[-1] if metrics else ""
+        series = [metrics[name]] if metrics else []
+    else:
+        name = "score" if part.scoring != "loss" else "negative loss"
+        kept = [getattr(part, attribute, ()) for attribute in ("train_score_", "validation_score_")]
+        series = [values for values in kept if len(values) > 1]
+    if not series:
+        return None
+    rounds = list(range(min(map(len, series))))
+    step = max(1, -(-len(rounds) // (MOST_STEPS - 1)))
+    chosen = sorted({*rounds[::step], *rounds[-1:]})
+    rows = [[place, *(float(f"{float(values[place]):.{_DIGITS}g}") for values in series)] for place in chosen]
+    return {"name": name, "rows": rows}
+
+
 def _last(estimator: Any) -> Any:
     while _is_pipeline(estimator):
         estimator = estimator.steps[-1][1]

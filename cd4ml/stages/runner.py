@@ -39,13 +39,13 @@ NO_OWN_CODE_STAGES = frozenset({"ingest", "validate", "split", "featurize"})
 """The stages in which nothing of the project's own package may be used."""
 
 
-def run_stage(name: str, root: Path, raw_dir: Path) -> None:
+def run_stage(name: str, root: Path, raw_dir: Path) -> Mapping[str, float]:
     """Run the stage ``name`` in the tree at ``root``; raw source files lie in ``raw_dir`` under their SHA-256.
 
     Removes the stage's old outputs, then writes the paths that ``spec.pipeline`` gives it, each one whole or not at
-    all. Raises UsageError for a name that is no stage, ConfigError when ``params.yaml`` or a pin is wrong
-    or was rendered from another ``conf/``, IntegrityError for bytes that are not what was promised, and
-    StageFailed for everything that the stage could not do.
+    all. Gives what the stage measured of itself, by name (of most stages nothing). Raises UsageError for a name that is
+    no stage, ConfigError when ``params.yaml`` or a pin is wrong or was rendered from another ``conf/``, IntegrityError
+    for bytes that are not what was promised, and StageFailed for everything that the stage could not do.
     """
     spec = read_params(root)
     pipeline = {one.name: one for one in stages(pipeline_of(spec))}
@@ -53,10 +53,11 @@ def run_stage(name: str, root: Path, raw_dir: Path) -> None:
         raise UsageError(f"there is no stage {name!r}; there are {', '.join(pipeline)}")
     pins = read_pins(root, spec) if name == "ingest" else {}
     _remove_outputs(root, pipeline[name])
-    run: Callable[[Job], None] = importlib.import_module(STAGE_MODULES.get(name, OWN_STAGE_MODULE)).run
+    module = importlib.import_module(STAGE_MODULES.get(name, OWN_STAGE_MODULE))
+    run: Callable[[Job], Mapping[str, float] | None] = module.run
     try:
         with own_code(root, () if name in NO_OWN_CODE_STAGES else own_packages(spec), spec.code):
-            run(Job(root, raw_dir, spec, pins, name))
+            return run(Job(root, raw_dir, spec, pins, name)) or {}
     except FileNotFoundError as error:
         missing = _inside(root, error.filename)
         raise StageFailed(name, f"{missing} is not there; an earlier stage writes it") from error

@@ -23,7 +23,7 @@ STAGE = "train"
 
 def run(job: Job) -> None:
     """Read the train side, and for early stopping the validation side; write ``MODEL`` and ``MODEL_CARD``."""
-    from cd4ml.stages.early_stopping import best_round, stopping, takes_validation
+    from cd4ml.stages.early_stopping import best_round, learning_curve, stopping, takes_validation
     from cd4ml.stages.estimators import build_estimator
     from cd4ml.stages.featurize import load_features
     from cd4ml.stages.models import dump_model, model_digest
@@ -49,6 +49,8 @@ def run(job: Job) -> None:
     }
     if stops is not None:
         card |= {"early_stopping": "validation" if watched else "train", "best_iteration": best_round(stops)}
+        curve = called(STAGE, stops, lambda: learning_curve(stops))
+        card |= {"curve": curve} if curve else {}
     put_bytes(job.root, MODEL, data)
     put_json(job.root, MODEL_CARD, card)
 

@@ -36,6 +36,7 @@ VERBS = (
     *("init", "new", "config", "data update", "render", "stage", "plan", "reconcile", "status"),
     *("search", "show", "diff", "note", "reproduce", "run", "update", "leaderboard", "lineage"),
     *("verify", "restore", "doctor", "gc", "forget", "import mlflow", "import dvc-exp"),
+    *("execute", "land", "check", "report"),
 )
 
 

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 import cd4ml as api
 from cd4ml.cli.app import run
+from cd4ml.cli.context import json_text
 from cd4ml.cli.search import Format, printed
 from cd4ml.controller.landed import current_cache
 from cd4ml.controller.project import open_project
@@ -305,6 +306,15 @@ def test_csv_on_a_terminal_shows_what_others_wrote_and_obeys_none_of_it() -> Non
         with redirect_stdout(stream):
             printed(found, Format.CSV)
         assert stream.getvalue() == expected
+
+
+@pytest.mark.parametrize("count", [0, 20, 21, 50])
+def test_many_items_are_printed_one_a_line_and_mean_the_same(count: int) -> None:
+    items = [{"id": f"r{number}", "name": 'é "x"\n', "metrics": {"test": {"rmse": 0.5}}} for number in range(count)]
+    text = json_text("runs", items, columns=["a"])
+    assert json.loads(text) == {"version": 1, "runs": items, "columns": ["a"]}
+    lines = [line.rstrip(",") for line in text.splitlines()]
+    assert [json.dumps(item, ensure_ascii=False) in lines for item in items] == [count > 20] * count
 
 
 def test_count_is_a_number(project: Shell) -> None:

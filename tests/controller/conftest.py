@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from tests.controller import parts_world
+from tests.controller.parts_world import Parts
 from tests.controller.verify_world import World, made_from
 
 
@@ -25,3 +27,18 @@ def recorded(recorded_project: Path, tmp_path: Path) -> World:
     """A copy of it."""
     shutil.copytree(recorded_project, tmp_path / "world", symlinks=True)
     return World(tmp_path / "world")
+
+
+@pytest.fixture(scope="session")
+def executed_parts(
+    template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str
+) -> Parts:
+    """Two experiments that one clone executed, and nobody has landed. Not to be changed."""
+    folder = tmp_path_factory.mktemp("parts") / "world"
+    return parts_world.made_from(template_project, folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+
+
+@pytest.fixture
+def parts(executed_parts: Parts, tmp_path: Path) -> Parts:
+    """A copy of it."""
+    return parts_world.copied(executed_parts, tmp_path / "parts")

@@ -32,7 +32,7 @@ from tests.controller.controller_world import (
 NEEDS_A_RESULT = ("judge.finished", "land.outputs-stored")
 """Points that a rejected table, the cheapest run, never comes to."""
 
-OF_OTHER_VERBS = ("gc.recorded", "gc.freed")
+OF_OTHER_VERBS = ("bundle.written", "bundle.taken", "gc.recorded", "gc.freed")
 """Points that a reconcile never comes to; the tests of their verbs do."""
 
 

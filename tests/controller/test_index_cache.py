@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic_index import write_index
+from cd4ml.controller import landed
 from cd4ml.controller.landed import current_cache, read_entries, read_history
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError
-from cd4ml.gateways import git
+from cd4ml.gateways import envelopes, git
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, RemoteState, Repository
-from cd4ml.index.envelope import read_envelope
+from cd4ml.gateways.process import Helper
+from cd4ml.index.envelope import Reader, read_envelope
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, encode
 from cd4ml.index.rows import rows
+from tests.gateways.store_world import held
 from tests.index.index_world import entry, experiment_body, hexes, run_body
 
 
@@ -64,6 +67,48 @@ def test_rows_and_history_follow_the_branch_and_are_those_of_all_its_entries(pro
         assert [history.of_branch(branch) for branch in history.branches] == [
             expected.of_branch(branch) for branch in expected.branches
         ]
+
+
+@pytest.fixture
+def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a small index is read by further processes, in many parts."""
+    monkeypatch.setattr(landed, "_MANY", 1)
+    monkeypatch.setattr(envelopes, "_PART", 20_000)
+    monkeypatch.setattr(envelopes, "_processors", lambda: 2)
+
+
+def rebuilt(project: Project, state: RemoteState) -> dict[str, Any]:
+    shutil.rmtree(project.private, ignore_errors=True)
+    return held(current_cache(project, state))
+
+
+def test_further_processes_make_the_rows_that_this_one_makes(project: Project, request: pytest.FixtureRequest) -> None:
+    state = grown(project, 120)
+    here = rebuilt(project, state)
+    request.getfixturevalue("by_others")
+    assert rebuilt(project, state) == here
+
+
+@pytest.mark.usefixtures("by_others")
+@pytest.mark.parametrize("command", [["false"], ["echo", "nonsense"], ["/nowhere/python"]])
+def test_where_no_further_process_can_help_the_rows_are_made_here(
+    project: Project, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    state = grown(project, 120)
+    expected = rebuilt(project, state)
+    monkeypatch.setattr(envelopes, "Helper", lambda _: Helper(command))
+    assert rebuilt(project, state) == expected
+
+
+@pytest.mark.usefixtures("by_others")
+@pytest.mark.parametrize("folder", ["runs/", "experiments/"])
+def test_an_edited_entry_is_named_whoever_reads_it(project: Project, folder: str) -> None:
+    index = grown(project, 120).index
+    assert index
+    path = some_path(project, index, folder)
+    data = project.repository.read_tree(index)[path]
+    with pytest.raises(IntegrityError, match=path):
+        current_cache(project, seen(changed(project, index, {path: data.replace(b"model-", b"modem-")})))
 
 
 def test_the_whole_is_read_once_and_then_what_was_added(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +212,13 @@ ENVELOPES = [
 def test_the_short_way_to_read_an_envelope_ends_where_the_long_one_does(one: Any) -> None:
     """For what a fold wrote, and for that with a piece of it cut out, doubled or replaced, at every place."""
     path, whole = entry_path(one.record), encode_envelope(one)
-    assert read_envelope(whole, path) == parse_envelope(whole, path) == one
+    reader = Reader()  # which has seen the fields that are not touched
+    assert read_envelope(whole, path) == reader.read(whole, path) == parse_envelope(whole, path) == one
     for at in range(0, len(whole), 41):
         for piece in (b"", whole[at : at + 5] * 2, b'"', b"\x00", b"\\u0000", b"1e999", b"\xff"):
             forged = whole[:at] + piece + whole[at + 5 :]
-            assert outcome(read_envelope, forged, path) == outcome(parse_envelope, forged, path), (at, piece)
+            expected = outcome(parse_envelope, forged, path)
+            assert outcome(read_envelope, forged, path) == outcome(reader.read, forged, path) == expected, (at, piece)
     assert outcome(read_envelope, whole, f"runs/{hexes('x')}.json")[0] == "IntegrityError"
 
 

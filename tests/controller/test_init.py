@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 
 from cd4ml.cli.app import run
+from cd4ml.controller.data import read_folder
 from cd4ml.controller.init import OwnData, init_project
 from cd4ml.controller.own_data import LARGEST_COMMITTED
 from cd4ml.controller.proposal import Hints
+from cd4ml.controller.render import write_rendered
 from cd4ml.errors import UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.warm import SOCKET_VARIABLE
@@ -359,3 +361,30 @@ def test_a_repository_of_another_base_branch_gets_a_workflow_for_it(tmp_path: Pa
     noisy().to_csv(tmp_path / "houses.csv", index=False)
     init_project(tmp_path, own=own(tmp_path / "houses.csv"))
     assert "trunk" in (tmp_path / ".github/workflows/cd4ml.yml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("remote", "file"),
+    [
+        ("git@gitlab.com:team/houses.git", ".gitlab-ci.yml"),
+        ("https://user:secret@gitlab.example.org/team/sub/houses.git", ".gitlab-ci.yml"),
+        ("git@github.com:gitlab/houses.git", ".github/workflows/cd4ml.yml"),
+        ("../gitlab/houses.git", ".github/workflows/cd4ml.yml"),
+    ],
+)
+def test_the_host_of_the_remote_says_whose_ci_is_rendered(remote: str, file: str, tmp_path: Path) -> None:
+    git.init(tmp_path)
+    subprocess.run(["git", "remote", "add", "origin", remote], cwd=tmp_path, check=True)
+    init_project(tmp_path)
+    found = [one for one in (".gitlab-ci.yml", ".github/workflows/cd4ml.yml") if (tmp_path / one).exists()]
+    assert found == [file]
+
+
+def test_a_pipeline_of_gitlab_that_a_person_wrote_is_kept_and_not_overwritten(tmp_path: Path) -> None:
+    git.init(tmp_path)
+    subprocess.run(["git", "remote", "add", "origin", "git@gitlab.com:a/b.git"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitlab-ci.yml").write_text("mine: {script: [make]}\n", "utf-8")
+    assert ".gitlab-ci.yml" not in init_project(tmp_path).made
+    with pytest.raises(UsageError, match=r"^\.gitlab-ci\.yml: is your own"):
+        write_rendered(tmp_path, read_folder(tmp_path, "conf"), base="main")
+    assert (tmp_path / ".gitlab-ci.yml").read_text("utf-8") == "mine: {script: [make]}\n"

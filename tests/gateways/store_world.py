@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.gateways.store import LANDING, Changes, QueryCache, Stored, Wanted
+from cd4ml.gateways.store_batch import Batch, batches
 from cd4ml.index.fold import entry_path
 from cd4ml.index.record import Entry, encode
 from tests.index.index_world import entry
@@ -32,9 +33,9 @@ class Index:
                 found.setdefault(str(body["id"]), entry(read(body), number))
         return found
 
-    def entries(self, index: str | None) -> Iterable[Stored]:
+    def batches(self, index: str | None) -> Iterable[Batch]:
         self.read_whole += 1
-        return sorted(map(stored, self.of(index).values()), key=lambda one: entry_path(one.entry.record))
+        return batches(sorted(map(stored, self.of(index).values()), key=lambda one: entry_path(one.entry.record)))
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         old, new = self.of(before), self.of(after)
@@ -91,9 +92,9 @@ def held(cache: QueryCache) -> dict[str, Any]:
 
 
 def _docs(database: sqlite3.Connection, position: int) -> list[dict[str, Any]]:
-    from cd4ml.gateways import store
+    from cd4ml.gateways.store_answers import docs_of
 
-    return store._docs(database, [position])
+    return docs_of(database, [position])
 
 
 _LEAVES = (

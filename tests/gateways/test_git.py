@@ -972,3 +972,15 @@ def test_modes_of_untouched_files_survive_a_written_tree(home: Path, repository:
     made = repository.commit_tree(repository.write_tree(base, {"a": b"1"}), [base], "x")
     clone = repository.private_clone(made, tmp_path / "clone")
     assert stat.S_IMODE((clone.root / "run.sh").stat().st_mode) & 0o100
+
+
+def test_objects_come_in_the_order_in_which_git_keeps_them_each_once_and_missing_ones_last(
+    repository: Repository,
+) -> None:
+    blobs = [repository.write_blob(str(number).encode()) for number in range(5)]
+    missing = "0" * 40
+    found = repository.in_stored_order([missing, *blobs, *blobs])
+    assert (found[-1], sorted(found[:-1])) == (missing, sorted(blobs))
+    assert list(repository.read_many(found[:-1])) == [str(blobs.index(one)).encode() for one in found[:-1]]
+    with pytest.raises(IntegrityError, match=missing):
+        list(repository.read_many(found))

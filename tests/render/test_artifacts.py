@@ -12,15 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.render.artifacts import (
-    PIPELINE_TEMPLATE,
+from cd4ml.render.artifacts import PIPELINE_TEMPLATE, check, render_params, render_pipeline, with_derived
+from cd4ml.render.workflows import (
+    FORK_FILE,
+    FORK_REPORT_FILE,
+    GITLAB_FILE,
     WORKFLOW_FILE,
-    WORKFLOW_TEMPLATE,
-    check,
-    render_params,
-    render_pipeline,
-    render_workflow,
-    with_derived,
+    WORKFLOW_TEMPLATES,
+    render_workflows,
 )
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
@@ -102,10 +101,6 @@ def test_the_pipeline_is_golden() -> None:
     assert_golden("dvc.yaml", render_pipeline(SPEC, TEMPLATES))
 
 
-def test_the_workflow_is_golden() -> None:
-    assert_golden("cd4ml.yml", render_workflow(SPEC, TEMPLATES, "main")[WORKFLOW_FILE])
-
-
 def test_the_parameters_are_golden() -> None:
     assert_golden("params.yaml", render_params(params(), "0" * 64, "for a test\n# twice"))
 
@@ -120,20 +115,8 @@ def test_hostile_values_in_the_pipeline_are_golden_and_inert() -> None:
     }
 
 
-def test_hostile_values_in_the_workflow_are_golden_and_inert() -> None:
-    text = render_workflow(hostile_spec(), TEMPLATES, "ma'in ${{ x }}\n")[WORKFLOW_FILE]
-    assert_golden("hostile.cd4ml.yml", text)
-    ours = yaml.safe_load(text)
-    plain = yaml.safe_load(render_workflow(SPEC, TEMPLATES, "main")[WORKFLOW_FILE])
-    runs = [[step.get("run") for step in job["steps"]] for job in ours["jobs"].values()]
-    assert runs == [[step.get("run") for step in job["steps"]] for job in plain["jobs"].values()]
-    assert not any("${{" in run for job in runs for run in job if run)
-    install = next(step for step in ours["jobs"]["check"]["steps"] if "CD4ML_LOCK" in step.get("env", {}))
-    assert install["env"]["CD4ML_LOCK"] == "lock ${{ '${{' }} secrets.X }}\n'\""
-
-
 def test_the_committed_files_are_what_rendering_gives() -> None:
-    expected = {"dvc.yaml": render_pipeline(SPEC, TEMPLATES), **render_workflow(SPEC, TEMPLATES, "main")}
+    expected = {"dvc.yaml": render_pipeline(SPEC, TEMPLATES), **render_workflows(SPEC, TEMPLATES, "main")}
     assert check(expected, {path: (ROOT / path).read_text() for path in expected}) == ()
 
 
@@ -145,33 +128,6 @@ def test_the_pipeline_is_the_same_for_every_experiment_on_the_same_sources() -> 
     del other["data"]["sources"]["planes"]
     del other["data"]["joins"][1]
     assert render_pipeline(parse(other), TEMPLATES) != render_pipeline(SPEC, TEMPLATES)
-
-
-def test_without_a_lock_the_workflow_installs_none() -> None:
-    text = render_workflow(replace(SPEC, lock=""), TEMPLATES, "main")[WORKFLOW_FILE]
-    assert "CD4ML_LOCK" not in text
-    assert yaml.safe_load(text)["jobs"]
-
-
-def test_the_base_branch_is_a_parameter() -> None:
-    text = render_workflow(SPEC, TEMPLATES, "trunk")[WORKFLOW_FILE]
-    content = yaml.safe_load(text)
-    assert content[True]["push"]["branches"] == ["trunk", "exp/**"]
-    assert "main" not in text
-
-
-def test_only_the_reconcile_job_may_write_and_never_for_a_pull_request() -> None:
-    content = yaml.safe_load(render_workflow(SPEC, TEMPLATES, "main")[WORKFLOW_FILE])
-    assert content["permissions"] == {}
-    assert content["jobs"]["check"]["permissions"] == {"contents": "read"}
-    assert "if" not in content["jobs"]["check"]
-    assert content["jobs"]["reconcile"]["permissions"] == {"contents": "write"}
-    assert content["jobs"]["reconcile"]["if"] == "github.event_name == 'push' || github.event_name == 'schedule'"
-    checkouts = [
-        step for job in content["jobs"].values() for step in job["steps"] if "checkout" in step.get("uses", "")
-    ]
-    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
-    assert checkouts[1]["with"]["ref"] == "main"
 
 
 # --- params.yaml ------------------------------------------------------------------------------------
@@ -221,13 +177,13 @@ def test_a_changed_template_is_called_that() -> None:
     assert words_of(render_pipeline(SPEC, older)) == [
         f"templates/{PIPELINE_TEMPLATE} or cd4ml changed since it was rendered"
     ]
-    workflow = check(
-        render_workflow(SPEC, TEMPLATES, "main"),
-        dict(render_workflow(SPEC, {**TEMPLATES, WORKFLOW_TEMPLATE: TEMPLATES[WORKFLOW_TEMPLATE] + "\n"}, "main")),
+    template = WORKFLOW_TEMPLATES[WORKFLOW_FILE]
+    then = render_workflows(SPEC, {**TEMPLATES, template: TEMPLATES[template] + "\n"}, "main")
+    (problem,) = check(render_workflows(SPEC, TEMPLATES, "main"), dict(then))
+    assert (problem.file, problem.message) == (
+        WORKFLOW_FILE,
+        f"templates/{template} or cd4ml changed since it was rendered",
     )
-    assert [problem.message for problem in workflow] == [
-        f"templates/{WORKFLOW_TEMPLATE} or cd4ml changed since it was rendered"
-    ]
 
 
 def test_both_changes_are_told() -> None:
@@ -261,3 +217,34 @@ def test_any_edit_is_noticed(insert: str, at: int, drop: int) -> None:
 def test_problems_are_in_the_order_of_the_paths(order: int) -> None:
     paths = ["a", "b", "c"][::order]
     assert [problem.file for problem in check(dict.fromkeys(paths, "x"), {})] == ["a", "b", "c"]
+
+
+def with_ci(**values: Any) -> Spec:
+    return replace(SPEC, ci=replace(SPEC.ci, **values))
+
+
+def test_after_a_change_of_the_provider_the_old_workflow_is_called_left_over() -> None:
+    old = render_workflows(with_ci(fork_label="run"), TEMPLATES, "main")
+    new = render_workflows(with_ci(provider="gitlab"), TEMPLATES, "main")
+    problems = check(new, {**old, **new})
+    assert [problem.file for problem in problems] == [FORK_REPORT_FILE, FORK_FILE, WORKFLOW_FILE]
+    assert all("left over" in problem.message and problem.hint.startswith("remove it") for problem in problems)
+
+
+def test_a_workflow_that_was_edited_since_is_left_over_too() -> None:
+    old = {path: text + "# mine\n" for path, text in render_workflows(SPEC, TEMPLATES, "main").items()}
+    new = render_workflows(with_ci(provider="gitlab"), TEMPLATES, "main")
+    assert [problem.file for problem in check(new, {**old, **new})] == [WORKFLOW_FILE]
+
+
+def test_a_pipeline_that_cd4ml_did_not_write_is_nobodys_left_over() -> None:
+    expected = render_workflows(SPEC, TEMPLATES, "main")
+    assert check(expected, {**expected, GITLAB_FILE: "stages: [mine]\n", "README.md": "x"}) == ()
+
+
+def test_taking_the_label_back_leaves_the_workflows_of_forks_over() -> None:
+    old = render_workflows(with_ci(fork_label="run"), TEMPLATES, "main")
+    assert [problem.file for problem in check(render_workflows(SPEC, TEMPLATES, "main"), dict(old))] == [
+        FORK_REPORT_FILE,
+        FORK_FILE,
+    ]

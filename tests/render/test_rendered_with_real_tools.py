@@ -1,4 +1,4 @@
-"""Rendered files in the hands of those who read them: DVC, Git, actionlint, zizmor, the published schema."""
+"""The rendered pipeline in the hands of those who read it: DVC and Git. Of the workflows see tests/ci."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cd4ml.render.artifacts import WORKFLOW_FILE, render_params, render_pipeline, render_workflow, with_derived
+from cd4ml.render.artifacts import render_params, render_pipeline, with_derived
 from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import (
@@ -168,69 +168,3 @@ def test_dvc_takes_hostile_source_names_as_names(tmp_path: Path) -> None:
     lock = yaml.safe_load((tree.root / "dvc.lock").read_text())
     assert {dep["path"] for dep in lock["stages"]["ingest"]["deps"]} == {f"data/{name}.lock.json" for name in names}
     assert not (tree.root / "x").exists()
-
-
-# --- the workflow -----------------------------------------------------------------------------------
-
-VARIANTS = {
-    "as committed": (SPEC, "main"),
-    "another base, no lock": (replace(SPEC, lock=""), "release/2.x"),
-    "expressions in values": (replace(SPEC, lock="a ${{ secrets.X }} 'b'.lock"), "main"),
-}
-
-
-@pytest.fixture(params=VARIANTS)
-def workflow(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    spec, base = VARIANTS[request.param]
-    path = tmp_path / WORKFLOW_FILE
-    path.parent.mkdir(parents=True)
-    path.write_text(render_workflow(spec, TEMPLATES, base)[WORKFLOW_FILE])
-    return path
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("actionlint", "-no-color"),
-        ("zizmor", "--offline", "--no-progress", "--no-config", "--persona", "auditor"),
-        ("check-jsonschema", "--builtin-schema", "vendor.github-workflows"),
-    ],
-    ids=lambda command: command[0],
-)
-def test_the_workflow_passes_the_checker_without_a_finding(command: tuple[str, ...], workflow: Path) -> None:
-    env = {"PATH": os.environ["PATH"], "HOME": str(workflow.parent)}
-    done = subprocess.run(
-        (str(BIN / command[0]), *command[1:], str(workflow)), env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "suppressed" not in done.stdout + done.stderr
-    assert "ignored" not in done.stdout + done.stderr
-
-
-def test_the_reconcile_step_gives_git_the_token_without_writing_it_down(tmp_path: Path) -> None:
-    """The step's own script is run; in place of cd4ml stands `git credential fill`, which asks as a push would."""
-    content = yaml.safe_load(render_workflow(SPEC, TEMPLATES, "main")[WORKFLOW_FILE])
-    script = content["jobs"]["reconcile"]["steps"][-1]["run"]
-    program = tmp_path / "bin" / "cd4ml"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nprintf 'protocol=https\\nhost=h.invalid\\n\\n' | git credential fill\n")
-    program.chmod(0o755)
-    env = {
-        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "CD4ML_BASE": "ma'in $(x)",
-        "CD4ML_FORGE_TOKEN": "canary-token",
-        "GIT_ASKPASS": str(tmp_path / "askpass"),
-    }
-    subprocess.run(("git", "init", "--quiet", "."), cwd=tmp_path, env=env, check=True)
-    done = subprocess.run(
-        ("bash", "-e", "-c", script), cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
-    assert "username=x-access-token\npassword=canary-token\n" in done.stdout
-    base = subprocess.run(
-        ("git", "config", "cd4ml.base"), cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-    )
-    assert base.stdout == "ma'in $(x)\n"
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not [path for path in files if b"canary-token" in path.read_bytes()]

@@ -196,9 +196,13 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("evaluation.task", "classification", "evaluation.task", "none of regression"),
     ("promotion.min_improvement", "0", "promotion.min_improvement", "must be a number"),
     ("promotion.min_improvement", False, "promotion.min_improvement", "must be a number"),
+    ("promotion.max_worsening", {"mea": 1.0}, "promotion.max_worsening.mea", "did you mean mae?"),
+    ("promotion.max_worsening", {"brier": 1.0}, "promotion.max_worsening.brier", "they are rmse, mae, r2"),
+    ("promotion.resample_by", "a\nb", "promotion.resample_by", "one line"),
     ("ci.python", 3.11, "ci.python", "must be text"),
     ("ci.python", "2.7", "ci.python", "Python version"),
     ("ci.provider", "gitea", "ci.provider", "none of github, gitlab"),
+    ("ci", {"provider": "gitlab", "python": "3.11", "fork_label": "run"}, "ci.fork_label", 'must be ""'),
     ("executor.threads", 0, "executor.threads", "from 1"),
     ("executor.jobs", -2, "executor.jobs", "from 1"),
     ("executor.timeout_minutes", 0, "executor.timeout_minutes", "more than 0"),
@@ -217,6 +221,13 @@ def test_a_bad_value_is_one_problem_with_the_file_and_key_it_stands_at(
     found = problems_of(changed(key, value))
     assert [(one[0], one[1]) for one in found] == [(ORIGIN.get(at.split(".")[0], "conf/"), at)], found
     assert words in found[0][2]
+
+
+def test_how_much_worse_a_metric_of_the_project_s_own_may_get_can_be_limited() -> None:
+    resolved = changed("promotion.max_worsening", {"mae": 0.5, "late": 0})
+    resolved["evaluation"]["own"] = {"late": {"function": "flights.metrics.late", "direction": "minimize"}}
+    resolved["evaluation"]["metrics"] = ["rmse", "mae", "late"]
+    assert parse(resolved, ORIGIN).promotion.max_worsening == {"mae": 0.5, "late": 0}
 
 
 def nested(depth: int) -> Any:

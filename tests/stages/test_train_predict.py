@@ -438,6 +438,8 @@ def test_boosting_stops_when_the_validation_side_gains_no_more(tmp_path: Path, n
         alone.fit(x, y.astype(int), X_val=seen, y_val=truth.astype(int))
         rounds = alone.n_iter_ - 1
     assert card["best_iteration"] == rounds < 150
+    told = [row[0] for row in card["curve"]["rows"]]  # up to the round at which it gave up, or to the last one
+    assert told == list(range(rounds + (4 if name == "xgboost" else 2)))
     test = load_features(root, "test", PLAIN)[0]
     assert len(set(model.predict(test))) == 3
 

@@ -4,9 +4,9 @@ Objects are read through GitPython; everything that looks at or moves refs is a 
 with full ref names, so that no branch name is ever taken for an option. Hooks, fsmonitor and the ext
 transport are off in every command, and no ``GIT_*`` variable leads one to another place.
 
-``Repository`` is one class in six rooms: ``connection`` (running git), ``objects`` (blobs and trees), ``history``
-(commits), ``compare`` (what differs between two), ``remote`` (fetch and push), ``work_tree`` (local branches and
-clones).
+``Repository`` is one class in seven rooms: ``connection`` (running git), ``objects`` (blobs and trees), ``history``
+(commits), ``compare`` (what differs between two), ``remote`` (fetch and push), ``reports`` (files of a report on the
+remote), ``work_tree`` (local branches and clones).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cd4ml.gateways.git.keeping import Keeping
 from cd4ml.gateways.git.landed import Landings
 from cd4ml.gateways.git.probe import PROBE, Probes
 from cd4ml.gateways.git.remote import Remotes
+from cd4ml.gateways.git.reports import REPORTS, Reports
 from cd4ml.gateways.git.values import (
     CLAIMS,
     DRAFT,
@@ -49,6 +50,7 @@ __all__ = [
     "INDEX_BRANCH",
     "LANDING",
     "PROBE",
+    "REPORTS",
     "SEEN",
     "Authorship",
     "Changed",
@@ -63,7 +65,7 @@ __all__ = [
 ]
 
 
-class Repository(Probes, Remotes, WorkTree, Differences, Landings, Keeping, Chain):
+class Repository(Probes, Reports, Remotes, WorkTree, Differences, Landings, Keeping, Chain):
     """One repository on this machine. ``work_tree`` is missing in a bare one."""
 
 

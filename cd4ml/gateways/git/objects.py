@@ -154,23 +154,30 @@ class Objects(Connection):
             for mode, object_id, path in self._listed(treeish, "", "-r")
             if mode in _FILE_MODES
         ]
-        packed = self.git(
-            "cat-file", "--batch", stdin="".join(f"{object_id}\n" for _, object_id in names).encode()
-        ).stdout
-        files: dict[str, bytes] = {}
-        position = 0
+        order = list(dict.fromkeys(object_id for _, object_id in names))
+        if len(order) > _AT_ONCE:
+            order = self.in_stored_order(order)
+        found = dict(zip(order, _unpacked(self._packed(order), order), strict=True))
         for name, object_id in names:
-            end = packed.index(b"\n", position)
-            head = packed[position:end].split(b" ")
-            if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
+            if found[object_id] is None:
                 raise IntegrityError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
-            size = int(head[2])
-            files[name] = packed[end + 1 : end + 1 + size]
-            position = end + 1 + size + 1
-        return files
+        return {name: data for name, object_id in names if (data := found[object_id]) is not None}
+
+    def in_stored_order(self, object_ids: Iterable[str]) -> list[str]:
+        """The same ids, each once, in the order in which Git keeps the objects; those that are not here come last.
+
+        Git stores an object as its difference from one nearby: read so, none has to be unpacked twice.
+        """
+        options = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+        wanted = dict.fromkeys(object_ids)
+        listed = self.git("cat-file", *options, allowed=(0, 1, 128)).text  # where objects are damaged, of the others
+        kept = [one for one in listed.split() if one in wanted]
+        return list(dict.fromkeys((*kept, *wanted)))
 
     def read_many(self, object_ids: Sequence[str]) -> Iterator[bytes]:
         """The bytes of these blobs, in this order, a few MiB in memory at a time.
+
+        Of many, the order of ``in_stored_order`` is several times as fast as another one.
 
         Raises IntegrityError, naming the object, when one is not here.
         """
@@ -181,10 +188,15 @@ class Objects(Connection):
             for number, part in enumerate(parts):
                 packed = coming.result() if coming else b""
                 coming = ahead.submit(self._packed, parts[number + 1]) if number + 1 < len(parts) else None
-                yield from _unpacked(packed, part)
+                for object_id, data in zip(part, _unpacked(packed, part), strict=True):
+                    if data is None:
+                        raise IntegrityError(f"its object {object_id} is not here: the clone is damaged or partial")
+                    yield data
 
     def _packed(self, object_ids: Sequence[str]) -> bytes:
-        return self.git("cat-file", "--batch", stdin="".join(f"{one}\n" for one in object_ids).encode()).stdout
+        return self.git(
+            "cat-file", "--batch", "--buffer", stdin="".join(f"{one}\n" for one in object_ids).encode()
+        ).stdout
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
@@ -235,13 +247,16 @@ class Objects(Connection):
             )
 
 
-def _unpacked(packed: bytes, object_ids: Sequence[str]) -> Iterator[bytes]:
+def _unpacked(packed: bytes, object_ids: Sequence[str]) -> Iterator[bytes | None]:
+    """The bytes of objects from what ``cat-file --batch`` says of them; nothing for one that is not here."""
     position = 0
-    for object_id in object_ids:
+    for _ in object_ids:
         end = packed.index(b"\n", position)
         head = packed[position:end].split(b" ")
         if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
-            raise IntegrityError(f"its object {object_id} is not here: the clone is damaged or partial")
+            yield None
+            position = end + 1
+            continue
         position = end + 1 + int(head[2])
         yield packed[end + 1 : position]
         position += 1

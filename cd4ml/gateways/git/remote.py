@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cd4ml.errors import ToolError
+from cd4ml.errors import RemoteError, ToolError
 from cd4ml.gateways.git.history import Commits
-from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, Draft, RefUpdate, RemoteState
+from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, TAGS, Draft, RefUpdate, RemoteState
 
 _LEAF = "/-"
 
@@ -103,6 +103,29 @@ class Remotes(Commits):
         """Read one ref of the remote now. Raises RemoteError."""
         lines = self._remote_command("ls-remote", "--end-of-options", remote, ref).text.splitlines()
         return next((line.split("\t")[0] for line in lines if line.endswith("\t" + ref)), None)
+
+    def annotated_tags(self, remote: str) -> dict[str, str]:
+        """The commit (or other object) under each annotated tag of the remote, by name. Raises RemoteError.
+
+        Nothing is fetched, and the text of a tag is not looked at.
+        """
+        lines = self._remote_command("ls-remote", "--tags", "--end-of-options", remote).text.splitlines()
+        parts = (line.split("\t", 1) for line in lines if line.endswith("^{}"))
+        return {name.removeprefix(TAGS).removesuffix("^{}"): commit for commit, name in parts}
+
+    def bring_commit(self, remote: str, commit: str) -> bool:
+        """Bring a commit (its full id) that no head need have, such as a fork's: objects only, under no ref.
+
+        Says whether it is here.
+        """
+        if self.resolve(commit) == commit:
+            return True
+        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+        try:
+            self._remote_command("fetch", *options, "--end-of-options", remote, commit)
+        except RemoteError:
+            return False
+        return self.resolve(commit) == commit
 
     def push(self, remote: str, updates: Sequence[RefUpdate], *, seconds: float | None = None) -> None:
         """Move all these refs on the remote, or none.

@@ -9,6 +9,7 @@ HERE = "."
 """The remote's name when a repository has none: it is then its own remote."""
 
 HEADS = "refs/heads/"
+TAGS = "refs/tags/"
 LANDING = "refs/cd4ml/landing/"
 CLAIMS = "refs/cd4ml/claims/"
 INDEX_BRANCH = "cd4ml/index"

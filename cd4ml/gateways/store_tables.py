@@ -1,0 +1,125 @@
+"""The tables of the query cache, and the checksums by which a reader knows what a writer wrote."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from cd4ml.index.paths import Path, path_text
+from cd4ml.index.rows import Row
+from cd4ml.index.sql import COLUMNS, COMPONENTS, OF_BRANCH
+
+INDEX, LANDING, DRAFT = 0, 1, 2
+"""Where an entry comes from: the index, a landing ref that is not folded yet, a record that is kept here alone."""
+
+_FORMAT = 2
+"""To be raised when what the columns mean changes and their names do not."""
+
+# In quotes, since "commit" is a word of SQL.
+ROW_COLUMNS = (*COLUMNS, *(f"components.{name}" for name in COMPONENTS), "fold")
+_COLUMNS = ", ".join(f'"{name}"' for name in ROW_COLUMNS)
+_OF_BRANCH = ", ".join(f'"{name}"' for name in OF_BRANCH)
+TABLES = (
+    "CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    (
+        "CREATE TABLE entry (number INTEGER PRIMARY KEY, id TEXT, kind TEXT, origin INTEGER, fold INTEGER, blob TEXT,"
+        ' fingerprint TEXT, branch TEXT, "commit" TEXT, merge TEXT, succeeded INTEGER,'
+        " spec BLOB, code BLOB, data BLOB, pipeline BLOB, env BLOB)"
+    ),
+    "CREATE TABLE answer (run TEXT, number INTEGER, PRIMARY KEY (run, number)) WITHOUT ROWID",
+    (
+        'CREATE TABLE landed (ref TEXT, "commit" TEXT, origin INTEGER, id TEXT, envelope BLOB,'
+        ' PRIMARY KEY (ref, "commit")) WITHOUT ROWID'
+    ),
+    f"CREATE TABLE run (position INTEGER PRIMARY KEY, own INTEGER, {_COLUMNS}, said TEXT)",
+    "CREATE TABLE doc (position INTEGER PRIMARY KEY, content TEXT, parts TEXT, seal INTEGER)",
+    f'CREATE TABLE lifecycle (branch TEXT, "commit" TEXT, {_OF_BRANCH}, PRIMARY KEY (branch, "commit")) WITHOUT ROWID',
+    "CREATE TABLE fragment (number INTEGER PRIMARY KEY, name BLOB, path TEXT, content TEXT)",
+    "CREATE TABLE part (fragment INTEGER, position INTEGER, PRIMARY KEY (fragment, position)) WITHOUT ROWID",
+    "CREATE TABLE place (number INTEGER PRIMARY KEY, path TEXT UNIQUE)",
+    (
+        "CREATE TABLE leaf (place INTEGER, value, fragment INTEGER, kind INTEGER,"
+        " PRIMARY KEY (place, value, fragment, kind)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE own (place INTEGER, value, position INTEGER, kind INTEGER,"
+        " PRIMARY KEY (place, value, position)) WITHOUT ROWID"
+    ),
+)
+INDEXES = (
+    "CREATE UNIQUE INDEX entry_id ON entry (id)",
+    "CREATE INDEX entry_fingerprint ON entry (fingerprint, fold, id) WHERE kind = 'run'",
+    'CREATE INDEX entry_commit ON entry (branch, "commit")',
+    "CREATE INDEX entry_merge ON entry (branch, merge) WHERE merge IS NOT NULL",
+    "CREATE INDEX entry_spec ON entry (spec) WHERE spec IS NOT NULL",
+    "CREATE INDEX entry_order ON entry (kind, fold, id)",
+    'CREATE INDEX run_order ON run (fold, "id", "branch", "commit", "side")',
+    'CREATE INDEX run_id ON run ("id")',
+    'CREATE INDEX run_fingerprint ON run ("fingerprint")',
+    'CREATE INDEX run_branch ON run ("branch", "commit")',
+    "CREATE UNIQUE INDEX fragment_name ON fragment (name)",
+)
+IN_DOC = tuple(one.name for one in fields(Row) if one.name not in (*COLUMNS, "fold", *OF_BRANCH))
+"""What of a row's JSON has no column of its own."""
+
+STATEMENTS = frozenset((*TABLES, *INDEXES))
+LAYOUT = zlib.crc32("\n".join((str(_FORMAT), *TABLES, *INDEXES, *IN_DOC)).encode())
+
+_MARKS = 500
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict).encode
+
+
+def fragment_name(path: Path, content: str) -> bytes:
+    """The name of a fragment: a digest of where it lies in a row's JSON and what is there."""
+    return hashlib.blake2b(f"{path_text(path)}\0{content}".encode(), digest_size=16).digest()
+
+
+def row_seal(columns: tuple[Any, ...], content: str) -> int:
+    """A checksum over a row's columns (all of ``ROW_COLUMNS``) and the JSON that is its own."""
+    return zlib.crc32(f"{columns} {content}".encode())
+
+
+def seal(position: int, parts: str, row: int) -> int:
+    """The same with the row's number and its fragments, by which the row is known."""
+    return zlib.crc32(f"{position} {parts}".encode(), row)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Hundreds of thousands of small objects, none of them in a cycle: looking for cycles would take half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def column(database: sqlite3.Connection, sql: str, *values: Any) -> list[Any]:
+    """The first value of every row that is found."""
+    return [found[0] for found in database.execute(sql, values)]
+
+
+def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, tuple[Path, Any]]:
+    """Where fragments lie in a row's JSON, and their values. Raises DatabaseError for one that was changed."""
+    wanted = list(dict.fromkeys(numbers))
+    found: dict[int, tuple[Path, Any]] = {}
+    for start in range(0, len(wanted), _MARKS):
+        part = wanted[start : start + _MARKS]
+        sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
+        for number, name, written, content in database.execute(sql, part):
+            path = tuple(json.loads(written))
+            if name == fragment_name(path, content):
+                found[number] = path, json.loads(content)
+    if len(found) != len(wanted):
+        raise sqlite3.DatabaseError("a part of a row is not what was written")
+    return found

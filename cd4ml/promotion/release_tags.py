@@ -1,0 +1,78 @@
+"""Release tags as GTO writes them, read from their names alone.
+
+``NAME@v1.2.3`` says that a commit's model is version 1.2.3 of NAME, ``NAME#production#4`` that it was put into an
+environment by the fourth such tag; a ``!`` takes it back. A name is a claim and no more: whether the commit holds a
+result of the index is for whoever reads these to see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+IN_PRODUCTION = ("production", "prod")
+"""Environments that are production, the likelier name first."""
+
+MOST_CANDIDATES = 20
+
+_VERSION = r"v(?P<major>\d{1,9})\.(?P<minor>\d{1,9})\.(?P<patch>\d{1,9})(?P<pre>-[0-9A-Za-z.-]{1,50})?"
+_RELEASE = re.compile(rf"(?P<name>[^\s@#!]{{1,100}})@{_VERSION}(?P<off>!?)(#(?P<number>\d{{1,9}}))?")
+_ASSIGNED = re.compile(r"(?P<name>[^\s@#!]{1,100})#(?P<environment>[^\s@#!]{1,50})(?P<off>!?)(#(?P<number>\d{1,9}))?")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What tags claim of a commit: the version that it is, and the environment that it is in (``""``: none)."""
+
+    commit: str
+    tag: str
+    release: str = ""
+    environment: str = ""
+
+
+def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
+    """What may be in production, the likeliest first, of annotated tags by name; values are the commits.
+
+    First what was put into production last; then the newest version; then what is in another environment. Of one
+    environment the tag with the highest number counts, and those before it only in its place.
+    """
+    versions = _versions(tags)
+    named = {commit: tag for tag, commit in reversed(versions)}
+    assigned = _assigned(tags)
+    production = [one for word in IN_PRODUCTION for one in assigned if one.environment == word]
+    others = [one for one in assigned if one.environment not in IN_PRODUCTION]
+    released = [Claim(commit, tag, tag) for tag, commit in versions]
+    found = [*production, *released, *others]
+    return tuple(
+        Claim(one.commit, one.tag, named.get(one.commit, ""), one.environment) for one in found[:MOST_CANDIDATES]
+    )
+
+
+def _versions(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Tags of versions that were not taken back, and their commits, the newest version first."""
+    taken_back = {tag.partition("!")[0] for tag in tags if "!" in tag and _RELEASE.fullmatch(tag)}
+    found = []
+    for tag, commit in tags.items():
+        match = _RELEASE.fullmatch(tag)
+        if match and not match["off"] and tag.partition("#")[0] not in taken_back:
+            numbers = tuple(int(match[part]) for part in ("major", "minor", "patch"))
+            found.append(((numbers, not match["pre"], match["pre"] or "", tag), tag.partition("#")[0], commit))
+    return [(tag, commit) for _, tag, commit in sorted(found, reverse=True)]
+
+
+def _assigned(tags: Mapping[str, str]) -> list[Claim]:
+    """Tags that put something into an environment since it was last emptied, the highest number first."""
+    found = []
+    emptied: dict[tuple[str, str], int] = {}
+    for tag, commit in tags.items():
+        match = _ASSIGNED.fullmatch(tag)
+        if match is None:
+            continue
+        place, number = (match["name"], match["environment"]), int(match["number"] or 0)
+        if match["off"]:
+            emptied[place] = max(emptied.get(place, -1), number)
+        else:
+            found.append((number, place, Claim(commit, tag, "", match["environment"])))
+    standing = [one for one in found if one[0] > emptied.get(one[1], -1)]
+    return [claim for _, _, claim in sorted(standing, key=lambda one: (-one[0], one[1]))]

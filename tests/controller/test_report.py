@@ -1,0 +1,403 @@
+"""What ``cd4ml report`` says of branches of a real project: real Git, real DVC, real runs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from cd4ml.controller.project import open_project
+from cd4ml.controller.report import Reported, report_on, report_on_all
+from cd4ml.gateways.warm import SOCKET_VARIABLE
+from cd4ml.spec.pipeline import PREDICTIONS
+from tests.conftest import Shell
+from tests.controller.compare_world import result_of_main
+from tests.controller.controller_world import BASELINE, OTHER_SEED, cd4ml, commit, git, push, refs, remote
+from tests.controller.report_world import (
+    HOSTILE,
+    QUOTED,
+    made_up,
+    make_up,
+    populate,
+    report,
+    result_commit,
+    tagged,
+    untagged,
+)
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "reports.schema.json"
+World = tuple[Shell, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def world(template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str) -> World:
+    """A project with branches of every kind (see ``report_world.populate``), and the record of main's result."""
+    folder = tmp_path_factory.mktemp("reported") / "team"
+    shutil.copytree(template_project, folder, symlinks=True)
+    shell = Shell(folder / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    return shell, populate(shell)
+
+
+@pytest.fixture
+def shell(world: World) -> Shell:
+    return world[0]
+
+
+def reported(shell: Shell, branch: str, base: str = "") -> Reported:
+    return report_on(open_project(shell.folder), branch, base)
+
+
+# ── verdicts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_result_is_held_against_main_on_the_whole_test_side_with_intervals(world: World) -> None:
+    shell, main = world
+    found = report(shell, "exp/alpha")
+    assert found["verdict"] in ("better", "worse", "no real difference")
+    assert (found["branch"], found["base"], found["judged"]) == ("exp/alpha", "main", "head")
+    assert found["commit"] == git(remote(shell), "rev-parse", "exp/alpha")
+    assert found["champion"]["id"] == main["id"]
+    assert found["ruler"]["rows"] == found["ruler"]["declared"] == main["split"]["test"]["rows"]
+    assert found["ruler"]["digest"] == main["split"]["test"]["digest"]
+    rmse = next(one for one in found["metrics"] if one["metric"] == "rmse")
+    assert rmse["champion"] == pytest.approx(main["metrics"]["test"]["rmse"])
+    assert rmse["merge_base"] == rmse["champion"]
+    assert rmse["corrected"]["low"] <= rmse["interval"]["low"] <= rmse["change"] <= rmse["interval"]["high"]
+    assert {gate["name"] for gate in found["gates"]} >= {"rows", "rmse"}
+
+
+def test_the_challengers_values_are_those_that_the_judge_of_its_run_recorded(shell: Shell) -> None:
+    found = report(shell, "exp/alpha")
+    shown = cd4ml(shell, "show", "exp/alpha", "--json").json["runs"][0]
+    for one in found["metrics"]:
+        assert one["challenger"] == pytest.approx(shown["metrics"]["test"][one["metric"]])
+
+
+def test_only_the_keys_that_differ_are_told(shell: Shell) -> None:
+    found = report(shell, "exp/alpha")
+    assert {one["key"]: (one["champion"], one["challenger"]) for one in found["config"]} == {
+        "model.parameters.alpha": (1.0, 100.0),
+        "model.estimator.steps[regress].1.alpha": (1.0, 100.0),
+    }
+    assert (found["data"], found["moved"], found["code"], found["environment"]) == ([], [], [], [])
+
+
+def test_a_branch_that_conflicts_is_told_to_take_main_in(shell: Shell) -> None:
+    found = report(shell, "exp/conflict")
+    assert found["verdict"] == "take main in"
+    assert found["merge"]["conflicts"] == [BASELINE]
+    assert found["reason"].endswith("`cd4ml update exp/conflict`")
+    assert found["merge"]["promotes"] is False
+    assert "held" in {gate["outcome"] for gate in found["gates"]}
+
+
+def test_a_failed_run_says_the_stage_and_why(shell: Shell) -> None:
+    found = report(shell, "exp/rejected", code=0)
+    assert found["verdict"] == "failed"
+    assert found["reason"].startswith("failed at validate because ")
+    assert [gate["outcome"] for gate in found["gates"]] == ["held"]
+    assert "wind_gust" in {one["column"] for one in found["expectations"]}
+
+
+def test_a_configuration_that_is_refused_is_a_failure_that_names_the_file(shell: Shell) -> None:
+    found = report(shell, "exp/refused")
+    assert found["verdict"] == "failed"
+    assert found["reason"].startswith("failed at configuration because ")
+    assert "expectations" in found["reason"]
+    assert found["challenger"] is None
+
+
+def test_what_was_never_run_is_pending_and_says_the_command_and_what_it_asks_for(shell: Shell) -> None:
+    found = report(shell, "exp/pending")
+    assert found["verdict"] == "pending"
+    assert "`cd4ml reconcile exp/pending`" in found["reason"]
+    assert "model.parameters.alpha" in {one["key"] for one in found["config"]}
+    assert found["merge"]["trains"] is True
+
+
+def test_the_base_branch_without_anything_before_it_says_so(shell: Shell) -> None:
+    found = report(shell, "main")
+    assert found["verdict"] == "not comparable"
+    assert "nothing was run before it on main" in found["reason"]
+    assert found["challenger"]["branch"] == "main"
+    assert found["champion"] is None
+
+
+# ── what else is told ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_merging_what_was_run_trains_nothing_and_moves_the_configuration_alone(shell: Shell) -> None:
+    merge = report(shell, "exp/alpha")["merge"]
+    assert (merge["trains"], merge["moves"], merge["conflicts"]) == (False, ["spec"], [])
+
+
+def test_a_branch_that_asks_for_what_others_ran_names_them_with_what_became_of_them(shell: Shell) -> None:
+    found = report(shell, "exp/again")["relatives"]
+    same = {one["branch"]: (one["lifecycle"], one["outcome"]) for one in found if one["kind"] == "same"}
+    assert same == {"exp/alpha": ("open", "succeeded"), "exp/told": ("discarded", "succeeded")}
+
+
+def test_a_run_that_differs_in_one_key_is_near_with_both_values(shell: Shell) -> None:
+    near = [one for one in report(shell, "exp/pending")["relatives"] if one["kind"] == "near"]
+    assert {one["branch"]: (one["key"], one["here"], one["there"]) for one in near} == {
+        "exp/near": ("model.parameters.alpha", 7.0, 1000.0),
+        "exp/alpha": ("model.parameters.alpha", 7.0, 100.0),
+    }
+
+
+def test_costs_are_told_of_both_and_can_be_searched(shell: Shell) -> None:
+    cost = {one["name"]: one for one in report(shell, "exp/alpha")["cost"]}
+    assert {name: one["unit"] for name, one in cost.items()} == {
+        "training": "seconds",
+        "peak memory": "bytes",
+        "model": "bytes",
+        "prediction": "seconds/row",
+    }
+    for one in cost.values():
+        assert one["champion"] > 0
+        assert one["challenger"] > 0
+    assert cost["peak memory"]["challenger"] > 1 << 20
+    asked = "cost.peak_bytes.train > 1000000 and cost.prediction_seconds_per_row < 1 and branch = 'exp/alpha'"
+    assert [run["branch"] for run in cd4ml(shell, "search", asked, "--json").json["runs"]] == ["exp/alpha"]
+
+
+def test_the_story_is_of_the_index_with_this_run_and_the_champion_marked(world: World) -> None:
+    shell, _ = world
+    found = reported(shell, "exp/alpha")
+    assert {point.branch: point.outcome for point in found.story} == {
+        "main": "champion",
+        "exp/alpha": "this",
+        "exp/near": "other",
+    }
+    assert [point.order for point in found.story] == sorted(point.order for point in found.story)
+    assert found.paired is not None
+    assert len(found.paired.observed) == found.paired.ruler.rows
+
+
+def test_the_use_of_the_test_side_is_counted_in_the_order_of_the_index(shell: Shell) -> None:
+    """Main's own result does not count: exp/alpha was the first to be scored, and exp/near the next."""
+    assert report(shell, "exp/alpha")["ruler"]["uses"] == 1
+    assert report(shell, "exp/near")["ruler"]["uses"] == 2
+
+
+def test_how_to_reproduce_it_is_one_line_for_a_shell(shell: Shell) -> None:
+    found = report(shell, "exp/alpha")
+    assert found["reproduce"] == f"cd4ml reproduce {found['challenger']['id']}"
+
+
+def test_every_open_experiment_is_reported_on_by_itself(shell: Shell) -> None:
+    found = [one.review.branch for one in report_on_all(open_project(shell.folder))]
+    assert found == sorted(found)
+    assert {"exp/alpha", "exp/conflict", "exp/pending", "exp/rejected"} <= set(found)
+    assert {"main", "exp/told"}.isdisjoint(found)
+
+
+# ── what is in production ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_before_the_first_release_it_is_said_that_main_stands_for_it(shell: Shell) -> None:
+    found = report(shell, "exp/alpha")
+    assert found["production"] is None
+    assert any("nothing was released yet" in note for note in found["notes"])
+
+
+def test_what_a_tag_put_into_production_is_told_with_its_version_and_values(world: World) -> None:
+    shell, main = world
+    held = result_commit(shell, main["id"])
+    tagged(shell, "flights@v1.2.3", held)
+    tagged(shell, "flights#production#4", held)
+    try:
+        found = report(shell, "exp/alpha")
+    finally:
+        untagged(shell, "flights@v1.2.3", "flights#production#4")
+    assert found["production"]["id"] == main["id"]
+    assert (found["production"]["release"], found["production"]["environment"]) == ("flights@v1.2.3", "production")
+    assert next(one for one in found["metrics"] if one["metric"] == "rmse")["production"] is not None
+
+
+def test_a_tag_on_anything_but_a_result_of_the_index_is_not_believed(world: World) -> None:
+    shell, main = world
+    forged = commit(shell, "main", {".cd4ml/record.json": json.dumps({"id": main["id"]})})
+    push(shell, "refs/heads/elsewhere", forged)
+    tagged(shell, "flights#production#9", "elsewhere")
+    tagged(shell, "flights#prod#1", result_commit(shell, main["id"]), annotated=False)
+    before = refs(shell)
+    try:
+        found = report(shell, "exp/alpha")
+    finally:
+        untagged(shell, "flights#production#9", "flights#prod#1")
+        git(remote(shell), "update-ref", "-d", "refs/heads/elsewhere")
+    assert found["production"] is None
+    assert any("flights#production#9" in note and "not counted" in note for note in found["notes"])
+    assert {name for name in refs(shell) if name.startswith("refs/tags/")} == {
+        name for name in before if name.startswith("refs/tags/")
+    }
+
+
+# ── another base, and branches of any name ───────────────────────────────────────────────────────────────────────
+
+
+def test_another_base_is_held_against_and_no_gate_is_looked_at(world: World) -> None:
+    shell, main = world
+    found = report(shell, "exp/again", "--base", "exp/alpha")
+    assert found["verdict"] == "no real difference"
+    assert found["champion"]["branch"] == "exp/alpha"
+    assert found["gates"] == []
+    assert any("gates were not looked at" in note for note in found["notes"])
+    assert main["id"] != found["champion"]["id"]
+
+
+def test_a_branch_that_no_pattern_names_is_reported_on_too(shell: Shell) -> None:
+    push(shell, "refs/heads/fix/typo", git(shell, "rev-parse", "main"))
+    try:
+        found = report(shell, "fix/typo")
+    finally:
+        git(remote(shell), "update-ref", "-d", "refs/heads/fix/typo")
+    assert found["verdict"] == "no real difference"
+    assert any("exactly what main asks for" in note for note in found["notes"])
+    assert found["merge"]["promotes"] is False
+
+
+def test_a_branch_that_is_gone_is_reported_on_by_its_last_commit(shell: Shell) -> None:
+    found = report(shell, "told")
+    assert found["branch"] == "exp/told"
+    assert any("not on the remote" in note for note in found["notes"])
+    assert found["challenger"] is not None
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["exp/alpha", "exp/conflict", "exp/rejected", "exp/refused", "exp/pending", "main"])
+def test_the_json_of_a_report_has_the_published_shape(shell: Shell, name: str) -> None:
+    schema = json.loads(SCHEMA.read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+    done = cd4ml(shell, "report", name, "--json")
+    Draft202012Validator(schema).validate(done.json)
+    assert done.json["version"] == 1
+
+
+def test_without_a_name_the_branch_that_is_checked_out_is_meant(shell: Shell) -> None:
+    assert report(shell)["branch"] == "main"
+
+
+def test_the_ending_of_a_file_says_the_format(shell: Shell, tmp_path: Path) -> None:
+    for ending, start in ((".md", "**"), (".html", "<!doctype html>"), (".json", "{")):
+        target = tmp_path / f"alpha{ending}"
+        done = cd4ml(shell, "report", "exp/alpha", "-o", str(target), "--no-plots")
+        assert str(target) in done.out
+        assert target.read_text("utf-8").lower().lstrip().startswith(start) or ending == ".md"
+    assert json.loads((tmp_path / "alpha.json").read_text("utf-8"))["reports"][0]["branch"] == "exp/alpha"
+
+
+def test_the_terminal_shows_the_verdict_first(shell: Shell) -> None:
+    done = cd4ml(shell, "report", "exp/conflict")
+    assert "take main in" in done.out.splitlines()[0].lower()
+
+
+def test_a_gate_that_holds_is_an_exit_code_only_where_one_is_asked_for(shell: Shell) -> None:
+    cd4ml(shell, "report", "exp/conflict", code=0)
+    cd4ml(shell, "report", "exp/conflict", "--exit-code", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["exp/alfa"], "did you mean exp/alpha?"),
+        (["exp/alpha", "--base", "nowhere"], "no branch, tag or commit"),
+        (["exp/alpha", "--base", "--output=x"], "no branch, tag or commit"),
+        (["exp/alpha", "--format", "markdwn"], "did you mean markdown?"),
+        (["exp/alpha", "-o", "report.pdf"], "does not say the format"),
+        (["exp/alpha", "--format", "terminal", "-o", "x.md"], "is for the terminal"),
+        (["cd4ml/index"], "no branch of that name"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_that_helps(shell: Shell, arguments: list[str], told: str) -> None:
+    done = cd4ml(shell, "report", *arguments, code=2)
+    assert told in done.err
+    assert len(done.lines) == 1
+
+
+def test_a_report_moves_nothing_of_the_remote_or_the_work_tree(shell: Shell) -> None:
+    before = refs(remote(shell)), git(shell, "status", "--porcelain"), git(shell, "rev-parse", "HEAD")
+    cd4ml(shell, "report", "exp/alpha")
+    assert (refs(remote(shell)), git(shell, "status", "--porcelain"), git(shell, "rev-parse", "HEAD")) == before
+
+
+# ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def odd(template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str) -> World:
+    """A project with runs that are made up and odd (see ``report_world.make_up``), and their records by branch."""
+    folder = tmp_path_factory.mktemp("odd") / "team"
+    shutil.copytree(template_project, folder, symlinks=True)
+    shell = Shell(folder / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    return shell, make_up(shell)
+
+
+def test_metrics_that_are_missing_on_one_side_are_told_and_pass_no_gate(odd: World) -> None:
+    found = {one["metric"]: one for one in report(odd[0], "exp/odd")["metrics"]}
+    assert (found["own"]["champion"], found["own"]["interval"], found["own"]["standing"]) == (None, None, "unknown")
+    assert found["rmse"]["champion"] == found["rmse"]["challenger"]
+
+
+def test_a_run_without_its_predictions_is_not_comparable_and_says_which(odd: World) -> None:
+    found = report(odd[0], "exp/lost")
+    assert found["verdict"] == "not comparable"
+    assert PREDICTIONS in found["reason"]
+    assert all(gate["outcome"] == "held" for gate in found["gates"])
+    rmse = next(one for one in found["metrics"] if one["metric"] == "rmse")
+    assert (rmse["change"], rmse["interval"], rmse["standing"]) == (0, None, "unknown")
+
+
+def test_artefacts_that_were_let_go_are_said_so(odd: World) -> None:
+    shell, made = odd
+    told = f"the artefacts of {made['exp/freed']['id']} were let go: older than a year"
+    assert report(shell, "exp/freed")["reason"] == told
+
+
+def test_another_target_is_not_comparable(odd: World) -> None:
+    found = report(odd[0], "exp/target")
+    assert found["verdict"] == "not comparable"
+    assert found["reason"] == "data.target differs: arr_delay, here dep_delay"
+
+
+def test_ten_thousand_changed_keys_and_hostile_text_are_told_as_they_are(odd: World) -> None:
+    found = report(odd[0], "exp/many")
+    assert len(found["config"]) > 10_000
+    assert HOSTILE in {one["challenger"] for one in found["config"]}
+    for form in ("markdown", "html", "terminal"):
+        assert cd4ml(odd[0], "report", "exp/many", "--format", form, "--no-plots").out
+
+
+def test_a_branch_with_a_name_made_for_a_shell_is_quoted_in_every_command(odd: World) -> None:
+    shell, _ = odd
+    found = report(shell, QUOTED)
+    assert found["branch"] == QUOTED
+    assert f"`cd4ml reconcile {shlex.quote(QUOTED)}`" in found["reason"]
+    assert not (shell.folder / "x").exists()
+
+
+def test_a_record_whose_cost_is_odd_is_told_without_what_it_does_not_say(odd: World) -> None:
+    cost = {one["name"]: one["challenger"] for one in report(odd[0], "exp/cost")["cost"]}
+    assert (cost["training"], cost["peak memory"], cost["prediction"]) == (1.0, None, None)
+
+
+def test_a_champion_that_never_ran_is_not_comparable_and_no_gate_passes(team: Shell) -> None:
+    body = result_of_main(team)
+    push(team, "refs/heads/main", commit(team, "main", {BASELINE: OTHER_SEED.format(seed=5)}))
+    team.run("git", "pull", "--quiet")
+    made_up(team, "exp/late", 6, body)
+    found = report(team, "exp/late", "--exit-code", code=1)
+    assert found["verdict"] == "not comparable"
+    assert found["reason"].startswith("main has no result: ")
+    assert "`cd4ml reconcile main`" in found["reason"]
+    assert {gate["outcome"] for gate in found["gates"]} == {"held"}
+    before = report(team, "main")
+    assert (before["verdict"], before["champion"]["id"]) == ("pending", body["id"])

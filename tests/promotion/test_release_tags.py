@@ -1,0 +1,63 @@
+"""What tags claim, by their names alone: which one is in production, and which claims are taken back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates
+
+
+def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
+    found = candidates(dict(tags))
+    return (found[0].commit, found[0].release, found[0].environment) if found else None
+
+
+def test_what_was_put_into_production_last_comes_before_a_newer_version() -> None:
+    tags = (("m@v1.0.0", "a"), ("m@v2.0.0", "b"), ("m#production#1", "b"), ("m#production#2", "a"))
+    assert likeliest(*tags) == ("a", "m@v1.0.0", "production")
+
+
+def test_numbers_and_versions_are_compared_as_numbers() -> None:
+    assert likeliest(("m#prod#9", "a"), ("m#prod#10", "b")) == ("b", "", "prod")
+    assert likeliest(("m@v1.9.0", "a"), ("m@v1.10.0", "b")) == ("b", "m@v1.10.0", "")
+    assert likeliest(("m@v1.0.0-rc.1", "a"), ("m@v1.0.0", "b")) == ("b", "m@v1.0.0", "")
+
+
+def test_production_comes_before_prod_and_any_other_environment_last() -> None:
+    assert likeliest(("m#prod#9", "a"), ("m#production#1", "b")) == ("b", "", "production")
+    assert likeliest(("m#staging#9", "a"), ("m@v0.0.1", "b")) == ("b", "m@v0.0.1", "")
+    assert likeliest(("m#staging#9", "a")) == ("a", "", "staging")
+
+
+def test_an_environment_that_was_emptied_holds_nothing_until_it_is_filled_again() -> None:
+    emptied = (("m#production#1", "a"), ("m#production!#2", "a"))
+    assert likeliest(*emptied) is None
+    assert likeliest(*emptied, ("m#production#3", "b")) == ("b", "", "production")
+
+
+def test_a_version_that_was_taken_back_does_not_count() -> None:
+    assert likeliest(("m@v2.0.0", "b"), ("m@v2.0.0!#3", "b"), ("m@v1.0.0", "a")) == ("a", "m@v1.0.0", "")
+
+
+def test_names_that_are_no_release_tags_are_nothing() -> None:
+    odd = (
+        "v1.0.0",
+        "m@1.0.0",
+        "m@v1.0",
+        "m#",
+        "#prod#1",
+        "m@v1.0.0#",
+        "m@v99999999999999.0.0",
+        "m@v1.0.0\n",
+        "a b@v1.0.0",
+    )
+    assert candidates(dict.fromkeys(odd, "a")) == ()
+
+
+@given(names=st.lists(st.text(alphabet="am@v#!.0129-production", max_size=25), max_size=40))
+def test_any_names_give_a_bounded_list_of_commits_that_were_tagged(names: list[str]) -> None:
+    tags = {name: f"commit of {name}" for name in names}
+    found = candidates(tags)
+    assert len(found) <= MOST_CANDIDATES
+    assert {one.commit for one in found} <= set(tags.values())
