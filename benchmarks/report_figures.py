@@ -35,6 +35,7 @@ from tests.promotion.judging_world import (
     better_or_passed,
     equal_classifiers,
     equal_regressors,
+    equally_precise,
     family,
     judged,
     planted_drop,
@@ -49,6 +50,9 @@ EQUAL: tuple[tuple[str, int, tuple[str, ...], Callable[[int, int], Paired]], ...
     ("two classes, 30 % positive", 1000, metrics_of("binary"), equal_classifiers),
     ("two classes, 30 % positive", 200, metrics_of("binary"), equal_classifiers),
     ("two classes, 3 % positive", 1000, metrics_of("binary"), lambda s, n: equal_classifiers(s, n, 0.03)),
+    ("8 predicted positive, 80 % right", 1000, ("precision",), lambda s, n: equally_precise(s, n, 8, 0.8)),
+    ("30 predicted positive, 95 % right", 1000, ("precision",), lambda s, n: equally_precise(s, n, 30, 0.95)),
+    ("30 predicted positive, 50 % right", 1000, ("precision",), lambda s, n: equally_precise(s, n, 30, 0.5)),
 )
 
 

@@ -27,10 +27,10 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    review (terminal) · plots_*
     │                    ── what runs inside a DVC stage ──
     ├── stages/        4 ingest · validate · split · featurize · train · predict · explain · evaluate · own (the
-    │                    project's): read files, call pure functions, write files. Of data: table, csv_table;
-    │                    expectations, data_docs; split_methods. Of models: targets, estimators, early_stopping,
-    │                    models (canonical skops). Of numbers: scores, slices, plots. lookup (a row's side). runner,
-    │                    job, own_code, guard, time_limit
+    │                    project's): read files, call pure functions, write files. Of data: table, csv_table; parquet (a
+    │                    stranger's); expectations, data_docs; split_methods. Of models: targets, estimators,
+    │                    early_stopping, models (canonical skops). Of numbers: scores, slices, plots.
+    │                    lookup (a row's side). runner, job, own_code, guard, time_limit
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
     │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe, reports) ·
@@ -43,8 +43,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    drafts, labels (run the work tree) · update, merge (take the base branch in) · models ·
     │                    own_data, proposal, proposed_* (a project for one's own table). Of the index: search, compare,
     │                    lineage, imports · trust, restore, doctor/, verify, repair · inventory, keep, erase, epochs.
-    │                    The report: champions, evidence (columns, observed, objects), movement, kin · post,
-    │                    publish_report
+    │                    The report: champions, evidence (columns, observed, objects), movement, kin, policy ·
+    │                    post, publish_report
     ├── cli/           6 arguments, exit codes, tables; one short function per verb
     └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model
     conf/                Hydra groups; each group mirrors a value in spec/

@@ -33,12 +33,15 @@ def restore(
     accept: Annotated[
         bool, typer.Option("--accept", help="Take the remote's index for the right one, if it is sound by itself.")
     ] = False,
+    with_erased: Annotated[
+        bool, typer.Option("--with-erased", help="Put records back that were erased from the remote's index.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Put the index and landed records of the remote back, from what this clone remembers of them.
 
     For an index that was deleted, moved back, rewritten or forged, and landed records that were wiped. Records that
-    prove themselves are kept, whichever history took them in.
+    prove themselves are kept, whichever history took them in. Landing refs that no fold will ever take are dropped.
     """
     from cd4ml.controller import restore as work
 
@@ -51,7 +54,7 @@ def restore(
     wanted = not (dry_run or plan.is_empty)
     if wanted and not yes:
         wanted = _confirmed()
-    done = work.restore(project, plan) if wanted else plan
+    done = work.restore(project, plan, with_erased=with_erased) if wanted else plan
     if as_json:
         print_json("restorations", [_as_json(done, done=wanted)])
     elif wanted:
@@ -76,8 +79,12 @@ def _told(plan: Restoration) -> list[str]:
         lines.append(f"accept  the index at {_short(plan.index_to)}")
     elif plan.moves_index:
         lines.append(f"move    the index from {_short(plan.index_from)} to {_short(plan.index_to)}")
+    lines += _few(
+        [f"return  record {one}, which was erased from the remote's index" for one in plan.returning], "return"
+    )
     lines += _few([f"land    record {one.record} again, as {one.commit[:12]}" for one in plan.relanded], "land")
-    return lines + _few([f"drop    {one.path}: {one.why}" for one in plan.dropped], "drop")
+    lines += _few([f"drop    {one.path}: {one.why}" for one in plan.dropped], "drop")
+    return lines + [f"drop    {one.ref}: {one.why}" for one in plan.swept]  # each is named: it is gone then
 
 
 def _few(lines: list[str], what: str) -> list[str]:

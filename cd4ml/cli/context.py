@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,14 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show(view: RenderableType) -> None:
-    """Print a view for people."""
-    console().print(view)
+    """Print a view for people. However it is laid out, no line of it commands the runner of a CI."""
+    from cd4ml.report.visible import harmless_lines
+
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(view)
+    screen.file.write(harmless_lines(captured.get()))
+    screen.file.flush()
 
 
 def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:
@@ -61,6 +67,10 @@ def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:
 
 def json_text(name: str, items: list[dict[str, Any]], **more: Any) -> str:
     """The one JSON object of a verb as text, with a final newline; where there are many items, one a line."""
+    return _json(name, items, more).replace("##[", "\\u0023#[")  # in a string alone, where it says the same
+
+
+def _json(name: str, items: list[dict[str, Any]], more: Mapping[str, Any]) -> str:
     if len(items) <= _LAID_OUT:
         return json.dumps({"version": JSON_VERSION, name: items, **more}, indent=1, ensure_ascii=False) + "\n"
     encode = json.JSONEncoder(ensure_ascii=False).encode  # many times as fast as with an indent

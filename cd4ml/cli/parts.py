@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog="Examples: cd4ml execute exp/deeper --output bundles · cd4ml execute --commit 1a2b3c --unverified -o out"
     )(execute)
-    app.command(epilog="Example: cd4ml execute --output bundles && cd4ml land bundles")(land)
+    app.command(epilog="Examples: cd4ml land bundles · cd4ml land bundles -- exp/deeper")(land)
     app.command(epilog="Examples: cd4ml check · cd4ml check refs/pull/7/head --strict")(check)
 
 
@@ -104,6 +104,13 @@ def _relative(path: Path) -> str:
 def land(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where `cd4ml execute` left its bundles.")],
+    branches: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BRANCH]...",
+            help="Take answers for these alone, by their whole names: those whose code ran there (default: all).",
+        ),
+    ] = None,
     jobs: Jobs = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -114,7 +121,7 @@ def land(
 
     options: Context = context.obj
     with watching() as watch:
-        done = land_parts(options.project(), directory.absolute(), watch, jobs)
+        done = land_parts(options.project(), directory.absolute(), watch, jobs, frozenset(branches or ()) or None)
     outcome, refused = done.outcome, (*done.refused, *done.outcome.refused)
     for line in (*outcome.not_applied, *refused, *done.dropped):
         warn(line)

@@ -62,7 +62,9 @@ def report(
         bool | None,
         typer.Option("--plots/--no-plots", help="Draw plots (default: for html alone).", show_default=False),
     ] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 unless every gate passes.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 1 unless the check would succeed: every gate passes.")
+    ] = False,
     post: Annotated[
         bool, typer.Option("--post", help="Keep the comment, check and labels of its pull requests current.")
     ] = False,
@@ -80,7 +82,9 @@ def report(
 ) -> None:
     """Tell what a branch changed, whether it is real, and what merging it would do. Trains nothing."""
     options: Context = context.obj
-    wanted = _format("json" if as_json and not form else form, output)
+    if as_json and form not in ("", "json"):
+        raise UsageError(f"--json and --format {form} exclude each other")
+    wanted = _format("json" if as_json else form, output)
     posting = Posting(post, tuple(pull or ()), everything, dry_run)
     posting.check(branch, base, unverified, head)
     project = options.project()
@@ -94,8 +98,15 @@ def report(
     if post:
         tell(done, aside=output is None and wanted != "terminal")
     exit_if_refused(done)
-    if exit_code and reported.review.held:
+    if exit_code and not _may_merge(reported):
         raise typer.Exit(1)
+
+
+def _may_merge(reported: Reported) -> bool:
+    """As the check on a pull request has it."""
+    from cd4ml.promotion.posting import conclusion_of
+
+    return conclusion_of(reported.review) == "success"
 
 
 def _gathered(project: Project, branch: str, base: str, unverified: Path | None, head: str) -> Reported:

@@ -102,9 +102,19 @@ class References:
         return found, self.result(alone[1].components) if alone is not None else None
 
     def before(self) -> tuple[str, RunRecord] | None:
-        """The newest commit of the base branch's first-parent chain that asks for something else than its tip and has
-        a result, and that."""
+        """The newest commit that the base branch was at, that asks for something else than its tip, and its result.
+
+        That is the one recorded last before the tip, since a merge may be a fast-forward; where none was recorded, one
+        of the first-parent chain.
+        """
         tip = self.base.head.fingerprint
+        for one in reversed(self.observation.history.of_branch(self.project.base)):
+            asked = one.experiment
+            if asked.fingerprint is None or asked.fingerprint == tip:
+                continue
+            known = self.observation.history.result(asked.fingerprint)
+            if known is not None and self.project.repository.is_ancestor(asked.commit, self.base.commit):
+                return asked.commit, known.run
         recorded = self._recorded()
         composed = 0
         for commit in self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from cd4ml.controller.objects import Objects
-from cd4ml.errors import Cd4mlError
+from cd4ml.errors import Cd4mlError, IntegrityError
 from cd4ml.index.lineage import files_of
 from cd4ml.index.record import RunRecord
 from cd4ml.spec.text import one_line
+from cd4ml.stages.parquet import Bounds, read_bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 50_000_000
 MOST_UNPACKED = 4 << 30
+MOST_TEXT = 1 << 30
+"""Bytes of texts that are written out, each as often as it occurs."""
+
+SHORT = 64
+"""Bytes of a value, on average, in files that hold no texts of the data."""
+
 MOST_VALUES = 1000
 """Values of a column beyond which they are no codes."""
 
@@ -44,29 +51,17 @@ def open_output(objects: Objects, run: RunRecord, role: Role, path: str) -> IO[b
 
 
 def read_columns(
-    stream: IO[bytes], what: str, columns: Sequence[str], texts: Sequence[str] = (), rows: int | None = None
+    stream: IO[bytes], what: str, columns: Sequence[str], rows: int | None = None, cell: int | None = None
 ) -> pa.Table:
-    """Some columns of a Parquet file (of ``rows`` rows), ``texts`` as dictionaries. Raises NoEvidenceError."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Some columns of a Parquet file (of ``rows`` rows), texts as dictionaries. Raises NoEvidenceError.
 
+    ``cell`` is for columns whose values are short: bytes of each, on average.
+    """
+    bounds = Bounds(MOST_ROWS if rows is None else min(rows, MOST_ROWS), MOST_UNPACKED, rows is not None, cell)
     try:
-        parquet = pq.ParquetFile(stream, read_dictionary=list(texts))
-        about = parquet.metadata
-        if about.num_rows > MOST_ROWS or (rows is not None and about.num_rows != rows):
-            raise NoEvidenceError(f"{what} does not hold the rows that it should")
-        names = parquet.schema_arrow.names
-        lacking = [name for name in columns if names.count(name) != 1]
-        if lacking:
-            raise NoEvidenceError(f"{what} has no column {one_line(lacking[0], LONGEST)!r}")
-        wanted = {names.index(name) for name in columns}
-        groups = (about.row_group(number) for number in range(about.num_row_groups))
-        size = sum(group.column(place).total_uncompressed_size for group in groups for place in wanted)
-        if size > MOST_UNPACKED:
-            raise NoEvidenceError(f"{what} is larger than {MOST_UNPACKED >> 30} GiB")
-        return parquet.read(columns=list(columns), use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise NoEvidenceError(f"{what} cannot be read: {type(error).__name__}") from error
+        return read_bounded(stream, what, bounds, columns)
+    except IntegrityError as error:
+        raise NoEvidenceError(str(error)) from error
 
 
 def names_of(stream: IO[bytes], what: str) -> list[str]:

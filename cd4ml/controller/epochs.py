@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from cd4ml.controller import trust
 from cd4ml.controller.fold import derived_files
 from cd4ml.controller.project import Project
 from cd4ml.controller.specs import spec_of
 from cd4ml.errors import Cd4mlError, IntegrityError, RepositoryError, UsageError
-from cd4ml.gateways.git import INDEX, RefUpdate, RemoteState
+from cd4ml.gateways.git import INDEX, INDEX_BRANCH, RefUpdate, RemoteState
 from cd4ml.index.epoch import (
-    EPOCH_SUBJECT,
+    LAST_EPOCH,
     Epoch,
     entry_files,
     epoch_message,
@@ -47,7 +48,7 @@ def refusal(project: Project, base_commit: str, old_tip: str, new_tip: str) -> s
 
 def _refusal(project: Project, base_commit: str, old_tip: str, new_tip: str) -> str:
     repository = project.repository
-    begun = repository.first_parent_with(new_tip, EPOCH_SUBJECT)
+    begun = trust.first_of(project, new_tip)
     epoch = parse_message(repository.message_of(begun)) if begun else None
     if begun is None or epoch is None:
         return "does not follow the index that was seen before, and begins no epoch"
@@ -71,8 +72,8 @@ def _keys(project: Project, base_commit: str) -> list[str]:
 
 
 def epoch_number(project: Project, tip: str) -> int:
-    """Of which epoch an index is: 1 where none was begun."""
-    begun = project.repository.first_parent_with(tip, EPOCH_SUBJECT)
+    """Of which epoch an index is: 1 where none was begun. The commit that its chain begins with alone can say so."""
+    begun = trust.first_of(project, tip)
     epoch = parse_message(project.repository.message_of(begun)) if begun else None
     return epoch.number if epoch else 1
 
@@ -86,6 +87,9 @@ def check_may_erase(project: Project, base_commit: str) -> None:
         )
     if not project.repository.config("user.signingkey"):
         raise RepositoryError("there is no key to sign with: set `git config user.signingkey` to your SSH key")
+    index = trust.last_seen(project).index
+    if index is not None and epoch_number(project, index) >= LAST_EPOCH:
+        raise UsageError(f"the index {INDEX_BRANCH} is of epoch {LAST_EPOCH}, which is the last that there can be")
 
 
 def begin_epoch(project: Project, state: RemoteState, runs: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cd4ml.controller import trust
 from cd4ml.controller.epochs import begin_epoch, check_may_erase, erased_commits
-from cd4ml.controller.inventory import Found, stored_objects, take_inventory
+from cd4ml.controller.inventory import Found, note_erased, stored_objects, take_inventory
 from cd4ml.controller.keep import PLACES, delete_remotely, record_removals, removal
 from cd4ml.controller.landed import DRAFTS_READ
 from cd4ml.controller.project import Project
@@ -19,7 +19,7 @@ from cd4ml.controller.search import named_run
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.retention import Erasure, erasure
+from cd4ml.index.retention import FOLDER, Erasure, erasure
 from cd4ml.spec.pipeline import MODEL, MODEL_CARD, PREDICTIONS
 
 _LEARNED = (MODEL, MODEL_CARD, PREDICTIONS)
@@ -71,7 +71,7 @@ def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_da
     if entry.run.id not in runs:
         raise UsageError(f"{name}: is not in the index of {project.remote} any more")
     learned = {one: _learned(run) for one, run in runs.items()}
-    doomed = erasure(found.inventory.holdings, entry.run.id, learned, keep_data=keep_data)
+    doomed = erasure(found.inventory.holdings, entry.run.id, learned, found.inventory.folders, keep_data=keep_data)
     pinned_by = tuple(_pinning(project, found, doomed.raw))
     if not keep_data and not all_runs_of_data:
         _check_alone(entry.run.id, doomed, pinned_by)
@@ -117,7 +117,14 @@ def _described(found: Found, runs: Mapping[str, RunEntry], doomed: Erasure) -> t
             sizes[known["md5"]], digests[known["md5"]] = known["bytes"], known["sha256"]
         for pin in found.pins.get(one, ()):
             sizes[pin.raw_md5], digests[pin.raw_md5] = pin.raw_bytes, pin.raw_sha256
-    return {name: sizes[name] for name in doomed.objects}, {name: digests[name] for name in doomed.objects}
+    # what a folder lists is in no record of a run: its size and digest are told where it lies
+    for name in sorted(doomed.objects - sizes.keys()):
+        cached = found.storage.cached(name)
+        sizes[name] = cached.stat().st_size if cached.is_file() else 0
+    return (
+        {name: sizes[name] for name in doomed.objects},
+        {name: digests[name] for name in doomed.objects if name in digests},
+    )
 
 
 def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False) -> Forgotten:
@@ -131,6 +138,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         check_may_erase(project, base_commit)
     with exclusive(project.private / WORK_LOCK):
         files = tuple(_files_of_work_tree(project, doomed))
+        note_erased(project, doomed.erasure.runs, doomed.erasure.objects)
         tombstones = record_removals(project, list(_tombstones(project, doomed, reason)))
         _drop_drafts(project, doomed)
         deleted = _delete(doomed)
@@ -158,7 +166,9 @@ def _tombstones(project: Project, doomed: Doomed, reason: str) -> Iterator[dict[
         if run not in doomed.found.landed or known.gone == "run":
             continue
         raw = {name: doomed.bytes[name] for name in known.raw & doomed.erasure.raw & doomed.erasure.objects}
-        objects = {**known.objects, **raw}
+        listed = doomed.found.inventory.folders
+        inside = {name for one in known.objects for name in listed.get(one, ()) if name in doomed.erasure.objects}
+        objects = {**known.objects, **raw, **{name: doomed.bytes[name] for name in inside}}
         yield removal(project, doomed.found, run, "run", objects, reason, sha256=doomed.sha256)
 
 
@@ -171,7 +181,8 @@ def _drop_drafts(project: Project, doomed: Doomed) -> None:
 
 def _delete(doomed: Doomed) -> int:
     """Delete the objects in both places, and see that they are gone."""
-    storage, names = doomed.found.storage, sorted(doomed.erasure.objects)
+    storage = doomed.found.storage
+    names = sorted(doomed.erasure.objects, key=lambda name: (name.endswith(FOLDER), name))  # lists go after their files
     deleted = len(delete_remotely(storage, names)) + sum(storage.drop_cached(name) for name in names)
     storage.drop_run_cache(names)
     left = [one for one in stored_objects(storage, PLACES) if one.md5 in doomed.erasure.objects]
@@ -184,7 +195,8 @@ def _clear_private(project: Project, doomed: Doomed) -> None:
     """Everything of cd4ml's own that may hold what was erased; all of it can be made again."""
     private = project.private
     for name in doomed.erasure.objects:
-        (private / "raw" / doomed.sha256[name]).unlink(missing_ok=True)
+        if name in doomed.sha256:
+            (private / "raw" / doomed.sha256[name]).unlink(missing_ok=True)
     for run in doomed.runs:
         for folder in (private / "runs").glob(f"{run.run.fingerprint[:12]}-*"):
             remove_tree(folder)

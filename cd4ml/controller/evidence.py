@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from cd4ml.controller.columns import (
     LONGEST,
+    MOST_TEXT,
+    SHORT,
     NoEvidenceError,
     Role,
     as_numpy,
@@ -34,9 +36,10 @@ from cd4ml.index.lineage import files_of
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.paired import Paired, Said
 from cd4ml.promotion.review import Ruler
-from cd4ml.spec.experiment import Task
+from cd4ml.spec.experiment import Task, rows_asked
 from cd4ml.spec.pipeline import FEATURE_SCHEMA, IMPORTANCE, MODEL_CARD, PREDICTIONS, SPLIT, TABLE
 from cd4ml.spec.text import one_line
+from cd4ml.stages.parquet import longest_text, with_plain_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,11 +59,15 @@ _TEST = 2
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of two runs: the base branch's columns, and what the ruler tells beside rows."""
+    """What is wanted of two runs: the base branch's columns, and what the ruler tells beside rows.
+
+    ``min_share`` is the share of the champion's test side that both must be scored on.
+    """
 
     columns: Columns
     min_rows: int
     uses: int = 1
+    min_share: float = 0.0
 
 
 def pair(objects: Objects, champion: RunRecord, challenger: RunRecord, request: Request) -> Paired:
@@ -80,7 +87,7 @@ def pair(objects: Objects, champion: RunRecord, challenger: RunRecord, request: 
         digest=str(champion.body["split"]["test"]["digest"]),
         declared=len(declared),
         rows=len(rows),
-        min_rows=request.min_rows,
+        min_rows=rows_asked(len(declared), request.min_rows, request.min_share),
         seen_by_champion=match.seen_by_champion,
         seen_by_challenger=match.seen_by_challenger,
         not_predicted=match.not_predicted,
@@ -191,7 +198,7 @@ def _read_split(objects: Objects, run: RunRecord, role: Role) -> tuple[int, npt.
     import pyarrow as pa
 
     what = f"the {role}'s split"
-    table = read_columns(open_output(objects, run, role, SPLIT), what, ("row", "side", "digest"), ("side",))
+    table = read_columns(open_output(objects, run, role, SPLIT), what, ("row", "side", "digest"), cell=SHORT)
     rows = table.num_rows
     digests = whole(table["digest"])
     if digests.type != pa.binary(_DIGEST_BYTES) or digests.null_count:
@@ -204,10 +211,12 @@ def _read_split(objects: Objects, run: RunRecord, role: Role) -> tuple[int, npt.
 def _side_codes(column: pa.ChunkedArray, what: str) -> npt.NDArray[np.int8]:
     """0 train, 1 validation, 2 test."""
     import numpy as np
+    import pyarrow as pa
 
-    texts = whole(column)
-    names = texts.dictionary.to_pylist()
-    if texts.null_count or not set(names) <= set(_SIDES):
+    known = pa.types.is_dictionary(column.type) and longest_text(column) <= max(map(len, _SIDES))
+    texts = whole(column) if known else None
+    names = texts.dictionary.to_pylist() if texts is not None else []
+    if texts is None or texts.null_count or not set(names) <= set(_SIDES):
         raise NoEvidenceError(f"{what} knows other sides than {', '.join(_SIDES)}")
     codes = np.array([_SIDES.index(name) for name in names] or [0], dtype=np.int8)
     found: npt.NDArray[np.int8] = codes[as_numpy(texts.indices)]
@@ -223,7 +232,7 @@ def _read_predictions(
     stream = open_output(objects, run, role, PREDICTIONS)
     shares = [f"p{code}" for code in range(classes)]
     has_shares = bool(shares) and shares[0] in names_of(stream, what)
-    table = read_columns(stream, what, ("row", "side", "prediction", *(shares if has_shares else ())), ("side",))
+    table = read_columns(stream, what, ("row", "side", "prediction", *(shares if has_shares else ())), cell=SHORT)
     here = np.flatnonzero(_side_codes(table["side"], what) == _TEST)
     rows = _int64(table["row"], what)[here]
     order = np.argsort(rows, kind="stable")
@@ -377,7 +386,7 @@ def _digests_over(objects: Objects, one: _Left, columns: list[tuple[str, str]]) 
     what = f"the {one.role}'s table"
     table = read_columns(open_output(objects, one.run, one.role, TABLE), what, names, rows=one.rows)
     try:
-        digests = row_digests(to_frame(table.select(names), what))
+        digests = row_digests(to_frame(with_plain_texts(table.select(names), what, MOST_TEXT), what))
     except Cd4mlError as error:
         raise NoEvidenceError(f"{what} cannot be read") from error
     return pa.Array.from_buffers(pa.binary(_DIGEST_BYTES), len(digests), [None, pa.py_buffer(digests.tobytes())])

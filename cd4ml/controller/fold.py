@@ -5,18 +5,19 @@ A fold looks into Git alone and never at a cache, and at what has landed, not at
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cd4ml.controller import trust
-from cd4ml.controller.landed import LARGEST_RECORD, read_entries, read_landed
+from cd4ml.controller.landed import LARGEST_RECORD, erased_in, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.git import INDEX, RefUpdate, RemoteState
 from cd4ml.gateways.process import crash_point
-from cd4ml.index.fold import FoldPlan, fold, less, parse_envelope
+from cd4ml.index.fold import FoldPlan, fold, landing_ref, less, names_record, not_erased, parse_envelope
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.summary import (
     PAGE_FILE,
@@ -33,21 +34,25 @@ from cd4ml.report.page import index_page
 MOST_FOLDED = 300
 """So many records go into one fold commit; the rest into the next."""
 
+_LOG = logging.getLogger("cd4ml")
 _FOLD_TRIES = 12
+_TOLD = 3
+"""So many landing refs that are refused are named; of the others, the count."""
 _LONGEST_WAIT = 1.0
 _LARGEST_SUMMARY = 4 << 20
 
 
 def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
-    """Gather what has landed into the index; gives a line for each landed ref that was refused.
+    """Gather what has landed into the index; gives a line for what was refused.
 
     One atomic push moves the index and drops the folded refs. Whoever loses that race looks again, and
     then has less, or nothing, to do. Whoever may not push to the index leaves the records where they landed,
-    where readers see them too: that is one more line. Raises RemoteError when the remote cannot be reached.
+    where readers see them too: that is one more line. A record that was erased before gives up its ref, and is logged
+    as a warning. Raises RemoteError when the remote cannot be reached.
     """
-    told: dict[str, str] = {}
+    told = {ref: "is not the name of a record" for ref in state.landing if not names_record(ref)}
     attempt = 0
-    while waiting := sorted(set(state.landing) - set(told)):
+    while waiting := sorted(ref for ref in state.landing if ref not in told and names_record(ref)):
         prepared = prepare(project, state, waiting[:MOST_FOLDED])
         plan = prepared.plan
         told |= dict((*plan.refused, *plan.untouched))
@@ -66,6 +71,8 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
             time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
             continue
         crash_point("fold.pushed")
+        for line in _few(dict.fromkeys(prepared.erased, "was erased: it is not taken in again"), "held erased records"):
+            _LOG.warning("%s", line)
         if len(waiting) <= MOST_FOLDED:
             break
         state = trust.fetch(project)
@@ -73,15 +80,25 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
 
 
 def _lines(told: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{ref}: {reason}" for ref, reason in sorted(told.items()))
+    return tuple(_few(told, "are not folded: `cd4ml restore` offers to drop those that never are"))
+
+
+def _few(told: Mapping[str, str], what: str) -> list[str]:
+    lines = [f"{ref}: {reason}" for ref, reason in sorted(told.items())]
+    more = len(lines) - _TOLD
+    return [*lines[:_TOLD], f"{more} more landing ref{'s' * (more != 1)} {what}"] if more > 0 else lines
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A fold that can be pushed: the plan, and every file of its commit."""
+    """A fold that can be pushed: the plan, and every file of its commit.
+
+    ``erased`` are the refs whose records were erased before: they are dropped, and not taken in.
+    """
 
     plan: FoldPlan
     files: Mapping[str, bytes]
+    erased: tuple[str, ...] = ()
 
 
 def prepare(project: Project, state: RemoteState, refs: Sequence[str]) -> Prepared:
@@ -91,9 +108,12 @@ def prepare(project: Project, state: RemoteState, refs: Sequence[str]) -> Prepar
     plan = fold((), landed, before["folds"] + 1)
     if state.index is not None and plan.files:
         plan = less(plan, project.repository.existing(state.index, sorted(plan.files)))
+    erased = erased_in(project, state.index, [entry.record.id for entry in plan.entries])
+    plan = not_erased(plan, erased)
+    refs = tuple(map(landing_ref, sorted(erased)))
     if not plan.files:
-        return Prepared(plan, {})
-    return Prepared(plan, {**plan.files, **derived_files(_after(project, state.index, before, plan))})
+        return Prepared(plan, {}, refs)
+    return Prepared(plan, {**plan.files, **derived_files(_after(project, state.index, before, plan))}, refs)
 
 
 def derived_files(summary: Summary) -> dict[str, bytes]:

@@ -96,6 +96,7 @@ def _same_content(folder: Path, clone: Path, path: str) -> bool:
     Tables are compared by their canonical digest, JSON by value. What validation says of the table is the judge's
     own in any case.
     """
+    from cd4ml.stages.parquet import Bounds
     from cd4ml.stages.table import read_parquet, table_digest
 
     if path in _OUTCOME_OF_VALIDATION:
@@ -105,7 +106,9 @@ def _same_content(folder: Path, clone: Path, path: str) -> bool:
         return told is not None and told == json.loads((folder / path).read_text("utf-8"))
     if (clone / path).stat().st_size > 2 * (folder / path).stat().st_size + _LARGEST_SMALL_FILE:
         return False
-    ours, theirs = (read_parquet(place / path) for place in (folder, clone))
+    ours = read_parquet(folder / path)
+    size = 2 * int(ours.memory_usage(deep=True).sum()) + _LARGEST_TOLD
+    theirs = read_parquet(clone / path, bounds=Bounds(len(ours), size))
     binary = [name for name in ours.columns if name in theirs.columns and ours[name].dtype == object]
     digests = [table_digest(frame.drop(columns=binary)) for frame in (ours, theirs)]
     return digests[0] == digests[1] and all(ours[name].equals(theirs[name]) for name in binary)

@@ -75,13 +75,7 @@ def collect(project: Project, shown: Look, options: Options) -> Done:
     RemoteError, also when the index does not say yet what was let go: then nothing was deleted.
     """
     with exclusive(project.private / WORK_LOCK):
-        recorded = record_removals(
-            project,
-            [
-                removal(project, shown.found, one.run, "artefacts", one.objects, f"rule {one.rule}", one.rule)
-                for one in shown.sweep.let_go
-            ],
-        )
+        recorded = _let_go(project, shown, options)
         now = plan_collection(project, options)
         free = still_free(shown.sweep, now.sweep)
         waiting = _in_progress(now.found) if any(one.stored.where == "remote" for one in free) else ()
@@ -90,6 +84,20 @@ def collect(project: Project, shown: Look, options: Options) -> Done:
         freed, restored = delete(project, now.found.storage, free)
         drop_erased_copies(project, now.found)
         return Done(recorded, freed, restored, waiting)
+
+
+def _let_go(project: Project, shown: Look, options: Options) -> dict[str, str]:
+    """Record what was shown to be let go and still is: hours may lie between, a release and another rule."""
+    if not shown.sweep.let_go:
+        return {}
+    fresh = plan_collection(project, options)
+    known = {one.run for one in shown.sweep.let_go}
+    bodies = [
+        removal(project, fresh.found, one.run, "artefacts", one.objects, f"rule {one.rule}", one.rule)
+        for one in fresh.sweep.let_go
+        if one.run in known
+    ]
+    return record_removals(project, bodies)
 
 
 def _in_progress(found: Found) -> tuple[str, ...]:
@@ -172,8 +180,11 @@ def delete(project: Project, storage: Storage, free: Collection[Freed]) -> tuple
 def drop_erased_copies(project: Project, found: Found) -> None:
     """Remove this clone's own copies of raw data that were erased, here or elsewhere, and are not in use again."""
     keep = needed(found.inventory)
+    kept = {one.run for one in found.inventory.holdings if one.kept}
     for entry in found.history.removals:
-        for one in entry.removal.body["objects"] if entry.removal.what == "run" else ():
+        if entry.removal.what != "run" or entry.removal.run in kept:
+            continue
+        for one in entry.removal.body["objects"]:
             sha256 = one.get("sha256")
             if isinstance(sha256, str) and _SHA256.fullmatch(sha256) and one["md5"] not in keep:
                 (project.private / "raw" / sha256).unlink(missing_ok=True)

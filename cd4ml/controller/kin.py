@@ -34,7 +34,7 @@ def told_relatives(
         return ()
     primary = observation.policy.evaluation.primary
     fingerprint = target.components.fingerprint
-    same = _same(observation, cache, fingerprint)
+    same = [] if asked.is_base else [one for one in _same(observation, cache, fingerprint) if not _is_own(one, asked)]
     parts = target.components.as_mapping()
     packed = (bytes.fromhex(parts[name]) for name in ("code", "data", "pipeline", "spec"))
     candidates = [entry.run for entry in reversed(runs_in(cache.entries(_NEAR, *packed, drafts=False)))]
@@ -44,6 +44,11 @@ def told_relatives(
     lifecycles = _lifecycles(observation, branches)
     kin = [Kin(run, branch, lifecycles.get(branch, "discarded")) for run, branch in same]
     return (*same_runs(kin, asked.branch, primary), *near_relatives(near, lifecycles, primary))
+
+
+def _is_own(found: tuple[RunRecord, str], asked: Experiment) -> bool:
+    """A run that was made for this very branch, whoever else asked for the same since."""
+    return found[0].branch == asked.branch
 
 
 def _same(observation: Observation, cache: QueryCache, fingerprint: str) -> list[tuple[RunRecord, str]]:

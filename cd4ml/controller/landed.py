@@ -14,7 +14,7 @@ from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
 from cd4ml.gateways.store_batch import Batch, batches
 from cd4ml.index.envelope import read_envelope
-from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold, run_folder
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold, names_record, parse_envelope, run_folder
 from cd4ml.index.history import (
     ExperimentEntry,
     History,
@@ -27,7 +27,7 @@ from cd4ml.index.history import (
     removals_in,
     runs_in,
 )
-from cd4ml.index.record import RECORD_PATH, Entry
+from cd4ml.index.record import RECORD_PATH, Entry, RemovalRecord
 from cd4ml.index.validate import NewerSchemaError
 
 CACHE = "query.sqlite"
@@ -60,7 +60,7 @@ def read_drafts(project: Project, state: RemoteState) -> tuple[Entry, ...]:
 def current_cache(project: Project, state: RemoteState) -> QueryCache:
     """The query cache, holding what a fetch saw. Raises IntegrityError. Side effects: brings it up to date."""
     landed = {ref: (commit, DRAFT) for ref, commit in state.drafts.items()}
-    landed |= {ref: (commit, LANDING) for ref, commit in state.landing.items()}
+    landed |= {ref: (commit, LANDING) for ref, commit in state.landing.items() if names_record(ref)}
     cache = QueryCache(project.private / CACHE)
     cache.refresh(Wanted(cd4ml.__version__, state.index, landed), _IndexSource(project))
     return cache
@@ -243,3 +243,25 @@ def read_landed(project: Project, ref: str, commit: str) -> Landed:
     except (RepositoryError, ToolError, IntegrityError):
         return Landed(ref, commit, (), (), b"", "")  # which the fold refuses, and names
     return Landed(ref, commit, info.parents, info.changed, data, info.committer)
+
+
+def erased_in(project: Project, index: str | None, ids: Collection[str] | None = None) -> frozenset[str]:
+    """Those of these records (of all, without ``ids``) that an index says were erased: they are not taken in again.
+
+    Read are the index's removals alone. Raises IntegrityError when one of them is not here.
+    """
+    if index is None or (ids is not None and not ids):
+        return frozenset()
+    blobs = project.repository.blob_ids(index, "removals")
+    marks = None if ids is None else [one.encode() for one in ids]
+    found = set()
+    for path, data in zip(blobs, project.repository.read_many(list(blobs.values())), strict=True):
+        if b'"run"' not in data or (marks is not None and not any(mark in data for mark in marks)):
+            continue
+        try:
+            record = parse_envelope(data, path).record
+        except IntegrityError:
+            continue  # not for a fold to judge: `cd4ml verify` names it
+        if isinstance(record, RemovalRecord) and record.what == "run" and (ids is None or record.run in ids):
+            found.add(record.run)
+    return frozenset(found)

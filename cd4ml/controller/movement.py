@@ -76,13 +76,12 @@ class _Table:
             raise NoEvidenceError(f"{what} has no number of rows in its record")
         return cls(stream, what, dict(schema_of(stream, what)), rows)
 
-    def column(self, name: str, kind: str) -> pa.Array:
+    def column(self, name: str) -> pa.Array:
         """The sampled rows of a column, text as a dictionary."""
         import numpy as np
 
         self._stream.seek(0)
-        texts = [name] if kind == "string" else []
-        table = read_columns(self._stream, self._what, [name], texts, self.rows)
+        table = read_columns(self._stream, self._what, [name], self.rows)
         step = -(-self.rows // MOST_SAMPLED)
         array = whole(table[name])
         return array if step <= 1 else array.take(indices(np.arange(0, len(array), step)))
@@ -90,7 +89,7 @@ class _Table:
 
 def _binned(old: _Table, new: _Table, name: str, kind: str) -> Binned | None:
     """A column of both in bins; nothing for one of a kind that no table of ours has."""
-    columns = [one.column(name, kind) for one in (old, new)]
+    columns = [one.column(name) for one in (old, new)]
     if kind in ("int64", "double", "timestamp[ns, tz=UTC]"):
         return binned_numbers(name, _numbers(columns[0]), _numbers(columns[1]))
     if kind in ("string", "bool"):

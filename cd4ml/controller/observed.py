@@ -71,9 +71,8 @@ def observe_rows(
     if cluster and cluster not in types:
         raise NoEvidenceError(f"promotion.resample_by names {cluster!r}, which is no column of {what}")
     sliced = [name for name in dict.fromkeys(columns.slices) if name in types]
-    texts = [name for name in {*sliced, cluster, *([target] if classes else [])} if types.get(name) == "string"]
     wanted = dict.fromkeys((target, *sliced, *filter(None, (moment, cluster))))
-    table = read_columns(stream, what, list(wanted), texts, rows=total)
+    table = read_columns(stream, what, list(wanted), rows=total)
     return Observed(
         target=_class_codes(table[target], rows, classes) if classes else _numbers(table[target], rows),
         slices={name: codes for name in sliced if (codes := coded(table[name], rows)) is not None},

@@ -1,7 +1,8 @@
 """The parts of a run as jobs of their own: ``execute`` leaves bundles, ``land`` judges and records what they hold.
 
 Whoever executes needs no right to write anywhere but to a folder. Whoever lands runs no code of an experiment, and
-takes the folder for hostile: what is asked for, by which policy, and what it must look like is read from Git anew.
+takes the folder for hostile: what is asked for, by which policy, and what it must look like is read from Git anew. The
+folder is a word of the branches whose code ran beside it, and of no others: those are named to ``land``.
 """
 
 from __future__ import annotations
@@ -117,16 +118,20 @@ class Landed:
     still: tuple[str, ...] = ()
 
 
-def land_parts(project: Project, directory: Path, watch: Watch, jobs: int | None = None) -> Landed:
+def land_parts(
+    project: Project, directory: Path, watch: Watch, jobs: int | None = None, of: frozenset[str] | None = None
+) -> Landed:
     """Judge and land the bundles in ``directory`` that a plan made now asks for, and record all that is due.
 
+    ``of`` are the branches whose code ran where the bundles were made: only runs that the plan gives to one of them are
+    answered, whatever a bundle says of itself (nothing: all). What is recorded without a bundle comes from Git, of all.
     Nothing is executed. Whoever is killed, or runs at the same time as another, leaves no more than the next or the
     other finishes: to land a bundle again changes nothing. Raises UsageError for no folder of bundles, RemoteError.
     """
     brought = read_bundles(directory)
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
         clear_leftovers(project)
-        runner = _Bringing(project, brought.bundles)
+        runner = _Bringing(project, brought.bundles, of)
         outcome = converge(project, Request(jobs=jobs), watch, runner)
     still = [action for action in outcome.plan.actions if isinstance(action, Run)]
     return Landed(outcome, runner.dropped(), (*brought.refused, *runner.refused), tuple(map(_who, still)))
@@ -139,8 +144,10 @@ def _who(action: Run) -> str:
 class _Bringing:
     """Answers runs from bundles, each once; leaves the others."""
 
-    def __init__(self, project: Project, bundles: Iterable[Bundle]) -> None:
+    def __init__(self, project: Project, bundles: Iterable[Bundle], of: frozenset[str] | None) -> None:
         self._project = project
+        self._of = of
+        self._of_others: dict[str, str] = {}
         self._unused = {bundle.fingerprint: bundle for bundle in bundles if bundle.kind == "run"}
         self.refused = tuple(
             f"{bundle}: is of a commit that nobody here vouches for: it can be told of, and not be recorded"
@@ -160,7 +167,12 @@ class _Bringing:
     def takes(self, action: Run, /) -> bool:
         """Is there a bundle of a commit that can answer it, and that has not landed yet?"""
         bundle = self._unused.get(action.target.fingerprint or "")
-        return bundle is not None and not self._has_landed(bundle) and self._source(bundle, action) is not None
+        if bundle is None or self._has_landed(bundle):
+            return False
+        if self._of is not None and action.branch not in self._of:
+            self._of_others[bundle.fingerprint] = action.branch
+            return False
+        return self._source(bundle, action) is not None
 
     def _source(self, bundle: Bundle, action: Run) -> Source | None:
         key = (bundle.fingerprint, action.target.commit)
@@ -205,9 +217,15 @@ class _Bringing:
 
     def dropped(self) -> tuple[str, ...]:
         """A line for each bundle that was of no use."""
-        return tuple(f"{one} of {one.branch}: dropped, since {self._why_not(one)}" for one in self._unused.values())
+        return tuple(f"{one} of {one.branch}: {self._why_not(one)}" for one in self._unused.values())
 
     def _why_not(self, bundle: Bundle) -> str:
+        other = self._of_others.get(bundle.fingerprint, "")
+        if other:
+            return f"is of another branch, {other}, dropped"
+        return f"dropped, since {self._why_nobody_asks(bundle)}"
+
+    def _why_nobody_asks(self, bundle: Bundle) -> str:
         if self._has_landed(bundle):
             return "it has landed"
         if any(entry.run.succeeded for entry in self._known(bundle)):

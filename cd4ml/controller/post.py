@@ -65,10 +65,10 @@ class PostedPull:
         )
 
     def line(self, rehearsed: bool) -> str:
-        """One line for a log. It begins with our own words: what begins with ``::`` would command a CI's runner."""
+        """One line for a log."""
         start = f"pull request {self.number}: "
         if self.left:
-            return _harmless(f"{start}nothing posted, {self.left}")
+            return visible(f"{start}nothing posted, {self.left}")
         would = "would be " if rehearsed else ""
         said = {
             "created": f"comment {would}created",
@@ -82,7 +82,7 @@ class PostedPull:
         told += [f"label {name} {would}taken off" for name in self.removed]
         if self.problem:
             told.append(f"then {self.problem}")
-        return _harmless(f"{start}{', '.join(told)} ({self.url})")
+        return visible(f"{start}{', '.join(told)} ({self.url})")
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Posted:
     def lines(self) -> tuple[str, ...]:
         """What was done, one line each, fit for a log."""
         if self.problem:
-            return (_harmless(f"branch {self.branch}: {self.problem}"),)
-        none = () if self.pulls else (_harmless(f"branch {self.branch}: has no open pull request"),)
-        return (*none, *(pull.line(self.rehearsed) for pull in self.pulls), *map(_harmless, self.notes))
+            return (visible(f"branch {self.branch}: {self.problem}"),)
+        none = () if self.pulls else (visible(f"branch {self.branch}: has no open pull request"),)
+        return (*none, *(pull.line(self.rehearsed) for pull in self.pulls), *map(visible, self.notes))
 
     def as_json(self) -> dict[str, Any]:
         pulls = [
@@ -130,11 +130,6 @@ class Posted:
         }
 
 
-def _harmless(line: str) -> str:
-    """On one line, without what an older runner takes for a command in the middle of one."""
-    return visible(line).replace("##[", "## [")
-
-
 def open_forge(project: Project) -> Forge:
     """The forge that ``conf/ci`` of the base branch names, as the environment lets us into it.
 
@@ -157,7 +152,7 @@ def open_forge(project: Project) -> Forge:
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"cd4ml: {_harmless(line)}\n")
+    sys.stderr.write(f"cd4ml: {visible(line)}\n")
     sys.stderr.flush()
 
 
@@ -187,7 +182,7 @@ def post_report(
     review = reported.review
     found = _found(forge, review, pulls)
     ci = _ci(project)
-    told = {pull.number: _why_not(pull, review, ci.fork_label) for pull in found}
+    told = {pull.number: _why_not(pull, review, project.base, ci.fork_label) for pull in found}
     open_ones = [pull for pull in found if not told[pull.number]]
     if not open_ones:
         left = tuple(PostedPull(pull.number, pull.url, left=told[pull.number]) for pull in found)
@@ -216,7 +211,7 @@ def post_all(project: Project, forge: Forge, *, rehearse: bool = False) -> tuple
     open_ones = forge.open_pulls()
     branches: dict[str, list[int]] = {}
     for pull in open_ones:
-        if not pull.is_fork and pull.head_branch != project.base:
+        if not pull.is_fork and pull.head_branch != project.base == pull.base_branch:
             branches.setdefault(pull.head_branch, []).append(pull.number)
     done: list[Posted] = []
     reporters = [Reporter.open(project)] if branches else []
@@ -248,13 +243,15 @@ def _found(forge: Forge, review: Review, pulls: Sequence[int] | None) -> tuple[P
     return forge.pulls_for(review.branch)
 
 
-def _why_not(pull: PullRequest, review: Review, fork_label: str) -> str:
+def _why_not(pull: PullRequest, review: Review, base: str, fork_label: str) -> str:
     """Why this pull request gets no report, or ``""``. Whatever is said of it is the forge's word, not a branch's.
 
-    A fork may change the workflow that waits for the label, so whether it is there is asked again.
+    A fork may change the workflow that waits for the label, so whether it is there is asked again; a post takes it off.
     """
     if pull.state != "open":
         return f"it is {pull.state}"
+    if pull.base_branch != base:
+        return f"it is into {pull.base_branch or 'no branch'}, and the report compares with {base}"
     if pull.head_commit != review.commit:
         at = pull.head_commit[:8] or "no commit"
         return f"its head is {at} and the report is of {review.commit[:8]}: whoever reports on that head posts"

@@ -25,6 +25,7 @@ from cd4ml.controller.movement import moved_between
 from cd4ml.controller.objects import Objects
 from cd4ml.controller.observe import Observation, observe_state, observed_branch
 from cd4ml.controller.observed import Columns
+from cd4ml.controller.policy import policy_moved
 from cd4ml.controller.project import Project
 from cd4ml.controller.search import known_state
 from cd4ml.controller.specs import asked_of
@@ -38,6 +39,7 @@ from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Answered, AnswerKind, Facts, assemble
 from cd4ml.promotion.compare import finite, side_digest
 from cd4ml.promotion.inputs import LinesChanged
+from cd4ml.promotion.judgement import use_of
 from cd4ml.promotion.paired import Paired
 from cd4ml.promotion.review import Review
 from cd4ml.promotion.story import Measured, Point, story
@@ -149,7 +151,8 @@ class Reporter:
             words = f"{base_rev} ({commit[:12]})" if base_rev != commit else commit[:12]
             if alone is None:
                 raise RepositoryError(f"--base {base_rev}: {commit[:12]} cannot be read")
-            champion = self._answered(references.standing(*_target_of(alone[0])), alone[0])
+            named = replace(alone[0], branch=base_rev or alone[0].branch)
+            champion = self._answered(references.standing(*_target_of(alone[0])), named)
             note = f"held against {words} and not against {base.branch}, so the gates were not looked at"
             return _Held(champion, words, commit, gated=False, notes=(note,))
         if not asked.is_base:
@@ -204,6 +207,8 @@ class Reporter:
         merged = asked.merge
         answer = references.standing(asked, merged) if merged is not None else None
         moves = _moves(merged, base.head) if merged is not None else ()
+        shared = references.merge_base(base.commit, asked.commit)[0] if asked.conflicts else ""
+        policy = policy_moved(self.project, base, asked, shared or "")
         return Facts(
             branch=asked.branch,
             base=base.branch,
@@ -226,6 +231,8 @@ class Reporter:
             relatives=told_relatives(self.observation, self.cache, asked, target, challenger),
             trains=answer is None or answer.kind not in ANSWERING,
             moves=moves,
+            policy_moved=policy.keys,
+            policy_files=policy.files,
             notes=(*notes, *told),
         )
 
@@ -263,7 +270,8 @@ class Reporter:
     def _with_evidence(self, facts: Facts, objects: Objects, old: RunRecord, new: RunRecord) -> Facts:
         policy = self.observation.policy
         columns = Columns(policy.evaluation.slices, policy.promotion.resample_by)
-        request = Request(columns, policy.promotion.min_rows, self._uses(old, new))
+        asked = policy.promotion
+        request = Request(columns, asked.min_rows, self._uses(old, new), asked.min_share)
         try:
             facts = replace(facts, paired=pair(objects, old, new, request))
         except NoEvidenceError as error:
@@ -293,13 +301,13 @@ class Reporter:
         return {**cost, "seconds": {name: took for name, took in cost.items() if finite(took) is not None}}
 
     def _uses(self, old: RunRecord, new: RunRecord) -> int:
-        """Which one the challenger is among the fingerprints that were scored on the champion's test side.
+        """Which one the challenger is among the results that can have been scored on the champion's test side.
 
-        In fold order; results of the base branch's own do not count. One that is not folded yet comes after all.
+        Results of the base branch's own do not count.
         """
-        scored = self.cache.results_with("split.test.digest", side_digest(old, "test") or "")
-        counted = [fingerprint for _, fingerprint, branch, _ in scored if branch != self.project.base]
-        return counted.index(new.fingerprint) + 1 if new.fingerprint in counted else len(counted) + 1
+        held = self.cache.results_with("split.test.digest", side_digest(old, "test") or "")
+        counted = [(name, asked if branch != self.project.base else "") for name, asked, branch in self.cache.results()]
+        return use_of(counted, held[0][0] if held else "", new.fingerprint)
 
     def _story(self, old: RunRecord | None, new: RunRecord | None) -> tuple[Point, ...]:
         run = old or new

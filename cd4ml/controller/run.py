@@ -45,6 +45,7 @@ JUDGE_VERDICT = "verdict.json"
 ARTIFACTS = "artifacts"
 _LARGEST_READ = 1 << 20
 _KEPT_LOGS = 50
+_LEAST_JUDGE_GIB = 2.0
 _LARGEST_PIN = 4 << 20
 _OURS_RUN_ON = ("numpy", "pandas", "pyarrow", "great-expectations")
 """What the bytes of our own stages' outputs depend on where no lock names it."""
@@ -379,11 +380,22 @@ def judge(
     write_atomically(folder / JUDGE_REQUEST, json.dumps(request).encode())
     home = folder / "home"
     (home / "tmp").mkdir(parents=True)
-    memory = job.policy.executor.memory_gib
-    env = execute_environment(home, job.policy.executor.threads, {} if memory is None else {MEMORY_GIB: str(memory)})
+    memory = {MEMORY_GIB: str(job.policy.executor.memory_gib or judge_memory_gib())}
+    env = execute_environment(home, job.policy.executor.threads, memory)
     code = _judge_task(folder, env, warm, _limit(job), stop)
     crash_point("judge.finished")
     return _read_verdict(folder, code)
+
+
+def judge_memory_gib() -> float:
+    """What the judge may take where ``executor.memory_gib`` says nothing, in GiB: half of what is available, at least
+    2. What it reads was written by a stranger. Where the kernel does not say (it is no Linux), of all that is there.
+    """
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        told = Path("/proc/meminfo").read_text("ascii").splitlines()
+        available = next(int(line.split()[1]) for line in told if line.startswith("MemAvailable:")) / (1 << 20)
+    return max(_LEAST_JUDGE_GIB, round(available / 2, 1))
 
 
 def lay_out(project: Project, job: Job, folder: Path, code: str = "") -> None:

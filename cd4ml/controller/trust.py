@@ -2,29 +2,43 @@
 
 Every verb that fetches does so here. What is accepted is remembered under refs of our own, so that Git keeps it and it
 can be put back (``controller/restore``). A check costs what is new: nothing while the index stands still, and a few
-reads for each new fold. A clone that remembers nothing accepts what there is, after a look at the newest folds.
+reads for each new fold. A clone that remembers nothing accepts what there is, after a look at the newest folds. What
+an earlier version accepted is looked at in the same way, once: it may have known less of what can be wrong.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Any
 
-from cd4ml.controller.landed import LARGEST_RECORD, read_landed
+from cd4ml.controller.landed import LARGEST_RECORD, erased_in, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IndexLostError, IntegrityError, RepositoryError, ToolError
-from cd4ml.gateways.git import INDEX_BRANCH, Changed, Remembered, RemoteState
+from cd4ml.gateways.files import write_atomically
+from cd4ml.gateways.git import INDEX_BRANCH, LANDING, Changed, Remembered, RemoteState
+from cd4ml.gateways.git.chain import TRUSTED
 from cd4ml.gateways.untrusted import parse_json
-from cd4ml.index.chain import Checked, Damage, FoldCommit, Touched, check_chain
-from cd4ml.index.fold import Landed, check_landed, entry_path
+from cd4ml.index.chain import Checked, Damage, FoldCommit, Forgery, Touched, check_chain
+from cd4ml.index.epoch import EPOCH_SUBJECT
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed, entry_path
 from cd4ml.index.record import RECORD_PATH
 from cd4ml.index.validate import NewerSchemaError
 from cd4ml.promotion.summary import SUMMARY_FILE
 
 NEWEST = 20
 """So many folds a clone looks at that sees an index for the first time."""
+
+_RULES = 2
+"""Raised with every rule that ``check_chain`` has more: what was accepted under others is looked at again."""
+
+_JUDGED = "judged.json"
+"""In cd4ml's private folder: by remote, the rules by which its remembered index was accepted."""
 
 _LOOKS = 3
 """Another fetch in this clone drops refs before it moves others: what is found amiss is looked at again."""
@@ -99,38 +113,87 @@ def warning(project: Project, found: Look) -> str:
     return f"{where}: {told}: nothing is recorded until `cd4ml restore` has put it back"
 
 
-def look(project: Project) -> Look:
-    """Fetch, and judge what is seen; what is sound is remembered. Raises RemoteError."""
+def look(project: Project, *, thorough: bool = False) -> Look:
+    """Fetch, and judge what is seen; what is sound is remembered. Raises RemoteError.
+
+    With ``thorough``, every entry of the remembered index is read first: one that no reader can read was forged.
+    """
     repository = project.repository
     for attempt in range(_LOOKS):
         if attempt > 1:
             time.sleep(_BETWEEN_LOOKS)
         before = repository.remembered(project.remote)  # first: what others remember meanwhile is newer than the fetch
-        found = judge(project, before, repository.fetch(project.remote))
+        found = judge(project, before, repository.fetch(project.remote), thorough=thorough)
         if not found.findings:
-            repository.remember(project.remote, before, Remembered(found.state.index, found.state.landing))
+            _remember(project, before, Remembered(found.state.index, found.state.landing))
             break
     return found
 
 
-def judge(project: Project, before: Remembered, state: RemoteState) -> Look:
+def _remember(project: Project, before: Remembered, now: Remembered) -> None:
+    if not project.repository.remember(project.remote, before, now):
+        where = project.remote if project.has_remote else "this repository"
+        _LOG.warning("%s: what it holds cannot be remembered: refs below %s do not move", where, TRUSTED)
+    elif now.index is not None:
+        _set_judged(project)
+
+
+def judge(project: Project, before: Remembered, state: RemoteState, *, thorough: bool = False) -> Look:
     """Hold what a fetch saw against what was remembered before it. Reads Git; no network, writes nothing."""
-    known = before.index or _tracked(project, state)
-    epoch = False
+    known = _still_sound(project, before.index, thorough=thorough) or _tracked(project, state)
     findings: list[Finding] = []
     sound = state.index
     if known is None:
-        sound, forged = _newest_checked(project, state.index)
-        findings += forged
+        sound, findings = _newest_checked(project, state.index)
     elif state.index != known:
-        epoch = state.index is not None and _is_epoch(project, state, known, state.index)
-        sound, wrong = _newest_checked(project, state.index) if epoch else _moved(project, known, state.index)
-        findings += wrong
-    lost = {} if epoch else _lost(project, before, state, sound)
+        begun = _sanctioned(project, state, known)
+        if begun and state.index:
+            checked = _checked(project, project.repository.first_parent_chain(state.index, begun), begun)
+            sound, findings = checked.tip, _forged(checked)
+        else:
+            sound, findings = _moved(project, known, state.index)
+    lost = _lost(project, before, state, sound)
     if lost:
         more = "records" if len(lost) > 1 else "record"
         findings.append(Finding(Damage.WIPED, f"{len(lost)} landed {more} vanished before being folded"))
     return Look(state, replace(before, index=known), tuple(findings), sound, lost)
+
+
+def _still_sound(project: Project, known: str | None, *, thorough: bool) -> str | None:
+    """The remembered tip, or the newest sound commit before it where it should not have been accepted."""
+    if known is None:
+        return None
+    if thorough and not _is_readable(project, known):
+        return check_newest(project, known, newest=0).tip
+    return known if _judged(project) else check_newest(project, known).tip
+
+
+def _is_readable(project: Project, tip: str) -> bool:
+    try:
+        read_entries(project, tip)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _judged(project: Project) -> bool:
+    """Was the remembered tip accepted by this version's rules?"""
+    return _judged_by(project).get(project.remote) == _RULES
+
+
+def _judged_by(project: Project) -> dict[str, Any]:
+    try:
+        told = parse_json((project.private / _JUDGED).read_bytes())
+    except OSError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _set_judged(project: Project) -> None:
+    if not _judged(project):
+        told = {**_judged_by(project), project.remote: _RULES}
+        with suppress(OSError):  # a disk that is full: it is judged once more
+            write_atomically(project.private / _JUDGED, json.dumps(told).encode())
 
 
 def follow(project: Project, known: str | None, now: str) -> tuple[str | None, list[Finding]]:
@@ -182,14 +245,15 @@ def _newest_checked(project: Project, tip: str | None) -> tuple[str | None, list
     return checked.tip, _forged(checked)
 
 
-def _is_epoch(project: Project, state: RemoteState, old: str, new: str) -> bool:
-    """Is it a new epoch that the base branch sanctions?"""
+def _sanctioned(project: Project, state: RemoteState, known: str) -> str | None:
+    """The commit that begins the index as it is now, if that is a new epoch that the base branch sanctions."""
     base_commit = state.heads.get(project.base)
-    if base_commit is None or project.repository.is_ancestor(old, new):
-        return False
+    if base_commit is None or state.index is None or project.repository.is_ancestor(known, state.index):
+        return None
     from cd4ml.controller import epochs  # which folds, and so fetches, itself
 
-    return epochs.accepts(project, base_commit, old, new)
+    begun = first_of(project, state.index)  # what follows it is judged as any fold is
+    return begun if begun and epochs.accepts(project, base_commit, known, begun) else None
 
 
 # ── the chain ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,6 +268,8 @@ def check_newest(project: Project, tip: str, newest: int = NEWEST) -> Checked:
     chain = list(project.repository.first_parent_chain(tip, limit=newest + 1 if newest else 0))
     landed = project.repository.holding([commit for commit, _ in chain], RECORD_PATH)
     ends = next((place for place, (commit, _) in enumerate(chain) if commit in landed), None)
+    if ends == 0:
+        return Checked(None, None, Forgery(tip, RECORD_PATH, "belongs in a landed commit, not in the index"))
     whole = ends is not None or not newest or len(chain) <= newest
     own = chain[:ends] if whole else chain[:newest]
     if whole and project.repository.is_shallow and own and not own[-1][1]:
@@ -215,18 +281,29 @@ def check_newest(project: Project, tip: str, newest: int = NEWEST) -> Checked:
     return _checked(project, own, known)
 
 
+def first_of(project: Project, tip: str) -> str | None:
+    """The commit that a chain begins with (or is cut off at, in a shallow clone); nothing for a landed commit."""
+    chain = project.repository.first_parent_chain(tip)
+    landed = project.repository.holding([commit for commit, _ in chain], RECORD_PATH)
+    own = list(takewhile(lambda one: one[0] not in landed, chain))
+    return own[-1][0] if own else None
+
+
 def number_at(project: Project, commit: str) -> int | None:
     """The number of the last fold of the chain that ends with this commit, which was found sound; nothing: unknown."""
     data = project.repository.read_blob(commit, SUMMARY_FILE, _LARGEST_FILE)
     told = parse_json(data) if data else None
-    number = told.get("folds") if isinstance(told, dict) else None
-    if isinstance(number, int) and number > 0:
+    number = _number(told, "folds")
+    if number is not None:
         return number
-    ((_, parents),) = project.repository.first_parent_chain(commit, limit=1)
-    begins = not parents or bool(project.repository.holding(parents[:1], RECORD_PATH))
-    entries = (one.data for one in _touched(project, _changes(project, commit, parents, begins=begins)))
-    numbers = [told["fold"] for told in map(parse_json, filter(None, entries)) if isinstance(told, dict)]
-    return max((number for number in numbers if isinstance(number, int)), default=None)
+    entries = [one for one in project.repository.whole(commit) if one.path.startswith(ENTRY_FOLDERS)]
+    numbers = [_number(parse_json(one.data or b""), "fold") for one in _touched(project, entries)]
+    return max(filter(None, numbers), default=None)
+
+
+def _number(told: object, name: str) -> int | None:
+    number = told.get(name) if isinstance(told, dict) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else None
 
 
 def _checked(project: Project, chain: Chain, known: str | None) -> Checked:
@@ -238,7 +315,10 @@ def _checked(project: Project, chain: Chain, known: str | None) -> Checked:
 
 def _folds(project: Project, chain: Chain, *, begins: bool) -> Iterator[FoldCommit]:
     """The commits of a chain with what they hold, the oldest first."""
+    if not chain:
+        return
     later = chain[:-1] if begins else chain
+    epochs = project.repository.saying(chain[0][0], EPOCH_SUBJECT, chain[-1][1][0] if chain[-1][1] else "")
     changed = project.repository.changes([(commit, parents[0]) for commit, parents in later])
     if begins:
         commit, parents = chain[-1]
@@ -246,13 +326,8 @@ def _folds(project: Project, chain: Chain, *, begins: bool) -> Iterator[FoldComm
         yield FoldCommit(commit, tuple(_touched(project, project.repository.whole(commit))), landed, begins=True)
     for commit, parents in reversed(later):
         landed = {parent: _landed(project, parent) for parent in parents[1:]}
-        yield FoldCommit(commit, tuple(_touched(project, changed.get(commit, ()))), landed)
-
-
-def _changes(project: Project, commit: str, parents: tuple[str, ...], *, begins: bool) -> tuple[Changed, ...]:
-    if begins:
-        return project.repository.whole(commit)
-    return project.repository.changes([(commit, parents[0])]).get(commit, ())
+        touched = tuple(_touched(project, changed.get(commit, ())))
+        yield FoldCommit(commit, touched, landed, says_epoch=commit in epochs)
 
 
 def _touched(project: Project, changed: Iterable[Changed]) -> Iterator[Touched]:
@@ -273,7 +348,10 @@ def _landed(project: Project, commit: str) -> Landed:
         data = project.repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD) or b""
     except (RepositoryError, ToolError, IntegrityError):
         return landed
-    return replace(landed, parents=info.parents, data=data, committer=info.committer)
+    # nothing can be said of its parent: it is taken at its word
+    told = parse_json(data)
+    parents = info.parents or ((str(told.get("commit")),) if isinstance(told, dict) else ())
+    return replace(landed, parents=parents, tree_changes=(RECORD_PATH,), data=data, committer=info.committer)
 
 
 def _holds(project: Project) -> Callable[[str, str], bool]:
@@ -285,22 +363,25 @@ def _holds(project: Project) -> Callable[[str, str], bool]:
 
 def _lost(project: Project, before: Remembered, state: RemoteState, index: str | None) -> dict[str, str]:
     """Landed records that were seen, are on the remote no more, and are not in the index ``index`` either."""
-    if not before.landing.keys() - state.landing.keys():
-        return {}
-    missing = project.repository.not_contained(project.remote, index) - state.landing.keys()
-    return {
-        ref: before.landing[ref]
-        for ref in sorted(missing & before.landing.keys())
-        if is_missed(project, ref, before.landing[ref], index)
-    }
+    gone = sorted(before.landing.keys() - state.landing.keys())
+    return {ref: before.landing[ref] for ref in gone if is_missed(project, ref, before.landing[ref], index)}
 
 
 def is_missed(project: Project, ref: str, commit: str, index: str | None) -> bool:
     """Is it a record, and one that the index does not hold under another commit?"""
     try:
         record = check_landed(read_landed(project, ref, commit))
-    except NewerSchemaError:
-        return True  # a later version's
+    except NewerSchemaError:  # where its entry lies is for a later version to know
+        return index is None or not _seems_held(project, ref.removeprefix(LANDING), commit, index)
     except IntegrityError:
         return False  # no fold would ever have taken it
-    return index is None or not project.repository.existing(index, [entry_path(record)])
+    if index is None:
+        return True
+    held = project.repository.existing(index, [entry_path(record)])
+    return not held and not erased_in(project, index, [record.id])
+
+
+def _seems_held(project: Project, record: str, commit: str, index: str) -> bool:
+    paths = project.repository.blob_ids(index, "")
+    named = any(path.startswith(ENTRY_FOLDERS) and path.endswith(f"{record}.json") for path in paths)
+    return named or project.repository.is_ancestor(commit, index)

@@ -236,7 +236,7 @@ def _limited(policy: Spec) -> Spec:
 
 def _reason(bundle: Bundle, told: _Told, primary: str, champion: RunRecord | None) -> str:
     if bundle.failure is not None:
-        return f"its run failed at {bundle.failure.stage}: {bundle.failure.message}"
+        return f"its run failed at {bundle.failure.stage} ({bundle.failure.kind}): {bundle.failure.message}"
     value = told.numbers.get(primary)
     if value is None:
         return f"it gave no {primary} ({told.how})"

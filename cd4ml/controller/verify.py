@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from cd4ml.controller import trust
-from cd4ml.controller.epochs import refusal
+from cd4ml.controller.epochs import epoch_number, refusal
 from cd4ml.controller.fold import derived_files
 from cd4ml.controller.project import Project
 from cd4ml.controller.specs import spec_of
@@ -314,8 +314,7 @@ def _derived(project: Project, tip: str, chain: Chain) -> Iterator[Finding]:
     held = {path: read.get(ids[name] or "") for path, name in names.items()}
     if all(data is None for data in held.values()):
         return  # an index from before there were any
-    number = _number_of_epoch(held[SUMMARY_FILE])
-    made = derived_files(summary_of(chain.entries, number))
+    made = derived_files(summary_of(chain.entries, epoch_number(project, tip)))
     for path, data in made.items():
         if held[path] != data:
             message = f"{path}: is not what this version of cd4ml makes of the entries"
@@ -323,14 +322,6 @@ def _derived(project: Project, tip: str, chain: Chain) -> Iterator[Finding]:
             fault = path == SUMMARY_FILE
             cure = RESTORE if fault else "none is needed: the next fold writes it anew"
             yield Finding("edited", "index", "index", path, message, cure, fault)
-
-
-def _number_of_epoch(data: bytes | None) -> int:
-    from cd4ml.promotion.summary import parse_summary
-
-    with suppress(Cd4mlError):
-        return int(parse_summary(data or b"")["epoch"])
-    return 1
 
 
 # ── which runs ──

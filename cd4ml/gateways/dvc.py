@@ -106,15 +106,20 @@ class Storage:
         return True
 
     def drop_run_cache(self, names: Collection[str]) -> int:
-        """Remove what DVC remembers of runs by hand that made one of these objects; gives how many it were."""
+        """Remove what DVC remembers of runs by hand that made one of these objects; gives how many it were.
+
+        Folders that are empty then go as well: DVC cannot read an empty one.
+        """
         wanted = [name.encode() for name in names]
         dropped = 0
-        for path in (self.cache / "runs").glob("*/*/*"):
-            if path.is_file() and not path.is_symlink():
-                told = path.read_bytes()
-                if any(name in told for name in wanted):
-                    path.unlink()
-                    dropped += 1
+        for path in list((self.cache / "runs").glob("*/*/*")):
+            if path.is_file() and not path.is_symlink() and any(name in path.read_bytes() for name in wanted):
+                path.unlink()
+                dropped += 1
+        for folder in list((self.cache / "runs").glob("*/*")):
+            if not folder.is_symlink():
+                with suppress(OSError):  # it holds something still, or is no folder
+                    folder.rmdir()
         return dropped
 
     def listed(self, md5: str) -> frozenset[str] | None:
@@ -282,7 +287,7 @@ def _listed(data: bytes) -> frozenset[str] | None:
         found = [one["md5"] for one in json.loads(data)]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return frozenset(found) if all(isinstance(name, str) for name in found) else None
+    return frozenset(found) if all(isinstance(name, str) and OBJECT_NAME.fullmatch(name) for name in found) else None
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

@@ -4,8 +4,8 @@ The file can be deleted at any time. It is opened in place, and what has changed
 where it cannot be used, another one is built whole (``store_build``) and put in its place (``store_file``). Of two
 processes that find something to write one waits for the other, and nobody waits to read: a reader keeps the state
 that it began with (SQLite's write-ahead log). A file that is damaged, foreign, of another version, or not writable
-costs a rebuild, at worst in memory, and nothing else: rows carry a seal, and SQLite's own complaints, whenever they
-come, make the cache anew and ask again. What it holds any other tool may read.
+costs a rebuild, at worst in memory, and nothing else: rows carry a seal, and complaints of SQLite and of decoders,
+whenever they come, make the cache anew and ask again. What it holds any other tool may read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cd4ml.gateways.store_change import load
 from cd4ml.gateways.store_file import connect, in_memory, replace
 from cd4ml.gateways.store_keeping import about, advance, holds, is_usable, set_lifecycles, transaction
 from cd4ml.gateways.store_source import Changes, Source, Wanted
-from cd4ml.gateways.store_tables import DRAFT, INDEX, LANDING, column
+from cd4ml.gateways.store_tables import DAMAGE, DRAFT, INDEX, LANDING, column
 from cd4ml.index.record import Entry
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import COMPONENTS, IN_FOLD_ORDER, NUMBER, Order, Where
@@ -92,7 +92,7 @@ class QueryCache:
             database.execute("BEGIN")
             if holds(database, wanted):
                 return database
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             pass
         database.close()
         return None
@@ -106,7 +106,7 @@ class QueryCache:
                     database.execute("BEGIN")
                     about(database)  # the state is taken with the first look at it
                     return database
-            except sqlite3.DatabaseError:
+            except DAMAGE:
                 pass
             except BaseException:
                 database.close()
@@ -124,7 +124,7 @@ class QueryCache:
             return nothing
         try:
             return question(self._database)
-        except sqlite3.DatabaseError:
+        except DAMAGE:
             if self._asked is None:
                 raise
         self.close()
@@ -258,6 +258,15 @@ class QueryCache:
         )
         bound = (*([metric] if metric else []), path, value)
         return self._ask(lambda database: tuple(database.execute(sql, bound).fetchall()), ())
+
+    def results(self) -> tuple[tuple[str, str, str], ...]:
+        """Every result's id, fingerprint and the branch that it was run for, in fold order; no drafts."""
+        sql = (
+            'SELECT run."id", run."fingerprint", run."branch" FROM run JOIN entry ON entry.id = run."id"'  # noqa: S608  # text from above
+            f" WHERE run.own AND run.\"role\" = 'result' AND entry.origin <= {LANDING}"
+            ' ORDER BY run.fold, run."id"'
+        )
+        return self._ask(lambda database: tuple(database.execute(sql).fetchall()), ())
 
     # ── entries ──
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cd4ml.gateways.store_keeping import about, advance, fill, is_usable
 from cd4ml.gateways.store_source import Source, Wanted
-from cd4ml.gateways.store_tables import LAYOUT, STATEMENTS
+from cd4ml.gateways.store_tables import DAMAGE, LAYOUT, STATEMENTS
 
 _PATIENCE = 60.0
 """Seconds that SQLite waits for a lock: one is held for as long as a change takes to write."""
@@ -55,7 +55,7 @@ def connect(path: Path) -> sqlite3.Connection | None:
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute(f"PRAGMA cache_size = -{_CACHE >> 10}")
             return database
-    except sqlite3.DatabaseError:
+    except DAMAGE:
         pass
     database.close()
     return None
@@ -128,7 +128,7 @@ def in_memory(path: Path | None, wanted: Wanted, source: Source) -> sqlite3.Conn
     """What is wanted, for this process alone; from the file if that can at least be read."""
     found = connect(path) if path is not None else None
     if found is not None:
-        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(found):
+        with contextlib.suppress(*DAMAGE), contextlib.closing(found):
             database = _copied(found)
             if is_usable(database, wanted.version) and advance(database, wanted, source):
                 return database

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
@@ -72,6 +72,9 @@ IN_DOC = tuple(one.name for one in fields(Row) if one.name not in (*COLUMNS, "fo
 STATEMENTS = frozenset((*TABLES, *INDEXES))
 LAYOUT = zlib.crc32("\n".join((str(_FORMAT), *TABLES, *INDEXES, *IN_DOC)).encode())
 
+DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
+"""What reading a file with other bytes than were written may raise: SQLite's complaints, and those of decoders."""
+
 _MARKS = 500
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict).encode
@@ -117,9 +120,10 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int,
         part = wanted[start : start + _MARKS]
         sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
         for number, name, written, content in database.execute(sql, part):
-            path = tuple(json.loads(written))
-            if name == fragment_name(path, content):
-                found[number] = path, json.loads(content)
+            with suppress(*DAMAGE):  # then it is not found
+                path = tuple(json.loads(written))
+                if name == fragment_name(path, content):
+                    found[number] = path, json.loads(content)
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
     return found

@@ -181,9 +181,14 @@ def _taken(fold: FoldFacts, blobs: Mapping[str, bytes | None], found: list[Findi
             found.append(Finding("edited", "record", "index", change.path, message, RESTORE))
 
 
+_CURE_OF_FOREIGN = "none is needed, as cd4ml does not read it; a plain commit may delete it again"
+
+
 def _is_addition(fold: FoldFacts, change: Change) -> Finding | None:
     if not change.path.startswith(ENTRY_FOLDERS):
-        return _chain(fold.commit, f"changes {change.path!a}, which is no entry")
+        # as for whoever fetches (index/chain): what is no entry is read by nobody
+        message = f"changes {change.path!a}, which is no entry"
+        return Finding("chain", "fold", "index", fold.commit, message, _CURE_OF_FOREIGN, fault=False)
     if change.status == "D":
         message = f"was dropped by {fold.commit[:_SHOWN]}: an entry stays for good"
         return Finding("chain", "record", "index", change.path, message, RESTORE)
@@ -461,16 +466,18 @@ def objects_of(
     """Every object that the runs promise, each once, and findings of records that contradict each other.
 
     ``runs`` come with their result commit and their pins, whose archived raw bytes count as well. Of a run that
-    a removal speaks of, nothing is promised any more.
+    was erased, nothing is promised any more, and of one whose artefacts were let go, its raw data are.
     """
-    gone = {removal.run for removal in removals}
+    erased, let_go = set[str](), set[str]()
+    for removal in removals:
+        (erased if removal.what == "run" else let_go).add(removal.run)
     promised: dict[str, Needed] = {}
     needing: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     found: list[Finding] = []
     for run, commit, pins in runs:
-        if run.id in gone or not run.succeeded:
+        if run.id in erased or not run.succeeded:
             continue
-        for one in _promises(run, commit, pins):
+        for one in _promises(run, commit, pins, outputs=run.id not in let_go):
             known = promised.setdefault(one.md5, one)
             if (known.sha256, known.bytes) != (one.sha256, one.bytes):
                 message = f"{known.runs[0]} and {run.id} state other SHA-256 or size of it"
@@ -483,8 +490,8 @@ def objects_of(
     return tuple(sorted(merged, key=lambda one: one.md5)), tuple(found)
 
 
-def _promises(run: RunRecord, commit: str, pins: Mapping[str, Pin | None]) -> Iterator[Needed]:
-    for path, stated in run.body["files"].items():
+def _promises(run: RunRecord, commit: str, pins: Mapping[str, Pin | None], *, outputs: bool) -> Iterator[Needed]:
+    for path, stated in run.body["files"].items() if outputs else ():
         if path.startswith(STORED) and _MD5.fullmatch(stated["md5"]):
             in_git = f"{commit}:{path}"
             yield Needed(stated["md5"], stated["sha256"], stated["bytes"], (path,), (run.id,), in_git)

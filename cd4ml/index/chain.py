@@ -1,22 +1,31 @@
 """The chain of fold commits: what one more commit may do to the index, and what the remote's index has become.
 
 Pure: commits, and what they hold, go in; what is wrong with them comes out, naming the commit and the file. The chain
-only ever grows. A fold adds entries, each made from a landed commit that is among its parents, all under the next
-number; what is there stays as it is. The files made from the entries may change, but never the count of folds.
+only ever grows. A fold adds entries, each made from a landed commit that is among its parents and that a fold would
+take, all under the next number; what is there stays as it is. The files made from the entries may change, but the
+count of folds is always there, and right.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from cd4ml.errors import IntegrityError
-from cd4ml.index.fold import ENTRY_FOLDERS, Landed, encode_envelope, entry_path
-from cd4ml.index.record import KINDS, Entry, as_record
-from cd4ml.index.validate import parse_object
+from cd4ml.index.fold import (
+    ENTRY_FOLDERS,
+    Landed,
+    check_landed,
+    encode_envelope,
+    entry_path,
+    landing_ref,
+    parse_envelope,
+)
+from cd4ml.index.record import RECORD_PATH, Entry, as_record
+from cd4ml.index.validate import NewerSchemaError, parse_object
 
 PLAIN_FILE = "100644"
 
@@ -55,12 +64,14 @@ class FoldCommit:
 
     ``landed`` are the landed commits among its parents, by commit. ``begins`` says that no commit of the index lies
     before it: it is the first fold, or the first of an epoch, and may hold entries of several folds.
+    ``says_epoch``: its message says that it begins an epoch.
     """
 
     commit: str
     touched: tuple[Touched, ...]
     landed: Mapping[str, Landed] = field(default_factory=dict)
     begins: bool = False
+    says_epoch: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,10 @@ class _ForgedError(Exception):
 
 def _check(fold: FoldCommit, number: int | None, summary: str, holds: Callable[[str, str], bool]) -> int | None:
     """The number of the chain's last fold after this commit. Raises _ForgedError."""
+    if fold.says_epoch and not fold.begins:
+        raise _ForgedError("its message", "says that it begins an epoch, and it follows another fold")
+    if any(one.path == RECORD_PATH for one in fold.touched):
+        raise _ForgedError(RECORD_PATH, "belongs in a landed commit, not in the index")
     entries = [one for one in fold.touched if one.is_entry]
     for one in entries:
         if one.status != "A":
@@ -121,9 +136,11 @@ def _check(fold: FoldCommit, number: int | None, summary: str, holds: Callable[[
     numbers = {one.path: _check_entry(one, fold.landed) for one in entries}
     _check_dropped(fold, {commit for commit, _ in numbers.values()}, holds)
     after = _next_number(fold, {path: given for path, (_, given) in numbers.items()}, number)
-    for one in fold.touched:
-        if one.path == summary and one.status != "D":
-            _check_count(one, after)
+    counted = next((one for one in fold.touched if one.path == summary), None)
+    if counted is not None:
+        _check_count(counted, after)
+    elif entries and not fold.begins and holds(fold.commit, summary):
+        raise _ForgedError(summary, "does not count this fold")
     return after
 
 
@@ -153,11 +170,28 @@ def _as_folded(landed: Landed, number: int, path: str) -> bytes:
     body = _body(landed)
     if body is None:
         raise _ForgedError(path, f"names {landed.commit[:12]}, which holds no record")
-    record = as_record(body)
-    if body.get("kind") in KINDS and _path(body) != path:
-        raise _ForgedError(path, "is not where its record belongs")
     sha256 = hashlib.sha256(landed.data).hexdigest()
-    return encode_envelope(Entry(record, sha256, landed.commit, landed.committer, number))
+    try:
+        data = encode_envelope(Entry(as_record(body), sha256, landed.commit, landed.committer, number))
+        belongs = _place(landed, body)
+    except NewerSchemaError:
+        belongs = path
+    except (IntegrityError, ValueError) as error:
+        raise _ForgedError(path, f"no fold takes {landed.commit[:12]}: {error}") from None
+    if belongs != path:
+        raise _ForgedError(path, "is not where its record belongs")
+    try:
+        parse_envelope(data, path)
+    except NewerSchemaError:
+        pass
+    except IntegrityError as error:
+        raise _ForgedError(path, f"cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
+    return data
+
+
+def _place(landed: Landed, body: Mapping[str, Any]) -> str:
+    """Where the entry of a landed commit belongs that a fold would take. Raises IntegrityError as the fold does."""
+    return entry_path(check_landed(replace(landed, ref=landing_ref(str(body.get("id"))))))
 
 
 def _body(landed: Landed) -> dict[str, Any] | None:
@@ -168,19 +202,17 @@ def _body(landed: Landed) -> dict[str, Any] | None:
     return body if isinstance(body.get("kind"), str) else None
 
 
-def _path(body: Mapping[str, Any]) -> str | None:
-    try:
-        return entry_path(as_record(body))
-    except (KeyError, TypeError):
-        return None
-
-
 def _check_dropped(fold: FoldCommit, used: set[str], holds: Callable[[str, str], bool]) -> None:
-    """A landed commit among the parents whose record is not in the index was left out of it."""
+    """A parent without an entry is a landed commit whose record the index holds; behind any other, one may hide."""
     for commit in sorted(fold.landed.keys() - used):
         body = _body(fold.landed[commit])
-        path = _path(body) if body is not None and body["kind"] in KINDS else None
-        if path is not None and not holds(fold.commit, path):
+        try:
+            path = _place(fold.landed[commit], body) if body is not None else ""
+        except IntegrityError:
+            path = ""
+        if not path:
+            raise _ForgedError("its parents", f"{commit[:12]} is none of the landed commits of its entries")
+        if not holds(fold.commit, path):
             raise _ForgedError(path, f"is missing, though {commit[:12]}, which holds it, was taken in")
 
 
@@ -198,9 +230,13 @@ def _next_number(fold: FoldCommit, numbers: Mapping[str, int], number: int | Non
 
 def _check_count(summary: Touched, number: int | None) -> None:
     """The next fold takes its number from there."""
+    if summary.status == "D":
+        raise _ForgedError(summary.path, "was deleted")
     try:
         folds = json.loads(summary.data or b"")["folds"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return  # a fold that cannot read it makes it anew
-    if isinstance(folds, int) and number is not None and folds != number:
+        folds = None
+    if not isinstance(folds, int) or isinstance(folds, bool):
+        raise _ForgedError(summary.path, "does not say how many folds there are")
+    if number is not None and folds != number:
         raise _ForgedError(summary.path, f"counts {folds} folds where there are {number}")

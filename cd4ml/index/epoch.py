@@ -23,6 +23,8 @@ EPOCH_SUBJECT = r"^cd4ml: epoch [1-9][0-9]*$"
 ERASABLE = ("runs/", "imports/")
 """Where the records lie that may be erased."""
 
+LAST_EPOCH = 999_999_999
+
 _MESSAGE = re.compile(
     r"cd4ml: epoch (?P<number>[1-9][0-9]{0,8})\n\n(?:.+\n\n)?"
     r"Epoch: (?P=number)\nReplaces: (?P<replaces>[0-9a-f]{40})\n*"

@@ -7,6 +7,7 @@ every reconciler plans the same files, so whoever loses the race to push has not
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,8 @@ from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_stored, pars
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
 """One ref below this for every record that has landed and is not yet folded."""
+
+_LANDING_REF = re.compile(re.escape(LANDING_PREFIX) + r"[a-z][0-9a-f]{20}")
 
 RESULT_FILES = frozenset({RECORD_PATH, "params.yaml", "dvc.yaml", "dvc.lock"})
 RESULT_FOLDER = "artifacts/evaluate/"
@@ -66,6 +69,11 @@ class FoldPlan:
 def landing_ref(record_id: str) -> str:
     """The ref under which the record of that id lands."""
     return LANDING_PREFIX + record_id
+
+
+def names_record(ref: str) -> bool:
+    """Is it a ref under which a record can land? What lies under any other name is not looked at."""
+    return _LANDING_REF.fullmatch(ref) is not None
 
 
 def check_landed(landed: Landed) -> Record:
@@ -140,6 +148,11 @@ def less(plan: FoldPlan, known_paths: Collection[str]) -> FoldPlan:
         files={path: data for path, data in plan.files.items() if path not in known_paths},
         parents=tuple(dict.fromkeys(entry.result_commit for entry in entries)),
     )
+
+
+def not_erased(plan: FoldPlan, erased: Collection[str]) -> FoldPlan:
+    """The plan without the entries of records that were erased, by id; their refs go all the same."""
+    return less(plan, [entry_path(entry.record) for entry in plan.entries if entry.record.id in erased])
 
 
 def entry_path(record: Record) -> str:

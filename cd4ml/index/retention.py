@@ -1,8 +1,9 @@
 """Which stored objects are needed, by whom, and which may go: a pure function of what is known and what lies there.
 
 An object is *needed* while a run that is kept names it, or its raw data are pinned. A run is let go when a rule of
-the base branch's conf says so and nobody needs it: no live branch, no release. What was let go or erased before needs
-nothing, so a sweep that was cut off is finished by the next one.
+the base branch's conf says so and nobody needs it: no live branch, no release. What was let go before needs nothing as
+long as that still holds, so a sweep that was cut off is finished by the next one. A removal record decides nothing by
+itself, since whoever may land a record may land one: what a live branch or a release needs stays, whatever one says.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Holding:
     """What one run needs: ``objects`` are its outputs (name → bytes), ``raw`` the raw data of its pins.
 
     ``needed_by`` says why no rule may let it go (a live branch, a release, a draft), ``rule`` which one would.
-    ``gone`` is what a removal record says of it: ``artefacts``, ``run`` or nothing.
+    ``gone`` is what a removal record says of it: ``artefacts``, ``run`` or nothing; ``told`` which record, and by whom.
+    ``erased_here`` says that this clone erased the run itself.
     """
 
     run: str
@@ -61,6 +63,8 @@ class Holding:
     needed_by: str = ""
     rule: str = ""
     gone: str = ""
+    told: str = ""
+    erased_here: bool = False
 
     @property
     def goes(self) -> bool:
@@ -69,23 +73,30 @@ class Holding:
 
     @property
     def kept(self) -> bool:
-        """Are its objects promised, now and after this sweep?"""
-        return not self.gone and not self.goes
+        """Do its objects stay, now and after this sweep?"""
+        if self.erased_here:
+            return False
+        if self.gone == "artefacts":
+            return bool(self.needed_by) or not self.rule
+        return bool(self.needed_by) if self.gone else not self.goes
 
 
 @dataclass(frozen=True)
 class Inventory:
     """Everything that needs an object.
 
-    ``pinned`` are objects that commits pin or track with DVC, by name. ``folders`` gives the objects that a folder's
-    object lists; one that is needed and not in it could not be read. ``erased`` are the objects of erased runs, raw
-    data among them.
+    ``pinned`` are objects that commits pin or track with DVC, by name, and ``pinned_now`` those of them that a head, a
+    release or the work tree does. ``folders`` gives the objects that a folder's object lists; one that is needed and
+    not in it could not be read. ``erased`` are the objects of erased runs, raw data among them, and which record says
+    so; ``erased_here`` are those that this clone erased itself.
     """
 
     holdings: tuple[Holding, ...]
     pinned: frozenset[str] = frozenset()
     folders: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    erased: frozenset[str] = frozenset()
+    erased: Mapping[str, str] = field(default_factory=dict)
+    pinned_now: frozenset[str] = frozenset()
+    erased_here: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,15 +138,16 @@ def needed(inventory: Inventory) -> frozenset[str]:
     """The names of all objects that must stay.
 
     Raw data stay as long as any run has them that was not erased: letting artefacts go leaves a run reproducible.
-    A pin alone does not keep what was erased.
+    A pin of the past does not keep what was erased, and one of today only what this clone did not erase itself.
     """
     names: set[str] = set()
     for one in inventory.holdings:
         if one.kept:
             names.update(one.objects)
-        if one.gone != "run":
+        if one.kept or one.gone != "run":
             names.update(one.raw)
-    names.update(inventory.pinned - inventory.erased)
+    names.update(inventory.pinned - inventory.erased.keys() - inventory.erased_here)
+    names.update(inventory.pinned_now - inventory.erased_here)
     for name in [name for name in names if name.endswith(FOLDER)]:
         names.update(inventory.folders.get(name, ()))
     return frozenset(names)
@@ -157,8 +169,8 @@ def sweep(
     """What may go of what is stored. ``now`` is in seconds since 1970.
 
     In the places of ``unknown``, objects go that no record names. Nothing goes that is needed, is younger than the
-    grace, or is of unknown age. What was erased enjoys no grace in a cache; on the remote, where it was deleted at
-    once, it has been stored again since.
+    grace, or is of unknown age. What this clone erased itself enjoys no grace in its cache; on the remote, where it was
+    deleted at once, it has been stored again since.
     """
     keep, holders = needed(inventory), _holders(inventory)
     closed = bool(unread_folders(inventory))
@@ -168,8 +180,9 @@ def sweep(
     for one in sorted(stored, key=lambda one: (one.where, one.md5)):
         if one.md5 in keep or not OBJECT_NAME.fullmatch(one.md5):
             continue
-        runs, why = holders.get(one.md5, ((), "erased" if one.md5 in inventory.erased else ""))
-        if one.md5 in inventory.erased and one.where == "local":
+        told = inventory.erased.get(one.md5, "erased" if one.md5 in inventory.erased_here else "")
+        runs, why = holders.get(one.md5, ((), told))
+        if one.md5 in inventory.erased_here and one.where == "local":
             free.append(Freed(one, runs, "erased"))
         elif not why and (one.where not in unknown or closed):
             strangers.append(one)
@@ -187,8 +200,8 @@ def _holders(inventory: Inventory) -> dict[str, tuple[tuple[str, ...], str]]:
     for one in inventory.holdings:
         if one.kept:
             continue
-        why = one.rule if one.goes else "erased" if one.gone == "run" else "let go before"
-        for name in _with_listed(one.objects, inventory.folders):
+        why = one.rule if one.goes else one.told or "erased" if one.gone == "run" else "let go before"
+        for name in dict.fromkeys(_with_listed(one.objects, inventory.folders)):
             runs, first = found.get(name, ((), why))
             found[name] = ((*runs, one.run), first)
     return found
@@ -225,12 +238,18 @@ class Erasure:
 
 
 def erasure(
-    holdings: Iterable[Holding], run: str, learned: Mapping[str, frozenset[str]], *, keep_data: bool = False
+    holdings: Iterable[Holding],
+    run: str,
+    learned: Mapping[str, frozenset[str]],
+    folders: Mapping[str, frozenset[str]],
+    *,
+    keep_data: bool = False,
 ) -> Erasure:
     """What has to go so that nothing is left of a run's model and, unless ``keep_data``, of its data.
 
-    ``learned`` are, by run, the objects that hold what was learnt from the data: model and predictions. Objects that a
-    run outside of ``runs`` needs stay, which with the data gone are none that were made from them.
+    ``learned`` are, by run, the objects that hold what was learnt from the data: model and predictions; ``folders``
+    gives what a folder's object lists, which goes with it. Objects that a run outside of ``runs`` needs stay, which
+    with the data gone are none that were made from them.
     """
     known = {one.run: one for one in holdings}
     named = known[run]
@@ -242,12 +261,11 @@ def erasure(
             if shared and one.run not in runs and one.gone != "run":
                 runs.append(one.run)
                 with_model.append(one.run)
-    others = [one for one in known.values() if one.run not in runs and one.kept]
-    elsewhere = {name for one in others for name in one.objects} | {
-        name for one in known.values() if one.run not in runs and one.gone != "run" for name in one.raw
-    }
+    others = [one for one in known.values() if one.run not in runs and one.gone != "run"]
+    elsewhere = {name for one in others if one.kept for name in _with_listed(one.objects, folders)}
+    elsewhere |= {name for one in others for name in one.raw}
     raw = frozenset() if keep_data else named.raw
-    objects = {name for one in runs for name in known[one].objects} | raw
+    objects = {name for one in runs for name in _with_listed(known[one].objects, folders)} | raw
     return Erasure(tuple(runs), tuple(with_model), with_data, frozenset(objects - elsewhere), raw)
 
 

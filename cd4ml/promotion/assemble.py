@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.compare import directions_of, finite, meaning_of, side_digest
-from cd4ml.promotion.configuration import config_changes
+from cd4ml.promotion.configuration import ConfigChange, config_changes
 from cd4ml.promotion.expected import expectations_told
 from cd4ml.promotion.gates import MODEL, PREDICTION, TRAINING, gates
 from cd4ml.promotion.inputs import LinesChanged, Source, data_changes, file_changes, package_changes
@@ -108,6 +108,8 @@ class Facts:
     relatives: tuple[Relative, ...] = ()
     trains: bool = True
     moves: tuple[str, ...] = ()
+    policy_moved: tuple[ConfigChange, ...] = ()
+    policy_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
 
@@ -168,7 +170,7 @@ def _merge(facts: Facts, review: Review) -> Merge:
     if facts.is_base:
         return Merge(trains=False)
     promotes = not review.held and not facts.conflicts and bool(facts.moves)
-    return Merge(facts.conflicts, promotes, facts.trains, facts.moves)
+    return Merge(facts.conflicts, promotes, facts.trains, facts.moves, facts.policy_moved, facts.policy_files)
 
 
 # ── the verdict ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,8 +332,8 @@ def _gates(
 ) -> tuple[Gate, ...]:
     if facts.challenger.kind != "ran":
         return (Gate("result", "a run that succeeded", judged.reason or judged.verdict, "held"),)
-    primary = facts.policy.evaluation.primary
-    found = gates(judged, facts.policy.promotion, primary, ruler, cost, expectations)
+    promotion, evaluation = facts.policy.promotion, facts.policy.evaluation
+    found = gates(judged, promotion, evaluation.primary, ruler, cost, expectations, evaluation.slices)
     if facts.conflicts:
         files = f"{len(facts.conflicts)} files conflict" if len(facts.conflicts) > 1 else "1 file conflicts"
         found = (Gate("merge", f"merges into {facts.base}", files, "held"), *found)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from cd4ml.spec.canonical import canonical_json
 from cd4ml.spec.fingerprint import NOT_IN_SPEC
+from cd4ml.spec.keys import BASE_ONLY
 
 How = Literal["added", "removed", "changed"]
 
@@ -51,7 +52,21 @@ def how_of(in_old: bool, in_new: bool) -> How:
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[ConfigChange]:
     """What differs among the values that can change a result; names, notes and policy are left out."""
-    before, after = values_of(old), values_of(new)
+    return _changes(values_of(old), values_of(new))
+
+
+def policy_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[ConfigChange]:
+    """What differs among the values of which only the base branch's count; ``old`` is the base branch's."""
+    return _changes(*(dict(_flat(_policy(params))) for params in (old, new)))
+
+
+def _policy(params: Mapping[str, Any]) -> dict[str, Any]:
+    environment = params.get("environment")
+    venv = {"environment": {"venv": environment.get("venv")}} if isinstance(environment, Mapping) else {}
+    return {**{key: value for key, value in params.items() if key in BASE_ONLY}, **venv}
+
+
+def _changes(before: Mapping[Path, Any], after: Mapping[Path, Any]) -> Iterator[ConfigChange]:
     for path in differing((before, after)):
         how = how_of(path in before, path in after)
         yield ConfigChange(key_text(path), how, plain(before.get(path)), plain(after.get(path)))

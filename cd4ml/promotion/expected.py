@@ -19,15 +19,17 @@ def expectations_told(
     """What was not met, by the base branch's expectations and the run's own; and how many were asked.
 
     One of the base branch's that the run was not held to counts as not met, unless the champion met it on the very
-    same table: a branch cannot leave out what it would not meet.
+    same table: a branch cannot leave out what it would not meet. A run that succeeded and whose record tells of no
+    validation was held to none. One that failed before it was validated tells nothing.
     """
-    if run is None or not run.body.get("validation"):
+    if run is None or not (_is_validated(run) or run.succeeded):
         return (), 0
     found = dict.fromkeys(_failed(run))
-    asked, ours = _suite(run.params), _suite(policy.resolved)
+    asked, ours = _suite(run.params) if _is_validated(run) else [], _suite(policy.resolved)
     weights = {_key(one): _severity(one) for one in ours}
     told = {(one.type, one.column): one for one in found}
-    answered = _suite(champion.params) if champion is not None and _same_table(champion, run) else []
+    held = champion is not None and _is_validated(champion) and _same_table(champion, run)
+    answered = _suite(champion.params) if champion is not None and held else []
     met = {_key(one) for one in answered}
     failed_there = {(one.type, one.column) for one in _failed(champion)} if champion is not None else set()
     for one in ours:
@@ -37,7 +39,11 @@ def expectations_told(
                 told[name] = replace(told[name], severity="critical")
         elif _key(one) not in met or name in failed_there:
             told[name] = ExpectationTold(one_line(name[0], 100), one_line(name[1], 100), _severity(one))
-    return tuple(told.values()), int(run.body["validation"]["asked"])
+    return tuple(told.values()), int(run.body["validation"]["asked"]) if _is_validated(run) else 0
+
+
+def _is_validated(run: RunRecord) -> bool:
+    return bool(run.body.get("validation"))
 
 
 def _same_table(one: RunRecord, other: RunRecord) -> bool:

@@ -27,16 +27,18 @@ def gates(
     ruler: Ruler | None,
     cost: Sequence[CostRow],
     expectations: Sequence[ExpectationTold],
+    slices: Sequence[str] = (),
 ) -> tuple[Gate, ...]:
     """Every gate that the policy sets, in one order: rows, the primary metric, other metrics, slices, data, cost.
 
-    ``expectations`` are those that were not met. A gate of slices or expectations that is to warn is none; a critical
-    expectation holds in any case. Model changes of equal worth pass a gate on the primary metric in a share of at most
-    1 - confidence of families, however many share a test side (``judgement.level_of_use``).
+    ``expectations`` are those that were not met; ``slices`` are the columns that the base branch declares. A gate of
+    slices or expectations that is to warn is none; a critical expectation holds in any case. Model changes of equal
+    worth pass a gate on the primary metric in a share of at most 1 - confidence of families, however many share a test
+    side (``judgement.level_of_use``).
     """
     found = [_rows(policy, ruler), _primary(judged, policy, primary, ruler)]
     found += [_worsening(judged.of(name), name, most) for name, most in policy.max_worsening.items()]
-    found += _slices(judged, policy)
+    found += _slices(judged, policy, slices)
     found += _expectations(policy, expectations)
     found += _limits(policy, {one.name: one for one in cost})
     if judged.verdict != "not comparable":
@@ -56,9 +58,11 @@ def _gate(name: str, asked: str, measured: str, passed: bool) -> Gate:
 
 
 def _rows(policy: PromotionSpec, ruler: Ruler | None) -> Gate:
-    rows = ruler.rows if ruler else 0
-    asked = f"at least {policy.min_rows:,} test rows that both were scored on"
-    return _gate("rows", asked, f"{rows:,}", ruler is not None and rows >= policy.min_rows)
+    rows, declared = (ruler.rows, ruler.declared) if ruler else (0, 0)
+    least = policy.rows_asked(declared)
+    share = f" ({100 * policy.min_share:g} % of {declared:,})" if least > max(policy.min_rows, 2) else ""
+    asked = f"at least {least:,} test rows that both were scored on{share}"
+    return _gate("rows", asked, f"{rows:,}", ruler is not None and rows >= least)
 
 
 def _primary(judged: Judged, policy: PromotionSpec, primary: str, ruler: Ruler | None) -> Gate:
@@ -103,10 +107,14 @@ def _gained(gain: float) -> str:
 
 def _words(around: Interval) -> str:
     """An interval of a gain, in words."""
+    if around.low == around.high == 0:
+        return "chance allows no change"
+    if around.low == around.high:
+        return f"chance allows {abs(around.low):.4g} {'better' if around.low > 0 else 'worse'}, no more and no less"
     if around.low >= 0:
-        return f"chance allows {around.low:.4g} to {around.high:.4g} better"
+        return f"chance allows {abs(around.low):.4g} to {around.high:.4g} better"
     if around.high <= 0:
-        return f"chance allows {-around.high:.4g} to {-around.low:.4g} worse"
+        return f"chance allows {abs(around.high):.4g} to {-around.low:.4g} worse"
     return f"chance allows from {-around.low:.4g} worse to {around.high:.4g} better"
 
 
@@ -138,12 +146,15 @@ def _lacking(metric: MetricJudged) -> str:
     return "champion" if metric.champion is None else "challenger"
 
 
-def _slices(judged: Judged, policy: PromotionSpec) -> Iterator[Gate]:
+def _slices(judged: Judged, policy: PromotionSpec, columns: Sequence[str]) -> Iterator[Gate]:
+    """Where the answers differ and columns are declared, but no slice was looked at, nothing was shown."""
     if policy.slices != "hold":
         return
     asked = "no slice significantly worse"
     if not judged.slices:
-        yield _gate("slices", asked, f"none of {judged.slices_looked_at:,}", True)
+        unseen = bool(columns) and not judged.slices_looked_at and not judged.same
+        why = ": no value has enough rows on which the primary metric can be judged" if unseen else ""
+        yield _gate("slices", asked, f"none of {judged.slices_looked_at:,}{why}", not unseen)
         return
     named = _listed([f"{one.column} = {one.value}" for one in judged.slices])
     yield _gate("slices", asked, f"{len(judged.slices):,} of {judged.slices_looked_at:,}: {named}", False)

@@ -8,14 +8,14 @@ often the same test side has been used; slices are corrected for how many are lo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cd4ml.promotion.paired import Paired, Said
 from cd4ml.promotion.resample import Alone, Blocks, Difference, alone, blocks_of, differences, interval, seed_of, widest
-from cd4ml.promotion.review import Interval, MetricJudged, SliceJudged, Standing, Verdict
+from cd4ml.promotion.review import Interval, MetricJudged, Ruler, SliceJudged, Standing, Verdict
 from cd4ml.promotion.statistics import Statistic, scored, statistic
 from cd4ml.spec.experiment import Direction, PromotionSpec
 from cd4ml.spec.metrics import METRICS_BY_NAME
@@ -33,13 +33,16 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Judged:
-    """``reason`` is one line. ``slices`` are those that got significantly worse, the surest first."""
+    """``reason`` is one line. ``slices`` are those that got significantly worse, the surest first. ``same``: both
+    models gave the same answer for every row.
+    """
 
     verdict: Verdict
     reason: str
     metrics: tuple[MetricJudged, ...] = ()
     slices: tuple[SliceJudged, ...] = ()
     slices_looked_at: int = 0
+    same: bool = False
 
     def of(self, metric: str) -> MetricJudged | None:
         """What was judged of a metric; nothing where it was not measured."""
@@ -58,16 +61,17 @@ def judge(
 
     ``directions`` says which way is better; a metric that it does not hold is told and not judged. ``own`` are the
     values, champion's and challenger's, of the project's own metrics, which are told without an interval. With fewer
-    rows than the policy asks for the two are not comparable, and nothing has an interval. They are not comparable
+    rows than the policy asks for, or less of the test side, the two are not comparable, and nothing has an interval: a
+    challenger that trained on some of these rows, or has none of them, has chosen the rest. They are not comparable
     either where the primary metric cannot be judged; what can be judged by itself still is.
     """
-    enough = len(paired.observed) >= max(policy.min_rows, 2)
+    enough = len(paired.observed) >= policy.rows_asked(paired.ruler.declared)
     told = tuple(_metrics(paired, policy, metrics, directions, own, enough))
     first = next((one for one in told if one.metric == primary), None)
     if not enough:
-        return Judged("not comparable", _too_few(len(paired.observed), policy), told)
+        return Judged("not comparable", _too_few(paired.ruler, len(paired.observed), policy), told)
     if _same(paired.champion, paired.challenger):
-        return Judged("no real difference", "the same predictions", told)
+        return Judged("no real difference", "the same predictions", told, same=True)
     if first is None or first.standing == "unknown":
         return Judged("not comparable", _hindrance(first, primary, primary in own), told)
     found = _slices(paired, primary)
@@ -86,18 +90,51 @@ def level_of_use(confidence: float, uses: int) -> float:
     return (1 - confidence) / (k * (k + 1))
 
 
+def use_of(results: Iterable[tuple[str, str]], first: str, fingerprint: str) -> int:
+    """The how many-th use of a test side a challenger is, of which ``first`` is the first result's id.
+
+    ``results`` are ids and fingerprints in the order of the index, without a fingerprint where one does not count.
+    Those from ``first`` on can have been scored on the side, whatever their own split: a challenger is scored on the
+    champion's rows. One that is not among the results yet comes after these. One from before ``first`` comes after all
+    that ever were: with m of those each has a k above m, so that together they add m / ((m + 1) (m + 2)), a sixth at
+    most, to the shares of ``level_of_use``.
+    """
+    before: set[str] = set()
+    since: dict[str, int] = {}
+    started = not first
+    for name, asked in results:
+        started = started or name == first
+        if asked and started:
+            since.setdefault(asked, len(since) + 1)
+        elif asked:
+            before.add(asked)
+    late = len(before) if fingerprint in before else 0
+    return since.get(fingerprint) or len(since) + late + 1
+
+
 def _verdict(standing: Standing) -> Verdict:
     if standing == "better":
         return "better"
     return "worse" if standing == "worse" else "no real difference"
 
 
-def _too_few(rows: int, policy: PromotionSpec) -> str:
-    return f"{_rows(rows)} scored by both, and at least {max(policy.min_rows, 2):,} are asked for"
-
-
-def _rows(count: int) -> str:
-    return "1 row was" if count == 1 else f"{count:,} rows were"
+def _too_few(ruler: Ruler, rows: int, policy: PromotionSpec) -> str:
+    """With counts, since the challenger can have brought it about."""
+    least, asked = max(policy.min_rows, 2), policy.rows_asked(ruler.declared)
+    share = f" ({100 * policy.min_share:g} %)" if asked > least else ""
+    dropped = [
+        f"{count:,} {why}"
+        for count, why in (
+            (ruler.seen_by_challenger, "the challenger saw in training or validation"),
+            (ruler.seen_by_champion, "the champion did"),
+            (ruler.not_predicted, "lack an answer"),
+        )
+        if count
+    ]
+    of = f"{rows:,} of the test side's {ruler.declared:,}" if rows < ruler.declared else f"{rows:,}"
+    scored = f"{of} {'row was' if of == '1' else 'rows were'} scored by both"
+    why = f": {', '.join(dropped)}" if dropped else ""
+    return f"{scored}, and at least {asked:,}{share} are asked for{why}"
 
 
 def _same(one: Said, other: Said) -> bool:
@@ -153,7 +190,7 @@ def _metrics(
     pairs = [(statistic(name, champion), statistic(name, challenger)) for name in metrics]
     drawn: Sequence[Difference | None] = [None] * len(pairs)
     if enough:
-        seed = seed_of(paired.ruler.digest, len(paired.observed))
+        seed = seed_of(paired.ruler.digest)
         blocks = blocks_of(len(paired.observed), seed, paired.clusters)
         drawn = differences(pairs, blocks, policy.resamples, seed)
     corrected = level_of_use(policy.confidence, paired.ruler.uses)

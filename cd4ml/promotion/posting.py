@@ -114,8 +114,8 @@ def conclusion_of(review: Review) -> Conclusion:
 
     ``success`` when every gate is passed, or when the branch asks for what the base branch has already; ``failure``
     when one holds, or the run failed; ``action_required`` when no gate could be looked at and somebody has to do
-    something (take main in, find more rows); ``pending`` before there is a result; ``neutral`` for a fork's result,
-    which is no evidence.
+    something (take main in, find more rows), or when merging would change the base branch's policy, which no gate
+    judges; ``pending`` before there is a result; ``neutral`` for a fork's result, which is no evidence.
     """
     if review.verdict == "unverified":
         return "neutral"
@@ -125,7 +125,9 @@ def conclusion_of(review: Review) -> Conclusion:
         return "failure"
     if review.verdict in ("take main in", "not comparable"):
         return "action_required"
-    return "success" if _asks_for_the_same(review) or not review.held else "failure"
+    if review.held and not _asks_for_the_same(review):
+        return "failure"
+    return "action_required" if review.merge.moves_policy else "success"
 
 
 def _asks_for_the_same(review: Review) -> bool:
@@ -144,16 +146,20 @@ class LabelChange:
         return bool(self.add or self.remove)
 
 
-def label_change(present: Collection[str], labels: Mapping[str, str], review: Review, keep: str = "") -> LabelChange:
+def label_change(
+    present: Collection[str], labels: Mapping[str, str], review: Review, fork_label: str = ""
+) -> LabelChange:
     """What makes the labels of a pull request say the verdict. ``labels`` is ``ci.labels``: verdict (``_`` for a
     blank) → label.
 
-    Only labels that stand there are ever taken off, and never ``keep`` (``ci.fork_label``), which is a person's to set.
-    A forge takes names of labels for the same whatever their case.
+    Only labels that stand there are ever taken off. ``fork_label`` (``ci.fork_label``) is a person's to put on, for one
+    commit of a fork: the report of a fork's result takes it off, so that it says nothing of the next commit, and no
+    other report does. A forge takes names of labels for the same whatever their case.
     """
     wanted = labels.get(review.verdict.replace(" ", "_"), "")
     there = {name.casefold(): name for name in present}
     add = (wanted,) if wanted and wanted.casefold() not in there else ()
-    kept = {wanted.casefold(), keep.casefold()}
-    named = sorted({name.casefold() for name in labels.values() if name} - kept)
+    used = {fork_label.casefold()} if fork_label and review.verdict == "unverified" else set()
+    kept = {wanted.casefold(), fork_label.casefold()}
+    named = sorted({name.casefold() for name in labels.values() if name} - kept | used)
     return LabelChange(add, tuple(there[name] for name in named if name in there))

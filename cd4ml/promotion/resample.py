@@ -7,7 +7,7 @@ Wolter 2007, chapter 2), and a standard error from 2,000 blocks is itself within
 from 2,000 resamples. So the work does not grow with the rows. Where rows come in clusters, those take the rows' place.
 
 The draws follow from a seed alone, so that a report is the same however often it is made; ``seed_of`` takes it from the
-rows, not from the answers, so that no challenger can move it.
+digest of the base branch's test side, so that no challenger can move it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.promotion.review import Interval
-from cd4ml.promotion.statistics import Amounts, Part, Statistic, sums_of
+from cd4ml.promotion.statistics import Amounts, Part, Share, Statistic, sums_of
 from cd4ml.promotion.student import quantile, upper_tail
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _IN_TAIL = 20
 22 % of the share that is meant."""
 _DEFINED = 0.99
 """The share of resamples in which a metric must be defined for it to have an interval."""
+_USUAL = 2.0
+"""Standard errors of the intervals for which the error of a share of few rows is set (``_unseen``) in a slice."""
 _FEW = 400
 """Resamples for a standard error of one metric of one slice, where leaving out rows does not tell it."""
 
@@ -60,12 +62,14 @@ class Difference:
     """Challenger minus champion in one metric: on the rows as they are, and float64 (b,) in each resample.
 
     ``units`` is how many independent things it rests on, ``differing`` in how many of them the two models differ.
+    ``shares`` are the champion's and the challenger's, as in ``Statistic``.
     """
 
     change: float
     drawn: Floats
     units: int
     differing: int
+    shares: tuple[tuple[Share, ...], tuple[Share, ...]] = ((), ())
 
 
 def seed_of(*told: object) -> int:
@@ -115,7 +119,8 @@ def _difference(pair: Pair, drawn: Floats, blocks: Blocks) -> Difference | None:
     if champion.value is None or challenger.value is None:
         return None
     units = min(blocks.count, champion.rows, challenger.rows)
-    return Difference(challenger.value - champion.value, drawn, units, differing(pair, blocks.clusters))
+    shares = (champion.shares, challenger.shares)
+    return Difference(challenger.value - champion.value, drawn, units, differing(pair, blocks.clusters), shares)
 
 
 def _draws(count: int, resamples: int, seed: int) -> Iterator[tuple[int, Floats]]:
@@ -198,8 +203,9 @@ def interval(difference: Difference, level: float, noise: float = 0.0) -> Interv
     lie beyond its ends, at each end the wider of that and their percentile, expanded for small samples by Student's
     quantile too (Hesterberg 2015, section 5.3): percentiles alone miss somewhat more often than they say. Nothing with
     fewer than two units, or where the metric is not defined in some of the resamples. It always holds the difference
-    itself; and 0 where the models differ in so few units that no exchange of their answers could be that rare. An end
-    within ``noise`` of 0 is 0, so that rounding is not taken for a difference.
+    itself; of shares what a prior of their own allows too (``_unseen``); and 0 where the models differ in so few units
+    that no exchange of their answers could be that rare. An end within ``noise`` of 0 is 0, so that rounding is not
+    taken for a difference.
     """
     import numpy as np
 
@@ -209,7 +215,12 @@ def interval(difference: Difference, level: float, noise: float = 0.0) -> Interv
     change, small = difference.change, math.sqrt(difference.units / (difference.units - 1))
     far = quantile(level / 2, difference.units - 1) * small
     tail = 0.5 * math.erfc(far / math.sqrt(2))
-    low, high = _about(change, far, _spread(drawn))
+    error = _spread(drawn)
+    low, high = _about(change, far, error)
+    if any(difference.shares):
+        moved, more = _unseen(difference.shares, far)
+        ends_seen = _about(change + moved, far, math.hypot(error, more))
+        low, high = min(low, ends_seen[0]), max(high, ends_seen[1])
     if tail * len(drawn) >= _IN_TAIL:
         ends = np.quantile(drawn, [tail, 1 - tail])
         low, high = min(low, float(ends[0])), max(high, float(ends[1]))
@@ -217,6 +228,24 @@ def interval(difference: Difference, level: float, noise: float = 0.0) -> Interv
         low, high = min(low, 0.0), max(high, 0.0)
     low, high = (0.0 if abs(end) <= noise else end for end in (low, high))
     return Interval(low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _unseen(shares: tuple[Sequence[Share], Sequence[Share]], far: float) -> tuple[float, float]:
+    """What few rows of a share leave unseen, for an interval of ``far`` standard errors: a move of the difference, and
+    a standard error beside the bootstrap's.
+
+    Resamples of rows that are all right are all right, however few they are, so that the bootstrap sees no chance in
+    them. As of Agresti and Caffo (2000), far² / 4 rows that are right and as many that are wrong are put to each share;
+    the error is that of the larger variance where it is larger.
+    """
+    moved = more = 0.0
+    for sign, some in zip((-1, 1), shares, strict=True):
+        for one in some:
+            whole, seen = one.whole + far**2 / 2, one.part / one.whole
+            share = (one.part + far**2 / 4) / whole
+            moved += sign * one.weight * (share - seen)
+            more += one.weight**2 * max(share * (1 - share) / whole - seen * (1 - seen) / one.whole, 0.0)
+    return moved, math.sqrt(more)
 
 
 def _about(change: float, far: float, error: float) -> tuple[float, float]:
@@ -295,7 +324,8 @@ def alone(pair: Pair, blocks: Blocks, seed: int) -> Alone | None:
         scale = (blocks.count - 1) / math.sqrt(blocks.count)
     if not np.isfinite(left_out).all():
         return None
-    error = scale * _spread(left_out)
+    _, more = _unseen((champion.shares, challenger.shares), _USUAL)
+    error = math.hypot(scale * _spread(left_out), more)
     return Alone(challenger.value - champion.value, error, units, differing(pair, blocks.clusters))
 
 

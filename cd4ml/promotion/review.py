@@ -90,9 +90,10 @@ class Ruler:
     """The rows that both models were scored on.
 
     ``digest`` is that of main's declared test side and ``declared`` the number of its rows; ``rows`` is what both were
-    scored on. The rest was dropped: rows that the champion, or the challenger, saw in training or validation, and rows
-    for which one of them has no prediction. ``uses`` says how many results have been scored on this test side, this
-    one included; ``matched_by`` names the columns that matched rows where the tables differ (none: whole rows).
+    scored on, of which ``min_rows`` are asked for. The rest was dropped: rows that the champion, or the challenger, saw
+    in training or validation, and rows for which one of them has no prediction. ``uses`` says how many results can have
+    been scored on this test side, this one included; ``matched_by`` names the columns that matched rows where the
+    tables differ (none: whole rows).
     """
 
     digest: str
@@ -176,12 +177,21 @@ class Merge:
 
     ``conflicts`` are the files that Git cannot merge. ``promotes`` says whether the gates would let the model through;
     ``trains`` whether main would have to be trained anew; ``moves`` the components of main's fingerprint that move.
+    ``policy`` are the keys of which only main's value counts, ``policy_files`` the files that act for main, that would
+    change: no run and no gate sees these. The champion of such a change is main.
     """
 
     conflicts: tuple[str, ...] = ()
     promotes: bool = False
     trains: bool = True
     moves: tuple[str, ...] = ()
+    policy: tuple[ConfigChange, ...] = ()
+    policy_files: tuple[str, ...] = ()
+
+    @property
+    def moves_policy(self) -> bool:
+        """Would merging change what later results are judged by, or what runs with main's rights?"""
+        return bool(self.policy or self.policy_files)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,15 @@ class Kinds:
 Part = Amounts | Kinds
 
 
+@dataclass(frozen=True)
+class Share:
+    """A share that a metric is a mean of: ``part`` of the rows in ``whole``, with its weight in the mean."""
+
+    part: float
+    whole: float
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Statistic:
     """One metric of one model.
@@ -62,6 +71,7 @@ class Statistic:
     (b,) with NaN where it is not defined; nothing where the metric cannot be resampled. ``told`` are arrays (n,): a row
     in which one of them differs is one in which two models differ (nothing: the parts). ``smooth``: leaving out one
     row at a time tells the standard error. ``rows`` is on how many rows it rests (of a share, those it is a share of).
+    ``shares`` are those of rows that the model itself chose, of which few can be all right by chance.
     """
 
     value: float | None
@@ -70,6 +80,7 @@ class Statistic:
     told: tuple[npt.NDArray[np.float64], ...] = ()
     smooth: bool = True
     rows: int = 0
+    shares: tuple[Share, ...] = ()
 
 
 MISSING = Statistic(None)

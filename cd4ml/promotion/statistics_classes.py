@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cd4ml.promotion.statistics import MISSING, Amounts, Part, Scored, Statistic
+from cd4ml.promotion.statistics import MISSING, Amounts, Part, Scored, Share, Statistic, sums_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 _POSITIVE = 1
 
 
-def _by_class(of: OfCounts) -> Callable[[Scored], Statistic]:
+def _by_class(of: OfCounts, *, of_predicted: bool = False) -> Callable[[Scored], Statistic]:
     """A function of the counts by class, (b, classes) each: rightly predicted, observed, predicted.
 
-    It is not defined where only one class is observed, in a resample too.
+    It is not defined where only one class is observed, in a resample too. ``of_predicted``: it is the mean of the
+    classes' shares of what was predicted.
     """
 
     def statistic(answers: Scored) -> Statistic:
         if answers.constant:
             return MISSING
         parts = (answers.right_kinds, answers.observed_kinds, answers.predicted_kinds)
-        return Statistic(None, parts, weighed, rows=_resting_on(answers))
+        shares = _shares_of_predicted(answers) if of_predicted else ()
+        return Statistic(None, parts, weighed, rows=_resting_on(answers), shares=shares)
 
     def weighed(sums: Sequence[Floats]) -> Floats:
         import numpy as np
@@ -45,6 +47,16 @@ def _resting_on(answers: Scored) -> int:
     """Of two classes the rows of the rarer one; of more, where each counts little, all rows."""
     positive = int(answers.codes.sum()) if answers.classes == 2 else 0
     return min(positive, len(answers.codes) - positive) or len(answers.codes)
+
+
+def _shares_of_predicted(answers: Scored) -> tuple[Share, ...]:
+    """By class, how many of the rows in which it was predicted are right; of those that weigh in the mean."""
+    right, predicted, observed = (
+        sums_of(part) for part in (answers.right_kinds, answers.predicted_kinds, answers.observed_kinds)
+    )
+    weight = 1 / int((observed + predicted > 0).sum())
+    found = zip(right[:-1], predicted, strict=True)
+    return tuple(Share(float(one), float(of), weight) for one, of in found if of > 0)
 
 
 def _shares(part: Floats, whole: Floats) -> Floats:
@@ -103,7 +115,8 @@ def _of_positive(rows: str, of: OfCounts) -> Callable[[Scored], Statistic]:
         observed, predicted = answers.observed == _POSITIVE, answers.predicted == _POSITIVE
         parts: tuple[Part, ...] = (answers.right_kinds, answers.observed_kinds, answers.predicted_kinds)
         count = int((observed if rows == "observed" else predicted).sum())
-        return Statistic(None, parts, weighed, rows=count)
+        shares = (Share(float((observed & predicted).sum()), count),) if rows == "predicted" and count else ()
+        return Statistic(None, parts, weighed, rows=count, shares=shares)
 
     def weighed(sums: Sequence[Floats]) -> Floats:
         import numpy as np
@@ -178,7 +191,7 @@ CLASSES: Mapping[str, Callable[[Scored], Statistic]] = MappingProxyType(
         "f1": _of_positive("observed", _f1),
         "f1_macro": _by_class(_f1_macro),
         "f1_weighted": _by_class(_f1_weighted),
-        "precision_macro": _by_class(_precision_macro),
+        "precision_macro": _by_class(_precision_macro, of_predicted=True),
         "recall_macro": _by_class(_recall_macro),
         "log_loss": _log_loss,
         "brier": _brier,

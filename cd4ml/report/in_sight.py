@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cd4ml.promotion.review import Gate, MetricJudged, Relative, Review, SliceJudged
 from cd4ml.report.document import Block, Bullets, Code, Grid, Judged, Line, Prose, Strong
 from cd4ml.report.layout import counted
-from cd4ml.report.verdict import confidence_text, direction_mark, interval_text, share_text, short_number
+from cd4ml.report.verdict import confidence_text, direction_mark, interval_text, listed, share_text, short_number
 from cd4ml.report.visible import ABSENT, plain_number
 
 METRICS_IN_SIGHT = 6
@@ -17,6 +17,7 @@ LINES_IN_SIGHT = 3
 """Of more slices, expectations or runs the rest folds."""
 
 _MOST_NOTES = 6
+_MOST_NAMES = 8
 _DIGITS = 10
 _ORDER = {"worse": 0, "better": 1, "no real difference": 2, "unknown": 3}
 
@@ -49,7 +50,7 @@ def _gate_line(gate: Gate) -> Line:
 
 
 def _merging(review: Review) -> Line:
-    if review.branch == review.base:
+    if review.branch == review.base or (not review.gates and not review.merge.conflicts):
         return ()
     if review.merge.conflicts:
         return (" It cannot be merged as it is.",)
@@ -132,11 +133,24 @@ def _warnings(review: Review) -> Iterator[Block]:
         told = f"{len(review.expectations)}{asked} expectations of the data not met"
         kinds = f" ({len(failed)} critical)" if failed else " (warnings)"
         lines.append((Judged("attention", told), f"{kinds}: ", *_expected(review)))
+    lines += [(Judged("attention", told),) for told in _what_merging_moves(review)]
+    if review.merge.moves_policy:
+        named = tuple(dict.fromkeys((*(one.key for one in review.merge.policy), *review.merge.policy_files)))
+        lines.append((Judged("attention", "Merging changes what no gate judges"), ": ", *listed(named, _MOST_NAMES)))
     same = [one for one in review.relatives if one.kind == "same"]
     lines += [(Judged("attention", "Already run"), " as ", *_relative_line(one)) for one in same[:LINES_IN_SIGHT]]
     lines += [(Strong("Note"), ": ", Prose(note)) for note in review.notes[:_MOST_NOTES]]
     if lines:
         yield Bullets(tuple(lines))
+
+
+def _what_merging_moves(review: Review) -> Iterator[str]:
+    """Changes of the ruler itself: what later reports are measured by."""
+    keys = [one.key for one in review.config] if review.branch != review.base else []
+    if any(key.startswith("split.") for key in keys):
+        yield "Merging changes which rows are the test side"
+    if "evaluation.primary" in keys:
+        yield "Merging changes which metric ranks"
 
 
 def _slice_names(slices: tuple[SliceJudged, ...]) -> Line:
@@ -168,7 +182,7 @@ def _relative_line(one: Relative) -> Line:
     if one.outcome == "failed":
         outcome = (" failed, ", Prose(one.reason)) if one.reason else (" failed",)
     elif one.metric is not None:
-        outcome = (f" succeeded with {plain_number(one.metric)}",)
+        outcome = (f" succeeded with {plain_number(one.metric)} on the validation side",)
     return (Code(one.run[:_DIGITS]), " of ", Code(one.branch), " (", Prose(one.lifecycle), "):", *outcome)
 
 

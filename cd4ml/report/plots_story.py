@@ -44,7 +44,7 @@ def history(story: Sequence[Point], review: Review) -> tuple[str, str, bytes] | 
         return None
     drawn = _thinned(drawn)
     direction = review.of_primary.direction if review.of_primary else None
-    low, high = _limits(drawn)
+    low, high = _limits(drawn, direction)
     name = review.primary or "the primary metric"
     metric, alike = shown(name), fitted(name, 300, TITLE)
     better = {"minimize": ", lower is better", "maximize": ", higher is better"}.get(direction or "", "")
@@ -81,14 +81,15 @@ def _thinned(points: list[Point]) -> list[Point]:
     return [one for place, one in enumerate(points) if place in kept or one.outcome != "other"]
 
 
-def _limits(points: Sequence[Point]) -> tuple[float, float]:
-    """Of the axis: all that is near the middle half, this run and the champion if they are not absurdly far."""
+def _limits(points: Sequence[Point], direction: str | None) -> tuple[float, float]:
+    """Of the axis: all that is near the middle half; the best, this run and the champion if not absurdly far."""
     values = sorted(one.value for one in points)
     lower, middle, upper = (values[int(share * (len(values) - 1))] for share in (0.25, 0.5, 0.75))
     reach = _FAR * 2 * max(upper - lower, 0.02 * abs(middle))
     near = [value for value in values if lower - reach <= value <= upper + reach]
-    marked = [one.value for one in points if one.outcome != "other" and abs(one.value - middle) <= 10 * reach]
-    return span([*near, *marked], 0.08)
+    best = {"minimize": values[:1], "maximize": values[-1:]}.get(direction or "", [])
+    marked = [*best, *(one.value for one in points if one.outcome != "other")]
+    return span([*near, *(value for value in marked if abs(value - middle) <= 10 * reach)], 0.08)
 
 
 def _within(value: float, limits: tuple[float, float]) -> float:

@@ -9,7 +9,7 @@ from cd4ml.report.changes import code_section, config_section, data_section, env
 from cd4ml.report.document import Block, Bullets, Code, Document, Grid, Judged, Line, Prose, Section, Shell
 from cd4ml.report.in_sight import LINES_IN_SIGHT, METRICS_IN_SIGHT, in_sight, metric_grid, metric_name, ranked
 from cd4ml.report.layout import counted
-from cd4ml.report.verdict import amount_text, interval_text, listed, short_number, verdict_line
+from cd4ml.report.verdict import amount_text, interval_text, listed, reason_line, short_number, verdict_line
 from cd4ml.report.visible import ABSENT, plain_number
 
 _DIGITS = 10
@@ -63,6 +63,9 @@ def _metrics_in_full(review: Review) -> Section | None:
         )
         heads = ("Metric", *(head for head, _ in there))
         blocks.append(Grid(heads, others, frozenset(range(1, len(heads)))))
+    ruler = review.ruler
+    if rows and there and ruler is not None and ruler.rows < ruler.declared and there[0][0] != "Interval for gates":
+        blocks.append((f"The merge base and production: on all {plain_number(ruler.declared)} rows of the test side.",))
     if not blocks:
         return None
     told = [words for _, words, values in columns if set(values) != {ABSENT}]
@@ -114,7 +117,7 @@ def _compared(review: Review) -> Section | None:
         if told is not None:
             lines.append((f"{title}: ", *_run_line(told, "" if title == "Champion" else champion)))
     if review.reason and review.verdict in ("better", "worse", "no real difference", "unverified"):
-        lines.append(("Verdict: ", Prose(review.reason)))
+        lines.append(("Verdict: ", *reason_line(review)))
     lines += _ruler_lines(review)
     title, summary = "Tree and runs", "which these are"
     if review.ruler is not None:
@@ -214,7 +217,7 @@ def _relatives(review: Review) -> Section | None:
     )
     kinds = ((same, "of the same"), (near, "of the same but for one key"))
     told = [f"{counted(number, 'run')} {what}" for number, what in kinds if number]
-    head = ("Run", "Branch", "Lifecycle", "Outcome", "Primary metric", "What differs")
+    head = ("Run", "Branch", "Lifecycle", "Outcome", "Validation", "What differs")
     return Section("Tried before", (_and(told),), (Grid(head, rows, frozenset({4})),))
 
 
@@ -230,9 +233,12 @@ def _expectations(review: Review) -> Section | None:
 def _merge(review: Review) -> Section | None:
     if review.merge.conflicts:
         files = tuple((Code(path),) for path in review.merge.conflicts)
-        return Section("Conflicts", (counted(len(files), "file"),), (Bullets(files),))
-    if review.verdict in ("pending", "failed") or review.branch == review.base:
+        return Section("Conflicts", (counted(len(files), "file"),), (Bullets(files), *_policy(review)))
+    if review.branch == review.base:
         return None
+    if review.verdict in ("pending", "failed"):
+        moved = tuple(_policy(review))
+        return Section("What merging would do", (), moved) if moved else None
     trains = (
         "The base branch would have to be trained anew"
         if review.merge.trains
@@ -243,7 +249,25 @@ def _merge(review: Review) -> Section | None:
         (trains,),
         ("Of the base branch's fingerprint would move: ", *(listed(review.merge.moves, 8) or ("nothing",))),
     )
-    return Section("What merging would do", (), (Bullets(lines),))
+    return Section("What merging would do", (), (Bullets(lines), *_policy(review)))
+
+
+def _policy(review: Review) -> Iterator[Block]:
+    """What would change of the base branch's own say, from its value to the branch's."""
+    if review.merge.policy:
+        rows = tuple(
+            ((Code(one.key),), _value(one.champion, one.how == "added"), _value(one.challenger, one.how == "removed"))
+            for one in review.merge.policy
+        )
+        yield ("Of the policy, of which only the base branch's values count:",)
+        yield Grid(("Key", "Now", "After the merge"), rows)
+    if review.merge.policy_files:
+        yield ("Files that act for the base branch:",)
+        yield Bullets(tuple((Code(path),) for path in review.merge.policy_files))
+
+
+def _value(value: object, lacking: bool) -> Line:
+    return (ABSENT,) if lacking else (Code(value_text(value)),)
 
 
 def _reproduce(review: Review) -> Section | None:

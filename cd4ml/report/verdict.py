@@ -30,6 +30,7 @@ _MOST_BYTES = 1024.0**5
 _SMALL_SECONDS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"))
 _MINUTE = 60.0
 _FAILED_AT = "failed at "
+_FORK_FAILED_AT = "its run failed at "
 _SHORT = (1e-4, 999.5)
 
 
@@ -39,12 +40,22 @@ def verdict_line(review: Review) -> Line:
     if review.reason.startswith(_FAILED_AT):
         return (word, " ", Prose(review.reason.removeprefix(_FAILED_AT[:-3])), *_judged(review))
     start: Line = (word, ": ")
+    if review.verdict == "unverified" and review.reason.startswith(_FORK_FAILED_AT):
+        return (*start, *reason_line(review), *_judged(review))
     if review.verdict == "take main in":
         return (*start, *_take_in(review))
     row = review.of_primary
     if row is None or review.verdict not in _MEASURED or None in (row.champion, row.challenger):
         return (*start, Prose(review.reason or "no reason is known"), *_judged(review))
     return (*start, Code(row.metric), f" {measured(row, review.confidence)}", *_judged(review))
+
+
+def reason_line(review: Review) -> Line:
+    """The reason in words; what a fork's failure says of itself is shown to the letter, and is no sentence of ours."""
+    if review.verdict == "unverified" and review.reason.startswith(_FORK_FAILED_AT):
+        where, colon, message = review.reason.partition(": ")
+        return (Prose(where), colon, *((Code(message, whole=True),) if message else ()))
+    return (Prose(review.reason),)
 
 
 def measured(row: MetricJudged, confidence: float) -> str:

@@ -1,12 +1,14 @@
 """Text from outside, made safe to look at, and numbers made easy to.
 
 Branch names, messages and configuration values come from whoever can push. Shown as they are they could
-move the cursor, turn the direction of the line, or look like cd4ml's own words on a line of their own.
+move the cursor, turn the direction of the line, look like cd4ml's own words on a line of their own, or command the
+runner of a CI that reads along.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 ABSENT = "–"
@@ -19,21 +21,38 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols by their category that have no ink."""
 
 
+_COMMAND = re.compile(r"(?<![^ ])::|##\[")
+"""What GitHub's runner may take for a command: ``::error`` where a line begins (it trims blanks, and whoever wraps the
+text chooses where lines begin), and ``##[error]`` anywhere, in older ones."""
+
+_LINE_COMMAND = re.compile(r"^((?:[^\S\n]|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
+
+
+def harmless_lines(text: str) -> str:
+    """Lines that are laid out, so that no runner of a CI takes one for a command: a word may have been folded."""
+    return _LINE_COMMAND.sub(r"\1\\x3a", text).replace("##[", "\\x23#[")
+
+
 def visible(text: object) -> str:
     """The text on one line, with every character that would not be seen as itself written as an escape.
 
     Controls (line ends and ANSI escapes among them), bidirectional and zero-width marks, surrogates,
     private and unassigned code points, blanks other than the space, and a combining mark with nothing to
-    stand on are written ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``. All else stays as it is.
+    stand on are written ``\\xNN``, ``\\uNNNN`` or ``\\UNNNNNNNN``. So is the first sign of what would command the
+    runner of a CI: of ``::`` at the start or after a blank, and of ``##[``. All else stays as it is.
     """
     text = str(text)
     if text.isascii() and text.isprintable():
-        return text
+        return _without_commands(text)
     shown: list[str] = []
     for character in text:
         alone = unicodedata.combining(character) and (not shown or len(shown[-1]) > 1)
         shown.append(_escape(character) if alone or _is_hidden(character) else character)
-    return "".join(shown)
+    return _without_commands("".join(shown))
+
+
+def _without_commands(text: str) -> str:
+    return _COMMAND.sub(lambda found: f"{_escape(found[0][0])}{found[0][1:]}", text)
 
 
 def _is_hidden(character: str) -> bool:

@@ -7,6 +7,7 @@ itself is kept in ``Spec.resolved``, since fingerprints, records and searches sp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -185,10 +186,10 @@ class PromotionSpec:
 
     ``min_improvement`` and ``margin`` are in units of the primary metric, ``max_worsening`` of each metric named, all
     on the test side. ``require`` ``better``: the gain is more than chance; ``not worse``: more of a loss than
-    ``margin`` can be ruled out. ``min_rows`` are the rows that both must be scored on, ``confidence`` (0 to 1) that of
-    every interval, ``resamples`` how often the bootstrap draws, and ``resample_by`` the column of whose values it draws
-    all rows together (``""``: it draws single rows). The limits (seconds, bytes, seconds a row) are of the
-    challenger alone; nothing sets none.
+    ``margin`` can be ruled out. ``min_rows`` are the rows that both must be scored on, and ``min_share`` (above 0, to
+    1) their share of the base branch's test side. ``confidence`` (0.5 to 1) is that of every interval, ``resamples``
+    how often the bootstrap draws, and ``resample_by`` the column of whose values it draws all rows together (``""``: it
+    draws single rows). The limits (seconds, bytes, seconds a row) are of the challenger alone; nothing sets none.
     """
 
     min_improvement: float
@@ -204,6 +205,16 @@ class PromotionSpec:
     max_model_bytes: float | None = None
     max_prediction_seconds: float | None = None
     resample_by: str = ""
+    min_share: float = 0.9
+
+    def rows_asked(self, declared: int) -> int:
+        """How many of a test side's ``declared`` rows must be scored by both; 2 at least."""
+        return rows_asked(declared, self.min_rows, self.min_share)
+
+
+def rows_asked(declared: int, min_rows: int, min_share: float) -> int:
+    """The larger of a number of rows and a share of those that were declared, rounded up; 2 at least."""
+    return max(min_rows, 2, math.ceil(min_share * declared * (1 - 1e-12)))  # 0.7 x 10 is 7, and not 8
 
 
 @dataclass(frozen=True)

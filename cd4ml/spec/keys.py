@@ -135,7 +135,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "the model gets too"
         ),
         "promotion.min_improvement": (
-            "by how much the primary metric must be better on the test side for `diff` to say *better*"
+            "by how much the primary metric must be better on the test side for `diff` to say *better*, and for its "
+            "gate; negative, the gate asks for no more than a gain that is more than chance"
         ),
         "promotion.require": (
             "`better`: the gain in the primary metric is more than chance, and `min_improvement` at least · "
@@ -143,7 +144,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         ),
         "promotion.margin": "with `not worse`: a loss that does not matter, in units of the primary metric; above 0",
         "promotion.min_rows": "test rows that both models must be scored on; with fewer nothing is comparable",
-        "promotion.confidence": "of every interval in a report",
+        "promotion.min_share": (
+            "share of the base branch's test side that both models must be scored on, 1 at most (null: 0.9); with less "
+            "nothing is comparable"
+        ),
+        "promotion.confidence": "of every interval in a report: from 0.5, and less than 1 (null: 0.95)",
         "promotion.resamples": "how often the bootstrap draws",
         "promotion.resample_by": (
             "column by whose values the bootstrap draws rows together, where they depend on each other, such as a day "
@@ -168,7 +173,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "executor.threads": "OpenMP and BLAS threads of each run",
         "executor.jobs": "runs at the same time; `reconcile --jobs` wins",
         "executor.timeout_minutes": "per part of a run; what is longer is ended, and counts as a transient failure",
-        "executor.memory_gib": "GiB of memory that each stage may take; what wants more counts as a transient failure",
+        "executor.memory_gib": (
+            "GiB of memory that each stage, and the judge, may take; what wants more counts as a transient failure. "
+            "With null the judge gets half of what is available, at least 2"
+        ),
     }
 )
 """What each key means; empty for one that only holds others."""

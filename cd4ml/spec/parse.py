@@ -389,6 +389,7 @@ def _promotion(section: Section) -> PromotionSpec:
         require=section.one_of("require", ("better", "not worse"), default="better"),
         margin=section.positive("margin") or 0.0,
         min_rows=section.integer("min_rows", 2, 10**9, default=100),
+        min_share=_min_share(section),
         confidence=_confidence(section),
         resamples=section.integer("resamples", 200, 100_000, default=2000),
         max_worsening=_worsenings(section.named("max_worsening", optional=True)),
@@ -408,6 +409,13 @@ def _confidence(section: Section) -> float:
     return value
 
 
+def _min_share(section: Section) -> float:
+    value = section.positive("min_share") or 0.9
+    if value > 1:
+        section.problem(("min_share",), f"must be 1 at most, not {shown(value)}")
+    return value
+
+
 def _worsenings(section: Section) -> dict[str, float]:
     return {str(name): section.number(str(name), 0) for name in section.value}
 
@@ -422,7 +430,7 @@ def _ci(section: Section) -> CiSpec:
         fork_label=section.text("fork_label", _forge_label, default=""),
     )
     if spec.provider == "gitlab" and spec.fork_label:
-        section.problem(("fork_label",), 'must be "": GitLab runs the pipelines of a fork in the fork, on its own runners')
+        section.problem(("fork_label",), 'must be "": GitLab runs the pipelines of a fork in the fork')
     return spec
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 JUDGED_SIDES = ("validation", "test")
 
 MAX_PREDICTION_BYTES = 8 << 30
+_ROOM_OF_A_CELL = 64
 _ROUNDING = 1e-6
 
 
@@ -139,11 +140,13 @@ def read_predictions(path: Path, rows: int, classes: int = 0) -> pd.DataFrame:
 
     With ``classes`` it may have the columns ``p0``, ``p1``, … of that many classes: all of them or none.
 
-    Raises IntegrityError when it is none, or does not hold ``rows`` rows: a small file can claim any number of
-    them, so they are counted before they are read.
+    Raises IntegrityError when it is none, or does not hold ``rows`` rows of such values: a small file can claim any
+    number of them, of any length, so both are looked at before they are read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from cd4ml.stages.parquet import Bounds, longest_text, read_bounded, with_plain_texts
 
     wanted = {"row": pa.int64(), "side": pa.string(), "prediction": pa.float64(), "digest": pa.binary(16)}
     try:
@@ -160,12 +163,14 @@ def read_predictions(path: Path, rows: int, classes: int = 0) -> pd.DataFrame:
         held = pq.read_metadata(path).num_rows
         if held != rows:
             raise IntegrityError(f"{PREDICTIONS} holds {held} rows, and {rows} were asked for")
-        table = pq.read_table(path, use_threads=False, memory_map=False)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise IntegrityError(f"{PREDICTIONS} cannot be read: {type(error).__name__}") from error
+    table = read_bounded(path, PREDICTIONS, Bounds(rows, MAX_PREDICTION_BYTES, cell=_ROOM_OF_A_CELL))
     if any(column.null_count for column in table.columns):
         raise IntegrityError(f"{PREDICTIONS} has missing values")
-    return table.to_pandas()  # type: ignore[no-any-return]  # pyarrow has no types
+    if longest_text(table["side"]) > max(map(len, JUDGED_SIDES)):
+        raise IntegrityError(f"{PREDICTIONS} knows other sides than {' and '.join(JUDGED_SIDES)}")
+    return with_plain_texts(table, PREDICTIONS, MAX_PREDICTION_BYTES).to_pandas()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
 def check_predictions(predictions: pd.DataFrame, split: pd.DataFrame, classes: int = 0) -> None:

@@ -36,6 +36,7 @@ from cd4ml.spec.canonical import canonical_json
 from cd4ml.spec.checks import not_empty
 from cd4ml.spec.text import one_line
 from cd4ml.stages.csv_table import MAX_UNPACKED_BYTES, read_csv
+from cd4ml.stages.parquet import Bounds, read_bounded, with_plain_texts
 
 MAX_COLUMNS = 10_000
 RESERVED = frozenset({"__row__", "__partner__"})
@@ -294,21 +295,29 @@ def _arrow_column(column: pd.Series[Any], kind: str) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_parquet(path: Path, columns: list[str] | None = None, bounds: Bounds | None = None) -> pd.DataFrame:
     """A file that ``write_parquet`` wrote, as the frame it was; fixed-width binary columns as Python ``bytes``.
 
-    Raises IntegrityError when it is no Parquet file, FileNotFoundError when it is not there.
+    ``bounds`` are for a file that somebody else says it wrote. Raises IntegrityError when it is no Parquet file or out
+    of bounds, FileNotFoundError when it is not there.
     """
-    raw = pa.BufferReader(path.read_bytes())
-    try:
-        table = pq.read_table(raw, columns=columns, use_threads=False)
-    except pa.ArrowException as error:
-        raise IntegrityError(f"{path.name} cannot be read as Parquet: it is damaged or something else") from error
+    if bounds is not None:
+        table = with_plain_texts(read_bounded(path, path.name, bounds, columns), path.name, bounds.size)
+    else:
+        table = _read_ours(path, columns)
     binary = [field.name for field in table.schema if pa.types.is_fixed_size_binary(field.type)]
     frame = to_frame(table.drop_columns(binary), path.name)
     for name in binary:
         frame[name] = pd.Series(table[name].to_pylist(), dtype=object)
     return frame.reindex(columns=table.column_names)
+
+
+def _read_ours(path: Path, columns: list[str] | None) -> pa.Table:
+    raw = pa.BufferReader(path.read_bytes())
+    try:
+        return pq.read_table(raw, columns=columns, use_threads=False)
+    except pa.ArrowException as error:
+        raise IntegrityError(f"{path.name} cannot be read as Parquet: it is damaged or something else") from error
 
 
 def digest_matrix(values: pd.Series[Any]) -> npt.NDArray[np.uint8]:

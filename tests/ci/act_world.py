@@ -86,10 +86,16 @@ class Runner:
         """What the clock starts."""
         return self.run("schedule", {"schedule": cron}, WORKFLOW_FILE, self.machine.head("origin/main"))
 
+    def dispatch(self, branch: str) -> Ran:
+        """What the clock asked for, or a person: ``Run workflow`` on the base branch."""
+        event = {"ref": "refs/heads/main", "inputs": {"branch": branch}}
+        return self.run("workflow_dispatch", event, WORKFLOW_FILE, self.machine.head("origin/main"))
+
     def run(
         self, name: str, event: dict[str, Any], file: str, commit: str, *, rights: frozenset[str] | None = None
     ) -> Ran:
         """Run one workflow file as the commit has it; ``rights`` are the token's, if not what the jobs ask for."""
+        event = _as_github_sends(name, event)
         number = next(self._numbers)
         place = self.machine.folder / "runs" / str(number)
         workflow = self._set_up(place, file, commit)
@@ -129,6 +135,19 @@ class Runner:
         shell.run("git", "commit", "--quiet", "--message", "As pushed")
         shell.run("git", "remote", "add", "origin", f"https://github.com/{REPOSITORY}.git")
         return workflow
+
+
+def _as_github_sends(name: str, event: dict[str, Any]) -> dict[str, Any]:
+    """GitHub's own example of the event (``events.json``), with what is to be said in this one put over it."""
+    examples = json.loads((Path(__file__).parent / "events.json").read_text("utf-8"))
+    kind = f"{name} {event['action']}" if "action" in event else name
+    return _over(examples.get(kind, {}), event)
+
+
+def _over(example: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    both = {key: (example[key], said[key]) for key in said if isinstance(example.get(key), dict)}
+    deeper = {key: _over(old, new) for key, (old, new) in both.items() if isinstance(new, dict)}
+    return {**example, **said, **deeper}
 
 
 def _rights(workflow: str) -> set[str]:

@@ -128,6 +128,7 @@ class Pipelines:
             "CI_PROJECT_PATH": PROJECT,
             "CI_PROJECT_URL": str(self.machine.folder / "remote"),  # a push goes to it with .git at its end
             "CI_PROJECT_ID": OURS,
+            "CI_DEFAULT_BRANCH": "main",
             **given,
         }
         command = [str(PROGRAM), "--force-shell-executor", "--shell-isolation", "--no-color", "--concurrency", "1"]

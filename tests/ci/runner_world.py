@@ -33,6 +33,10 @@ token=without; env | grep -v ^CD4ML_TEST_ | grep -q "$CD4ML_TEST_TOKEN" && token
 echo "${{GITHUB_JOB:-$CI_JOB_NAME}} $1 $token" >> "$CD4ML_TEST_CALLED"
 exec {cd4ml} "$@"
 """
+_GH = """#!/bin/sh
+# GitHub's own program: what it is asked to start is only written down.
+echo "$*" >> "$CD4ML_TEST_STARTED"
+"""
 _HOOK = """#!/bin/sh
 # A push from a job needs a right that one job alone has.
 job="${GITHUB_JOB:-$CI_JOB_NAME}"
@@ -72,13 +76,14 @@ class Machine:
             "CD4ML_TEST_ARTIFACTS": str(self.folder / "uploaded"),
             "CD4ML_TEST_INSTALLED": str(self.folder / "installed.txt"),
             "CD4ML_TEST_PUSHED": str(self.folder / "pushed.txt"),
+            "CD4ML_TEST_STARTED": str(self.folder / "started.txt"),
             "CD4ML_TEST_CALLED": str(self.folder / "called.txt"),
             "CD4ML_TEST_TOKEN": TOKEN,
         }
 
     def told(self, what: str) -> list[str]:
         """The lines that the stand-ins wrote so far: ``pushed`` (job, ref), ``called`` (job, verb, with or without a
-        token within reach), ``installed`` (what pip was asked for)."""
+        token within reach), ``installed`` (what pip was asked for), ``started`` (what GitHub was asked to start)."""
         path = self.folder / f"{what}.txt"
         return path.read_text("utf-8").splitlines() if path.exists() else []
 
@@ -103,6 +108,7 @@ def make_machine(folder: Path, warm: str, provider: str, fork_label: str = "") -
     for name, text in (
         ("python", _PYTHON.format(python=sys.executable)),
         ("cd4ml", _CD4ML.format(cd4ml=BIN / "cd4ml")),
+        ("gh", _GH),
     ):
         program = folder / "bin" / name
         program.write_text(text, "utf-8")

@@ -120,8 +120,21 @@ def test_the_code_of_a_fork_runs_by_label_without_a_token_and_is_told_of_and_not
     assert not [line for line in machine.told("pushed") if not line.startswith("land ")]
 
 
-def test_the_clock_reconciles_every_hour_and_verifies_once_a_day(runner: Runner) -> None:
+def test_the_clock_starts_what_is_missing_every_hour_and_verifies_once_a_day(runner: Runner) -> None:
+    machine, project = runner.machine, runner.machine.project
+    project.run("git", "switch", "--quiet", "main")
+    project.run("cd4ml", "new", "exp/lost", ALPHA.format(7), "--hypothesis", "its event was lost")
+    project.run("git", "push", "--quiet", "origin", "exp/lost")
     hourly = runner.schedule("17 * * * *")
-    assert hourly.jobs == {"execute": True, "land": True}, hourly.log
+    assert hourly.jobs == {"again": True}, hourly.log
+    start = "workflow run cd4ml.yml --ref main --raw-field branch="
+    assert machine.told("started") == [f"{start}exp/lost", f"{start}main"]
+    for branch in ("exp/lost", "main"):
+        again = runner.dispatch(branch)
+        assert again.jobs == {"execute": True, "land": True}, again.log
+    (run,) = records(runner, "exp/lost")
+    assert run["health"] == "Healthy"
+    assert runner.dispatch("").jobs == {"again": True}
+    assert machine.told("started")[2:] == [f"{start}main"]
     daily = runner.schedule("43 3 * * *")
     assert daily.jobs == {"verify": True}, daily.log

@@ -80,6 +80,12 @@ def test_a_branch_that_is_no_experiment_starts_no_pipeline(pipelines: Pipelines)
         assert pipelines.jobs_of(branch, head, {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": branch}) == jobs
 
 
+def test_a_pipeline_that_the_clock_started_for_a_branch_runs_beside_its_merge_request(pipelines: Pipelines) -> None:
+    given = {"CI_PIPELINE_SOURCE": "api", "CI_COMMIT_BRANCH": "exp/x", "CI_OPEN_MERGE_REQUESTS": "a/b!1"}
+    jobs = pipelines.jobs_of("exp/x", pipelines.machine.head("origin/main"), given)
+    assert jobs == ["check", "execute", "land"]
+
+
 def test_the_clock_reconciles_and_verifies(pipelines: Pipelines) -> None:
     ran = pipelines.schedule()
     assert ran.jobs == {"execute": True, "land": True, "verify": True}, ran.log

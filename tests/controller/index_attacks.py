@@ -189,6 +189,33 @@ def reordered(shell: Shell) -> tuple[str, str]:
     return "was rewritten", f"last seen at {newest[:12]}"
 
 
+def unreadable(shell: Shell) -> tuple[str, str]:
+    """An entry that its landed commit proves, byte by byte, and over which every reader would stumble."""
+    main = refs(remote(shell))["refs/heads/main"]
+    number = json.loads(git(remote(shell), "show", f"{INDEX}:summary.json"))["folds"] + 1
+    data = encode({"kind": "zzz", "id": "e00", "schema": 1})
+    landing = commit(remote(shell), main, {".cd4ml/record.json": data}, "result\n")
+    envelope = {
+        "record_sha256": hashlib.sha256(data).hexdigest(),
+        "result_commit": landing,
+        "landed_by": git(remote(shell), "log", "-1", "--format=%cn <%ce>", landing),
+        "fold": number,
+        "record": json.loads(data),
+    }
+    made = committed(shell, {"experiments/00/e00.json": encode(envelope)}, parents=(landing,))
+    return "was forged", f"commit {made[:12]}: experiments/00/e00.json: no fold takes {landing[:12]}"
+
+
+def hidden_behind_a_parent(shell: Shell) -> tuple[str, str]:
+    """The landed commit is in the index's history, and its record is not in the index."""
+    ref, landing = next((ref, one) for ref, one in refs(remote(shell)).items() if "/landing/" in ref)
+    tree = git(remote(shell), "rev-parse", "refs/heads/main^{tree}")
+    between = git(remote(shell), "commit-tree", tree, "-p", landing, stdin=b"between\n")
+    committed(shell, {}, parents=(between,))
+    git(remote(shell), "update-ref", "-d", ref)
+    return f"its parents: {between[:12]} is none", "1 landed record vanished"
+
+
 def another_history(shell: Shell) -> tuple[str, str]:
     """An index that somebody began anew after ours was deleted, with a valid record of its own."""
     before = tip(shell)
@@ -209,6 +236,8 @@ ATTACKS: tuple[Attack, ...] = (
     added_with_another_value,
     taken_in_and_left_out,
     miscounted,
+    unreadable,
+    hidden_behind_a_parent,
     reordered,
     another_history,
 )

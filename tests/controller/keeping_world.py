@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from cd4ml.controller.fold import fold_landed
 from cd4ml.controller.project import Project, open_project
 from cd4ml.gateways.git import LANDING, RefUpdate
-from cd4ml.index.record import RECORD_PATH, encode
+from cd4ml.index.record import RECORD_PATH, encode, seal
 from cd4ml.spec.pipeline import MODEL, PREDICTIONS
 from tests.conftest import Shell
 from tests.controller.controller_world import BASELINE, OTHER_SEED, commit, git, push
@@ -46,9 +47,9 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {path.parent.name + path.name: path.read_bytes() for path in paths}
 
 
-def put(shell: Shell, data: bytes, age: float = OLD) -> str:
+def put(shell: Shell, data: bytes, age: float = OLD, ending: str = "") -> str:
     """An object in the cache and on the DVC remote, so many seconds old; gives its name."""
-    name = md5(data)
+    name = md5(data) + ending
     for folder in (cache(shell), storage(shell)):
         path = folder / name[:2] / name[2:]
         if not path.exists():
@@ -126,6 +127,26 @@ def land(shell: Shell, body: dict[str, Any]) -> str:
     made = repository.commit_tree(tree, (body["commit"],), f"cd4ml: result {body['id']}\n")
     repository.push(project.remote, [RefUpdate(LANDING + body["id"], "", made)])
     return made
+
+
+def land_removal_of(shell: Shell, run: str, objects: set[str], what: str) -> None:
+    """Put a removal record on the remote as anybody may who can push its ref."""
+    body = {"kind": "removal", "run": run, "commit": git(shell, "rev-parse", "main"), "what": what, "rule": "x"}
+    told = {"reason": "rule x", "by": "Eve", "at": "2026-11-03T10:00:00Z"}
+    land(shell, seal({**body, **told, "objects": [{"md5": name, "bytes": 1} for name in sorted(objects)]}))
+
+
+def outputs_in_index(shell: Shell, run: dict[str, Any]) -> set[str]:
+    """The names of the stored outputs of a run, as ``search`` tells of it."""
+    record = json.loads(git(shell, "show", f"{run['result_commit']}:{RECORD_PATH}"))
+    return {known["md5"] for path, known in record["files"].items() if path.startswith("artifacts/")}
+
+
+def make_old(shell: Shell) -> None:
+    """Everything in the cache and on the DVC remote was written long ago."""
+    for place in (cache(shell), storage(shell)):
+        for path in place.glob("*/*"):
+            os.utime(path, (time.time() - OLD,) * 2)
 
 
 def rule(shell: Shell, *filters: str, erasers: str = "[]", branch: str = "main") -> None:

@@ -122,7 +122,7 @@ def ailing(
         ("storage", "problem", "DVC remote 'storage'", "dvc remote list"),
         ("index", "problem", "was moved back by 1 fold", "cd4ml restore"),
         ("landed", "note", "1 landed record count", "cd4ml reconcile"),
-        ("landed", "warning", f"r{'0' * 20} is no record", "git push origin --delete refs/cd4ml/landing/r"),
+        ("landed", "warning", f"r{'0' * 20} is no record", "cd4ml restore  # offers to drop them"),
         ("claims", "note", "1 claims are older than a day", "cd4ml reconcile"),
         ("rendered", "warning", "dvc.yaml", "cd4ml render"),
         ("environment", "warning", "typer", "pip install -r requirements.lock"),

@@ -62,6 +62,13 @@ def test_runs_of_one_split_are_held_against_each_other_on_the_whole_test_side(st
     assert found.ruler.digest == "d" * 64
 
 
+@pytest.mark.parametrize(("rows", "share", "asked"), [(1, 0.9, 3), (1, 0.5, 2), (7, 0.9, 7)])
+def test_the_ruler_says_how_many_rows_are_asked_for(store: Store, rows: int, share: float, asked: int) -> None:
+    with Objects(store.storage) as objects:
+        found = pair(objects, plain(store), plain(store), Request(Columns(), min_rows=rows, min_share=share))
+    assert found.ruler.min_rows == asked
+
+
 def test_a_row_that_the_challenger_trained_on_or_watched_is_dropped_and_counted(store: Store) -> None:
     other = Ran(numbered([3, 4, 5, 1]), ("train", "validation", "test", "train"), [0, 0, 51, 0]).record(store)
     found = paired(store, plain(store), other)

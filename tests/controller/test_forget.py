@@ -13,23 +13,31 @@ import pytest
 
 from cd4ml.controller import trust
 from cd4ml.controller.epochs import accepts, refusal
+from cd4ml.controller.fold import fold_landed
+from cd4ml.errors import IndexLostError
 from cd4ml.gateways.git import INDEX_BRANCH
-from cd4ml.index.epoch import Epoch, entry_files, epoch_message, kept_commits, readable, without
+from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiment, git, refs, remote, runs
+from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import (
     OLD,
     TABLE,
     Planted,
     cache,
+    described,
+    land,
     listing,
     md5,
+    outputs_in_index,
     outputs_of,
     plant,
     project_of,
+    put,
     rule,
     storage,
 )
+from tests.index.index_world import run_body
 
 FORGET = ("--reason", "Erasure request 12", "--yes")
 
@@ -104,19 +112,72 @@ def test_an_erasure_that_was_killed_is_finished_when_it_is_asked_for_again(team:
     assert not one.objects & {*listing(cache(team)), *listing(storage(team))}
 
 
-def test_another_clone_drops_what_was_erased(team: Shell) -> None:
-    """Its cache and copies of raw data too, at the next ``gc``, however young they are."""
-    one = plant(team, "one")
+def test_what_a_folder_of_a_forgotten_run_lists_goes_with_it(team: Shell) -> None:
+    inside = put(team, b"a file in a folder that a run made")
+    listed = json.dumps([{"md5": inside, "relpath": "x"}]).encode()
+    folder = put(team, listed, ending=".dir")
+    source = git(team, "rev-parse", "main")
+    body = run_body(
+        "one",
+        branch="exp/one",
+        commit=source,
+        tree=git(team, "rev-parse", "main^{tree}"),
+        files={
+            **{path: described(data) for path, data in outputs_of("one").items()},
+            "artifacts/folder": {**described(listed), "md5": folder},
+        },
+        data={name: {"digest": "0" * 64, "rows": 3} for name in ("flights", "weather", "planes")},
+    )
+    land(team, body)
+    project = project_of(team)
+    assert fold_landed(project, trust.fetch(project)) == ()
+    cd4ml(team, "forget", body["id"], *FORGET, "--keep-data")
+    assert not {inside, folder} & {*listing(cache(team)), *listing(storage(team))}
+
+
+def copies(team: Shell) -> Shell:
+    """Another clone, which has everything in its cache and copies of raw data that this one has."""
     second = clone(team)
-    data = one.outputs["artifacts/train/model.skops"]
     for folder in (".dvc/cache/files/md5", ".git/cd4ml/raw"):
         (second.folder / folder).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", str(team.folder / folder), str(second.folder / folder)], check=True)
+    return second
+
+
+def test_another_clone_drops_what_was_erased_unless_something_live_needs_it(team: Shell) -> None:
+    """That is for a person to say there, too: a record alone does not free what main asks for."""
+    one = plant(team, "one")
+    second = copies(team)
+    data = one.outputs["artifacts/train/model.skops"]
+    raw = {path.name for path in (second.folder / ".git/cd4ml/raw").glob("*")}
     cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data")
+    (main,) = runs(team, "branch = 'main'")
+    needed = outputs_in_index(team, main)
     assert holding(second.folder, data)
     cd4ml(second, "gc", "--apply")
     assert not holding(second.folder, data)
+    assert needed <= set(listing(cache(second)))
+    assert {path.name for path in (second.folder / ".git/cd4ml/raw").glob("*")} == raw
+    cd4ml(second, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    assert not needed & set(listing(cache(second)))
     assert list((second.folder / ".git/cd4ml/raw").glob("*")) == []
+
+
+def test_a_clone_that_forgot_a_run_frees_its_objects_again_however_young(team: Shell) -> None:
+    one = plant(team, "one")
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    back = put(team, one.outputs["artifacts/train/model.skops"], age=0)
+    cd4ml(team, "gc", "--apply")
+    assert back not in listing(cache(team))
+
+
+def test_after_a_run_was_forgotten_others_still_run(team: Shell) -> None:
+    """DVC remembers its runs in folders, and cannot read an empty one."""
+    (main,) = runs(team, "branch = 'main'")
+    cd4ml(team, "forget", main["id"], *FORGET, "--keep-data")
+    experiment(team, "exp/x", seed=5)
+    cd4ml(team, "reconcile", "exp/x")
+    assert [run["outcome"] for run in runs(team, "branch = 'exp/x'")] == ["succeeded"]
 
 
 # ── epochs ──
@@ -238,6 +299,56 @@ def test_an_epoch_is_refused_unless_it_is_signed_and_carries_everything_over(tea
     signed = epoch(team, old, [one.id], key=key)
     text = git(team, "cat-file", "commit", signed).replace("erased", "kept") + "\n"
     assert "is not signed by anybody" in refusal(project, base, old, project.repository.write_commit(text.encode()))
+
+
+def test_a_landed_record_that_is_wiped_together_with_a_sound_epoch_is_missed(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    names(team, public)
+    one, waiting = plant(team, "one"), plant(team, "waiting", fold=False)
+    second = clone(team)
+    trust.fetch(project_of(second))
+    git(remote(team), "update-ref", "-d", f"refs/cd4ml/landing/{waiting.id}")
+    third = clone(team, "third")
+    third.run("git", "config", "user.signingkey", key)
+    cd4ml(third, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    (line,) = cd4ml(second, "reconcile", code=1).lines
+    assert "1 landed record vanished before being folded" in line
+    cd4ml(second, "restore", "--yes")
+    assert refs(remote(team))[f"refs/cd4ml/landing/{waiting.id}"] == waiting.result_commit
+
+
+def test_a_forged_fold_after_an_epoch_is_found_however_many_follow_it(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, public = signing_key(team, "key")
+    names(team, public)
+    one = plant(team, "one")
+    second = clone(team)
+    trust.fetch(project_of(second))
+    team.run("git", "config", "user.signingkey", key)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    forged = committed(team, {"runs/aa/forged.json": "{}"})
+    plain = forged
+    monkeypatch.setattr(trust, "NEWEST", 3)
+    for _ in range(4):
+        plain = git(remote(team), "commit-tree", f"{plain}^{{tree}}", "-p", plain, stdin=b"cd4ml: fold 1 record\n")
+    git(remote(team), "update-ref", f"refs/heads/{INDEX_BRANCH}", plain)
+    with pytest.raises(IndexLostError, match=f"commit {forged[:12]}: runs/aa/forged.json"):
+        trust.fetch(project_of(second))
+
+
+def test_a_purge_is_refused_before_anything_goes_where_no_epoch_can_follow(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    names(team, public)
+    one = plant(team, "one")
+    project = project_of(team)
+    old = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
+    last = epoch(team, old, [], key=key, number=LAST_EPOCH)
+    git(team, "push", "--quiet", "--force", "origin", f"{last}:refs/heads/{INDEX_BRANCH}")
+    assert trust.fetch(project).index == last
+    before = listing(storage(team)), refs(remote(team))
+    assert "the last that there can be" in cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2).err
+    assert (listing(storage(team)), refs(remote(team))) == before
 
 
 def test_an_unfinished_purge_is_refused_before_anything_goes(team: Shell) -> None:

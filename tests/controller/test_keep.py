@@ -12,12 +12,26 @@ import pytest
 from cd4ml.controller.inventory import stored_objects
 from cd4ml.controller.keep import PLACES, Options, collect, delete, plan_collection
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
+from tests.controller.controller_world import (
+    BASELINE,
+    OTHER_SEED,
+    cd4ml,
+    commit,
+    experiment,
+    git,
+    push,
+    refs,
+    remote,
+    runs,
+)
 from tests.controller.keeping_world import (
     OLD,
     cache,
+    land_removal_of,
     listing,
+    make_old,
     md5,
+    outputs_in_index,
     outputs_of,
     plant,
     project_of,
@@ -162,3 +176,76 @@ def test_storing_what_is_there_since_long_makes_it_young(team: Shell, tmp_path: 
         (stored,) = (one for one in remote_.list() if one.md5 == name)
     assert stored.modified is not None
     assert time.time() - stored.modified < OLD / 2
+
+
+def left(team: Shell) -> set[str]:
+    """The objects that lie in both places."""
+    return {*listing(cache(team))} & {*listing(storage(team))}
+
+
+def test_what_a_release_or_the_rules_say_since_it_was_shown_counts(team: Shell) -> None:
+    """Neither a record nor a deletion follows from what was true when it was shown."""
+    released, other = plant(team, "released", fold=False), plant(team, "other")
+    rule(team, DISCARDED)
+    project, options = project_of(team), Options()
+    look = plan_collection(project, options)
+    assert {one.run for one in look.sweep.let_go} == {released.id, other.id}
+    push(team, "refs/tags/model@v1", released.result_commit)
+    rule(team, f"{DISCARDED} and branch = 'exp/released'")
+    done = collect(project, look, options)
+    assert (done.recorded, done.freed) == ({}, ())
+    assert released.objects | other.objects <= left(team)
+
+
+@pytest.mark.parametrize("what", ["artefacts", "run"])
+def test_a_removal_that_somebody_landed_of_a_live_result_takes_nothing_along(team: Shell, what: str) -> None:
+    (main,) = runs(team, "branch = 'main'")
+    objects_ = outputs_in_index(team, main)
+    make_old(team)
+    raw = {name for name in listing(storage(team)) if name not in objects_}
+    land_removal_of(team, main["id"], objects_ | raw, what)
+    assert shown(team, "--apply")["freed"] == []
+    assert [run["id"] for run in runs(team, f"let_go = '{what}'")] == [main["id"]], "the record is in the index"
+    assert shown(team, "--apply")["freed"] == []
+    assert objects_ | raw <= {*listing(storage(team))}
+
+
+def test_an_erasure_that_somebody_else_recorded_is_named_and_leaves_what_is_young(team: Shell) -> None:
+    old, young = plant(team, "old", fold=False), plant(team, "young", age=0)
+    for one in (old, young):
+        land_removal_of(team, one.id, one.objects, "run")
+    cd4ml(team, "reconcile", "main")
+    found = shown(team)
+    assert {one["md5"] for one in found["objects"]} == old.objects
+    (why,) = {one["why"] for one in found["objects"]}
+    assert why.startswith("erased, says record x")
+    assert why.endswith("by Test <test@localhost>")
+
+
+def test_a_run_that_answers_a_branch_though_its_environment_is_older_is_needed(team: Shell) -> None:
+    experiment(team, "exp/x", seed=3)
+    cd4ml(team, "reconcile", "exp/x")
+    (run,) = runs(team, "branch = 'exp/x'")
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    rule(team, DISCARDED)
+    lock = git(team, "show", "main:requirements.lock") + "\n"
+    newer = {"requirements.lock": lock.replace("joblib==", "joblib==9."), BASELINE: OTHER_SEED.format(seed=3)}
+    cd4ml(team, "reconcile")
+    assert [one["run"] for one in shown(team)["let_go"]] == [run["id"]]
+    push(team, "refs/heads/exp/newer", commit(team, "main", newer))
+    assert shown(team)["let_go"] == []
+
+
+def test_what_a_dvc_file_tracks_stays_though_an_equal_file_lies_elsewhere(team: Shell) -> None:
+    """Git names an object once, by the first path that it has."""
+    tracked = put(team, b"tracked by DVC")
+    text = f"outs:\n- md5: {tracked}\n  path: z\n"
+    push(team, "refs/heads/somebody", commit(team, "main", {"a/z.dvc.bak": text, "z.dvc": text}))
+    assert shown(team, "--all-unknown")["objects"] == []
+
+
+def test_a_shallow_clone_collects_nothing(team: Shell) -> None:
+    """It cannot know what earlier commits pin."""
+    folder = team.folder.parent / "shallow"
+    team.run("git", "clone", "--quiet", "--depth", "1", f"file://{remote(team).folder}", str(folder))
+    assert "git fetch --unshallow" in cd4ml(team.at(folder), "gc", code=2).err

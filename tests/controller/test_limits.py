@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cd4ml.controller import stage
+from cd4ml.controller.run import judge_memory_gib
 from cd4ml.gateways.git import CLAIMS
 from cd4ml.stages import runner
 from tests.conftest import Shell
@@ -159,6 +160,11 @@ def test_however_a_stage_is_ended_it_leaves_word_and_may_be_tried_again(
     }
     events = [json.loads(line)["event"] for line in (tmp_path / stage.EVENTS).read_text("utf-8").splitlines()]
     assert events == ["started", "failed"]
+
+
+def test_the_judge_has_a_limit_where_main_sets_none() -> None:
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    assert 2.0 <= judge_memory_gib() <= max(2.0, round(there / 2, 1))
 
 
 def living(place: Path) -> list[str]:

@@ -262,6 +262,51 @@ def test_land_trains_nothing_and_says_what_is_still_to_be_executed(parts: Parts)
     assert experiments(parts.lander)["exp/x"]["health"] == "Missing"
 
 
+def test_an_answer_for_another_branch_than_those_whose_code_ran_there_never_lands(parts: Parts) -> None:
+    """Code of exp/bad left an answer to what exp/x asks for, in whosever name."""
+    named = {"exp/bad": "exp/bad", "exp/x": "exp/x"}
+    for claimed in named:
+        failure = {"stage": "train", "message": "your model is bad", "kind": "deterministic"}
+        forged = parts.bundle(named["exp/x"])
+        shutil.rmtree(forged / "files", ignore_errors=True)
+        retell(forged, lambda said: said.update(branch=claimed, failure=failure, files={}))  # noqa: B023  # called here
+        shutil.copytree(forged, parts.folder / claimed / forged.name)
+        shutil.copy(parts.bundles / "bundles.json", parts.folder / claimed)
+        done = cd4ml(parts.lander, "land", str(parts.folder / claimed), "--", "exp/bad")
+        fingerprint = told(forged)["fingerprint"][:12]
+        assert f"bundle {fingerprint} of {claimed}: is of another branch, exp/x, dropped" in done.err
+        assert "still to be executed: exp/bad, exp/x" in done.err
+        retell(forged, lambda said: said.update(branch="exp/x"))
+    assert not [one for one in records(parts.project).values() if one["kind"] == "run" and one["branch"] == "exp/x"]
+    assert experiments(parts.lander)["exp/x"]["health"] == "Missing"
+
+
+def test_with_branches_named_their_answers_land_and_what_git_asks_to_be_recorded_is_recorded_of_all(
+    parts: Parts,
+) -> None:
+    conf = {"conf/experiment/baseline.yaml": "# @package _global_\nname: baseline\nhypothesis: the same again\n"}
+    branch(parts.project, "exp/same", conf)
+    done = cd4ml(parts.lander, "land", str(parts.bundles), "exp/bad")
+    assert run_of(parts.project, "exp/bad")["outcome"] == "failed"
+    assert "is of another branch, exp/x, dropped" in done.err
+    recorded = {one["branch"] for one in records(parts.project).values() if one["kind"] == "experiment"}
+    assert recorded >= {"exp/bad", "exp/same"}
+    assert "exp/x" not in recorded
+
+
+def test_a_failures_message_commands_no_runner_however_it_is_laid_out(parts: Parts) -> None:
+    command = "::error title=cd4ml::main is compromised"
+    for padding in ("", "x" * 74 + " ", "y" * 130):
+        message = f"{padding}{command} ##[error]x"
+        failure = {"stage": "train", "message": message, "kind": "transient"}
+        shutil.rmtree(parts.bundle("exp/bad") / "files", ignore_errors=True)
+        retell(parts.bundle("exp/bad"), lambda said: said.update(failure=failure, files={}))  # noqa: B023  # called here
+        done = cd4ml(parts.lander, "land", str(parts.bundles), "exp/bad")
+        lines = (done.out + done.err).splitlines()
+        assert any("title=cd4ml" in line for line in lines)
+        assert not [line for line in lines if line.strip().startswith("::") or "##[" in line]
+
+
 def test_a_claim_of_another_does_not_keep_an_answer_from_landing(parts: Parts) -> None:
     fingerprint = told(parts.bundle("exp/x"))["fingerprint"]
     blob = git(parts.project, "hash-object", "-w", "--stdin", stdin=b"{}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -14,10 +15,12 @@ from jsonschema import Draft202012Validator
 from cd4ml.controller.project import open_project
 from cd4ml.controller.report import Reported, report_on, report_on_all
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from cd4ml.promotion.posting import conclusion_of
+from cd4ml.report.markdown import markdown_report
 from cd4ml.spec.pipeline import PREDICTIONS
 from tests.conftest import Shell
 from tests.controller.compare_world import result_of_main
-from tests.controller.controller_world import BASELINE, OTHER_SEED, cd4ml, commit, git, push, refs, remote
+from tests.controller.controller_world import BASELINE, OTHER_SEED, branch, cd4ml, commit, git, push, refs, remote
 from tests.controller.report_world import (
     HOSTILE,
     QUOTED,
@@ -185,6 +188,28 @@ def test_the_use_of_the_test_side_is_counted_in_the_order_of_the_index(shell: Sh
     assert report(shell, "exp/near")["ruler"]["uses"] == 2
 
 
+def test_a_split_of_its_own_does_not_keep_a_result_from_being_counted(team: Shell) -> None:
+    """A challenger is scored on the champion's rows, whatever rows its branch declares as its test side."""
+    body = result_of_main(team)
+    for number in range(3):
+        test = {**body["split"]["test"], "digest": f"{number}" * 64}
+        made_up(team, f"exp/split{number}", 200 + number, body, split={**body["split"], "test": test})
+        cd4ml(team, "reconcile", f"exp/split{number}")
+    assert [report(team, f"exp/split{number}")["ruler"]["uses"] for number in range(3)] == [1, 2, 3]
+
+
+def test_a_branch_that_takes_rows_of_the_test_side_for_training_is_not_comparable(team: Shell) -> None:
+    later = "# @package _global_\nname: pick\nhypothesis: h\nsplit: {test_from: '2013-12-25T00:00:00Z'}\n"
+    branch(team, "exp/pick", {BASELINE: later})
+    cd4ml(team, "reconcile", "exp/pick")
+    found = report(team, "exp/pick")
+    ruler = found["ruler"]
+    assert found["verdict"] == "not comparable"
+    assert ruler["rows"] < ruler["min_rows"] < ruler["declared"]
+    assert f"{ruler['seen_by_challenger']:,} the challenger saw in training or validation" in found["reason"]
+    assert {gate["outcome"] for gate in found["gates"]} == {"held"}
+
+
 def test_how_to_reproduce_it_is_one_line_for_a_shell(shell: Shell) -> None:
     found = report(shell, "exp/alpha")
     assert found["reproduce"] == f"cd4ml reproduce {found['challenger']['id']}"
@@ -261,6 +286,37 @@ def test_a_branch_that_no_pattern_names_is_reported_on_too(shell: Shell) -> None
     assert found["verdict"] == "no real difference"
     assert any("exactly what main asks for" in note for note in found["notes"])
     assert found["merge"]["promotes"] is False
+
+
+def test_what_merging_would_change_of_mains_policy_is_told_and_needs_somebody_to_look(shell: Shell) -> None:
+    promotion, ci, config = (
+        git(shell, "show", f"main:conf/{path}") for path in ("promotion/default.yaml", "ci/github.yaml", "config.yaml")
+    )
+    files: dict[str, str | bytes | None] = {
+        "conf/promotion/default.yaml": re.sub(r"min_rows: \d+", "min_rows: 2", promotion),
+        "conf/ci/github.yaml": re.sub(r"fork_label: \S+", "fork_label: run", ci),
+        "conf/config.yaml": config.replace("[sklearn, xgboost]", "[sklearn, xgboost, os]"),
+        "templates/dvc.yaml.j2": "{# another #}",
+        ".github/workflows/more.yml": "on: push",
+        ".dvc/config": "[core]\n    remote = elsewhere\n",
+        "README.md": "no policy",
+    }
+    branch(shell, "fix/policy", files)
+    try:
+        review = reported(shell, "fix/policy").review
+        found = report(shell, "fix/policy")
+    finally:
+        git(remote(shell), "update-ref", "-d", "refs/heads/fix/policy")
+    assert [one.key for one in review.merge.policy] == ["allowed_packages", "ci.fork_label", "promotion.min_rows"]
+    assert [one["challenger"] for one in found["merge"]["policy"]][1:] == ["run", 2]
+    assert review.merge.policy_files == (".dvc/config", ".github/workflows/more.yml", "templates/dvc.yaml.j2")
+    assert conclusion_of(review) == "action_required"
+    assert "Merging changes what no gate judges" in markdown_report(review)
+
+
+def test_a_branch_that_changes_no_policy_has_none_to_tell(shell: Shell) -> None:
+    merge = reported(shell, "exp/alpha").review.merge
+    assert (merge.policy, merge.policy_files) == ((), ())
 
 
 def test_a_branch_that_is_gone_is_reported_on_by_its_last_commit(shell: Shell) -> None:

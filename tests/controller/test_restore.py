@@ -15,7 +15,7 @@ from cd4ml.controller.fold import fold_landed
 from cd4ml.controller.project import open_project
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, git, refs, remote, runs
+from tests.controller.controller_world import cd4ml, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
     ATTACKS,
     INDEX,
@@ -34,6 +34,9 @@ from tests.controller.index_attacks import (
     plain_clone,
     tip,
 )
+from tests.controller.keeping_world import Planted, plant, rule
+from tests.controller.test_forget import FORGET, clone, signing_key
+from tests.controller.test_forget import names as name_eraser
 from tests.controller.test_writers import hook
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "restorations.schema.json"
@@ -138,6 +141,12 @@ def test_what_another_history_alone_had_is_kept(world: Shell) -> None:
     assert names(world) >= known | theirs
 
 
+def test_where_another_history_stands_it_is_said_that_it_can_be_accepted(world: Shell) -> None:
+    """Two clones that remember two histories would undo each other for ever."""
+    another_history(world)
+    assert "--accept" in cd4ml(world, "restore", "--dry-run").out
+
+
 def test_another_history_can_be_accepted_and_what_is_remembered_then_lands_again(world: Shell) -> None:
     known = all_records(world)
     another_history(world)
@@ -222,3 +231,96 @@ def test_all_is_found_again_after_the_remote_was_made_anew(world: Shell) -> None
     assert cd4ml(world, "reconcile").lines == []
     assert names(world) >= known
     assert {run["id"] for run in runs(world)} == ids
+
+
+def erased(team: Shell) -> tuple[Planted, Shell, Shell]:
+    """A run that is erased from history, and two clones that saw the index before."""
+    key, public = signing_key(team, "key")
+    name_eraser(team, public)
+    one = plant(team, "one")
+    plant(team, "kept")
+    away = [clone(team, name) for name in ("second", "third")]
+    for other in away:
+        cd4ml(other, "search", "--json")
+    team.run("git", "config", "user.signingkey", key)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    return one, away[0], away[1]
+
+
+def is_held(team: Shell, one: Planted) -> bool:
+    return one.id in git(remote(team), "ls-tree", "-r", "--name-only", INDEX)
+
+
+def test_a_record_that_was_erased_and_lands_again_is_not_taken_in_and_its_ref_goes(team: Shell) -> None:
+    one, second, _ = erased(team)
+    ref = f"refs/cd4ml/landing/{one.id}"
+    push(second, ref, one.result_commit)
+    done = cd4ml(team, "reconcile", "main")
+    assert [line for line in done.lines if f"{ref}: was erased" in line]
+    assert not is_held(team, one)
+    assert ref not in refs(remote(team))
+    for shell in (team, second):
+        assert cd4ml(shell, "status").err == "", "nothing is missed"
+
+
+def test_records_that_were_erased_come_back_only_when_that_is_asked_for(team: Shell) -> None:
+    """Whoever erased is named by main no more, and a clone that was away cannot tell the epoch from a forgery."""
+    one, second, third = erased(team)
+    rule(team)
+    before = refs(remote(team))
+    done = cd4ml(second, "restore", "--yes", code=2)
+    assert f"return  record {one.id}, which was erased" in done.out
+    assert "--accept" in done.err
+    assert refs(remote(team)) == before
+    cd4ml(second, "restore", "--accept", "--yes")
+    cd4ml(second, "reconcile", "main")
+    assert not is_held(team, one)
+    cd4ml(third, "restore", "--yes", "--with-erased")
+    assert is_held(team, one)
+
+
+def test_landing_refs_that_no_fold_takes_are_named_and_dropped(world: Shell) -> None:
+    main, waiting = refs(remote(world))["refs/heads/main"], {ref for ref in refs(remote(world)) if "/landing/" in ref}
+    junk = [f"refs/cd4ml/landing/{name}" for name in ("zz", f"e{'0' * 20}/x", f"e{'1' * 20}")]
+    for ref in junk:
+        git(remote(world), "update-ref", ref, main)
+    told = cd4ml(world, "restore", "--dry-run").out
+    assert [ref for ref in junk if f"drop    {ref}: " in told] == junk
+    assert set(junk) <= set(refs(remote(world)))
+    cd4ml(world, "restore", "--yes")
+    assert {ref for ref in refs(remote(world)) if "/landing/" in ref} == waiting
+    assert cd4ml(world, "restore", "--yes").out.startswith("nothing to restore: ")
+
+
+def test_a_record_lands_once_what_stood_in_its_way_is_dropped(world: Shell) -> None:
+    main = refs(remote(world))["refs/heads/main"]
+    ref = next(ref for ref in refs(remote(world)) if "/landing/" in ref)
+    commit = refs(remote(world))[ref]
+    git(remote(world), "update-ref", "-d", ref)
+    git(remote(world), "update-ref", f"{ref}/x", main)
+    cd4ml(world, "search", "--json")
+    cd4ml(world, "restore", "--yes")
+    push(world, ref, commit)
+    assert cd4ml(world, "reconcile").lines == []
+    assert ref.rsplit("/", 1)[1] in names(world)
+
+
+def test_of_many_landing_refs_that_are_refused_a_few_are_named_and_the_rest_counted(world: Shell) -> None:
+    main = refs(remote(world))["refs/heads/main"]
+    lines = "".join(f"create refs/cd4ml/landing/junk{number} {main}\n" for number in range(20))
+    git(remote(world), "update-ref", "--stdin", stdin=lines.encode())
+    told = cd4ml(world, "reconcile").lines
+    assert len(told) == 4
+    assert "17 more landing refs are not folded: `cd4ml restore`" in told[-1]
+
+
+def test_a_summary_that_the_entries_do_not_give_is_made_anew(world: Shell) -> None:
+    folded(world, "more")
+    right = git(remote(world), "show", f"{INDEX}:summary.json")
+    committed(world, {"summary.json": right.replace('"epoch": 1', '"epoch": 7') + "\n"})
+    before = tip(world)
+    cd4ml(world, "verify", code=1)
+    cd4ml(world, "restore", "--yes")
+    assert git(remote(world), "show", f"{INDEX}:summary.json") == right
+    assert git(remote(world), "rev-parse", f"{INDEX}^") == before
+    assert "summary.json" not in cd4ml(world, "verify", "--quick", code=None).out

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from cd4ml.controller import trust
+from cd4ml.controller.epochs import epoch_number
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from cd4ml.index.epoch import Epoch, epoch_message
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
     ATTACKS,
     INDEX,
     Attack,
+    committed,
     folded,
     grown,
     landed,
@@ -22,7 +26,9 @@ from tests.controller.index_attacks import (
     names,
     plain_clone,
     tip,
+    unreadable,
 )
+from tests.controller.keeping_world import project_of
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +146,88 @@ def test_a_repository_that_is_its_own_remote_is_guarded_too(world: Shell) -> Non
     git(bare, "update-ref", INDEX, f"{INDEX}~1")
     (line,) = cd4ml(bare, "search").lines
     assert line.startswith("cd4ml: this repository: the index cd4ml/index was moved back by 1 fold: ")
+
+
+MEMORY = "refs/cd4ml/trusted/remote/origin/"
+
+
+def accepted_by_an_earlier_version(world: Shell) -> None:
+    """Take the remote's index for the remembered one, by rules that knew less."""
+    made = tip(world)
+    git(world, "fetch", "--quiet", "origin", made)
+    git(world, "update-ref", f"{MEMORY}index", made)
+    (project_of(world).private / "judged.json").unlink(missing_ok=True)
+
+
+def test_what_an_earlier_version_accepted_and_none_can_read_can_be_put_back(world: Shell) -> None:
+    before = tip(world)
+    word, named = unreadable(world)
+    accepted_by_an_earlier_version(world)
+    assert named in cd4ml(world, "reconcile", code=1).err
+    assert word in cd4ml(world, "restore", "--yes").out
+    assert tip(world) == before
+    assert cd4ml(world, "reconcile").err == ""
+
+
+def test_restore_finds_what_none_can_read_though_it_was_judged_before(world: Shell) -> None:
+    before = tip(world)
+    unreadable(world)
+    accepted_by_an_earlier_version(world)
+    (project_of(world).private / "judged.json").write_text('{"origin": 2}', "utf-8")
+    cd4ml(world, "restore", "--yes")
+    assert tip(world) == before
+
+
+@pytest.mark.parametrize("summary", [None, '{"folds": "many"}'], ids=["deleted", "garbled"])
+def test_folds_are_counted_from_the_entries_where_an_earlier_version_lost_the_count(
+    world: Shell, summary: str | None
+) -> None:
+    number = trust.number_at(project_of(world), tip(world))
+    made = committed(world, {"summary.json": summary})
+    git(world, "fetch", "--quiet", "origin", made)
+    assert (number, trust.number_at(project_of(world), made)) == (5, 5)
+
+
+def test_landing_refs_that_are_no_records_do_not_stop_this_clone_from_remembering(world: Shell) -> None:
+    for gone, come in (("", "zz"), ("zz", "zz/y")):
+        if gone:
+            git(remote(world), "update-ref", "-d", f"refs/cd4ml/landing/{gone}")
+        git(remote(world), "update-ref", f"refs/cd4ml/landing/{come}", "refs/heads/main")
+        cd4ml(world, "search")
+    assert not [ref for ref in refs(world) if ref.startswith(f"{MEMORY}landing/zz")]
+    other = plain_clone(world)
+    landed(other, "one")
+    cd4ml(other, "reconcile", code=None)
+    assert refs(world)[f"{MEMORY}index"] != tip(world)
+    cd4ml(world, "search")
+    assert refs(world)[f"{MEMORY}index"] == tip(world)
+
+
+def test_a_name_that_an_earlier_version_remembered_does_not_stand_in_the_way(world: Shell) -> None:
+    git(world, "update-ref", f"{MEMORY}landing/e{'0' * 20}/x", "origin/main")
+    push(world, f"refs/cd4ml/landing/e{'0' * 20}", "origin/main")
+    assert cd4ml(world, "search").err == ""
+    assert f"{MEMORY}landing/e{'0' * 20}" in refs(world)
+
+
+def test_a_memory_that_does_not_move_is_told(world: Shell) -> None:
+    folded(plain_clone(world), "one")
+    (world.folder / ".git" / f"{MEMORY}index.lock").write_bytes(b"")
+    assert "cannot be remembered" in cd4ml(world, "search").err
+
+
+def test_an_index_commit_does_not_pass_for_a_landed_one(world: Shell) -> None:
+    """What lies before a landed commit is not looked at: it would hide every forgery from a clone that is new."""
+    made = committed(world, {".cd4ml/record.json": "{}"})
+    for shell in (world, plain_clone(world, "fresh")):
+        assert f"commit {made[:12]}: .cd4ml/record.json" in cd4ml(shell, "reconcile", code=1).err
+
+
+def test_an_ordinary_fold_may_not_say_that_it_begins_an_epoch(world: Shell) -> None:
+    before = tip(world)
+    tree = git(remote(world), "rev-parse", f"{before}^{{tree}}")
+    message = epoch_message(Epoch(999_999_999, before), 0).encode()
+    made = git(remote(world), "commit-tree", tree, "-p", before, stdin=message)
+    git(remote(world), "update-ref", INDEX, made)
+    assert f"commit {made[:12]}: its message: says that it begins" in cd4ml(world, "reconcile", code=1).err
+    assert epoch_number(project_of(world), made) == 1

@@ -224,7 +224,7 @@ def test_a_failure_is_told_in_one_line(fork: Artefact) -> None:
     failure = {"stage": "train", "message": "no\n::error::luck\x1b[0m", "kind": "deterministic"}
     retell(bundle, lambda said: said.update(failure=failure, files={}, metrics={}))
     review = report(fork)
-    assert review.reason == "its run failed at train: no ::error::luck[0m"
+    assert review.reason == "its run failed at train (deterministic): no ::error::luck[0m"
     assert review.verdict == "unverified"
 
 

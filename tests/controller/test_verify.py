@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from tests.conftest import Shell
 from tests.controller.controller_world import Done, cd4ml
+from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import rule
 from tests.controller.verify_world import INDEX, LANDING, World
 
@@ -314,3 +315,18 @@ def test_an_epoch_is_believed_from_whom_main_names_and_from_nobody_else(
     rule(shell)  # main names nobody any more
     told = found(other)
     assert [finding["where"] for finding in told if "not sanctioned" in finding["message"]] == [tip]
+
+
+def test_the_number_of_the_epoch_is_the_chains_and_not_the_summarys(recorded: World, shell: Shell) -> None:
+    text = recorded.read(f"{INDEX}:summary.json").decode()
+    committed(shell, {"summary.json": text.replace('"epoch": 1', '"epoch": 7')})
+    (fault,) = [one for one in found(shell) if one["level"] == "fault"]
+    assert fault["where"] == "summary.json"
+
+
+def test_what_is_no_entry_is_a_note_as_no_reader_reads_it(recorded: World, shell: Shell) -> None:
+    committed(shell, {"notes.txt": "mine\n", "Runs/aa/x.json": "{}"})
+    told = found(shell, code=0)
+    assert {one["level"] for one in told} == {"note"}
+    assert [one for one in told if "'notes.txt', which is no entry" in one["message"]]
+    assert cd4ml(shell, "restore", "--yes").out.startswith("nothing to restore: ")

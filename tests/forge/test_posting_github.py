@@ -146,12 +146,20 @@ def test_a_report_of_an_older_head_does_not_overwrite(project: Project, on: OnGi
 def test_each_pull_request_of_the_branch_gets_its_comment_and_the_commit_one_check(
     project: Project, on: OnGitHub, work: Path
 ) -> None:
-    on.world.add_pull(9, BRANCH, HEAD, base="next")
+    on.world.add_pull(9, BRANCH, HEAD)
     posted(project, on)
     assert [len(on.world.bodies(number)) for number in (7, 9)] == [1, 1]
     assert on.world.bodies(9)[0].startswith(marker("", "main", 9))
     assert len(on.world.checks) == 1
     assert len(reports(work)) == 1
+
+
+def test_a_pull_request_into_another_base_gets_none(project: Project, on: OnGitHub) -> None:
+    on.world.add_pull(9, BRANCH, HEAD, base="next")
+    done = posted(project, on)
+    assert [len(on.world.bodies(number)) for number in (7, 9)] == [1, 0]
+    assert on.world.labels(9) == []
+    assert "pull request 9: nothing posted, it is into next, and the report compares with main" in done.lines
 
 
 def test_a_closed_pull_request_gets_none(project: Project, on: OnGitHub) -> None:
@@ -252,7 +260,7 @@ def test_a_rehearsal_of_what_stands_there_has_nothing_to_do(project: Project, on
 
 
 def test_what_one_pull_request_refuses_keeps_no_other_from_its_report(project: Project, on: OnGitHub) -> None:
-    on.world.add_pull(9, BRANCH, HEAD, base="next")
+    on.world.add_pull(9, BRANCH, HEAD)
     refusal = {"message": "Unable to create comment because issue is locked."}
     on.world.faults.append(Fault("POST /.*/issues/9/comments", 403, refusal, times=9))
     done = posted(project, on)
@@ -297,7 +305,18 @@ def test_a_result_that_is_not_verified_goes_to_the_forks_pull_request_whatever_i
     assert len(on.world.bodies(8)) == 1
     (check,) = on.world.checks.values()
     assert (check["name"], check["conclusion"], check["head_sha"]) == ("cd4ml (unverified)", "neutral", OTHER)
-    assert on.world.labels(8) == ["run it"]
+
+
+def test_a_later_commit_of_a_fork_is_not_told_of_by_the_label_of_an_earlier_one(project: Project, on: OnGitHub) -> None:
+    on.world.add_pull(8, "theirs", OTHER, fork="stranger/flights", labels=("bug", "run it"))
+    done = posted(project, on, replace(UNVERIFIED, commit=OTHER))
+    assert done.pulls[0].removed == ("run it",)
+    assert on.world.labels(8) == ["bug"]
+    on.world.pulls[8]["head"]["sha"] = later = "c" * 40
+    before = list(on.world.writes)
+    again = posted(project, on, replace(UNVERIFIED, commit=later))
+    assert on.world.writes == before
+    assert again.pulls[0].left == "it does not have the label 'run it'"
 
 
 def test_the_code_of_a_fork_that_ran_without_the_label_is_not_told_of(project: Project, on: OnGitHub) -> None:

@@ -151,6 +151,27 @@ def damage_fragment(path: Path) -> None:
     database.close()
 
 
+def damage_fragment_path(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("UPDATE fragment SET path = '[\"params'")
+    database.commit()
+    database.close()
+
+
+def damage_parts(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("UPDATE doc SET parts = '1,x'")
+    database.commit()
+    database.close()
+
+
+def damage_encoding(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("UPDATE doc SET content = CAST(x'7bff7d' AS TEXT)")
+    database.commit()
+    database.close()
+
+
 DAMAGES = (
     damage_truncated,
     damage_garbage,
@@ -162,6 +183,9 @@ DAMAGES = (
     damage_no_table,
     damage_row,
     damage_fragment,
+    damage_fragment_path,
+    damage_parts,
+    damage_encoding,
 )
 
 
@@ -269,6 +293,22 @@ def advance_and_read(path: Path, number: int, times: int) -> None:
         cache.keep_lifecycles(f"{number} {turn}", {})
         assert cache.search() == expected[name]
         cache.close()
+
+
+def test_results_come_in_fold_order_without_failures_and_repetitions(path: Path) -> None:
+    folds = [
+        [run_body("z")],
+        [run_body("a", branch="main"), run_body("failed", failed=True)],
+        [run_body("y"), run_body("z", finished="2026-11-04T10:00:02Z")],
+    ]
+    cache = QueryCache(path)
+    cache.refresh(wanted("x"), Index({"x": folds}))
+    assert [(one, branch) for _, one, branch in cache.results()] == [
+        (fingerprint("z"), "exp/a"),
+        (fingerprint("a"), "main"),
+        (fingerprint("y"), "exp/a"),
+    ]
+    cache.close()
 
 
 def test_processes_that_write_at_once_each_find_what_they_asked_for(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_a_window_holds_the_place_and_fits_a_terminal(text: str, data: st.DataOb
     assert width(mark) <= WINDOW + 3
     line = text.replace("\t", " ")
     cut = next(place for place in range(len(shown) + 1) if width(shown[:place]) == width(mark) - 1)
-    assert shown[cut : cut + 5].strip() in line[max(0, position - 2) : position + 7] or position == len(text)
+    marks = next(back for back in range(position + 1) if back == position or width(line[position - back - 1]) > 0)
+    assert shown[cut : cut + 5].strip() in line[max(0, position - marks - 2) : position + 7] or position == len(text)
 
 
 def test_a_quoted_name_cannot_put_a_line_of_its_own_into_a_message() -> None:

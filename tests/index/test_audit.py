@@ -367,7 +367,7 @@ def test_an_answer_that_names_a_run_which_is_not_there_is_a_finding_unless_it_wa
     assert len(list(audit_references([asked, entry(removal(RUN["id"], "artefacts"))], frozenset()))) == 2
 
 
-def test_every_object_is_promised_once_by_all_runs_that_need_it_and_not_by_one_that_was_let_go() -> None:
+def test_every_object_is_promised_once_by_all_runs_that_need_it_and_not_by_one_that_was_erased() -> None:
     one, facts = whole_run()
     other, _ = whole_run(branch="exp/other")
     assert isinstance(one.record, RunRecord)
@@ -382,10 +382,18 @@ def test_every_object_is_promised_once_by_all_runs_that_need_it_and_not_by_one_t
         *(one.record.body["files"][path]["md5"] for path in stored),
     }
     assert {item.runs for item in needed} == {(one.record.id, other.record.id)}
-    gone = [RemovalRecord(removal(other.record.id, "artefacts"))]
+    gone = [RemovalRecord(removal(other.record.id, "run"))]
     assert {item.runs for item in objects_of(runs, gone)[0]} == {(one.record.id,)}
-    both = [*gone, RemovalRecord(removal(one.record.id, "run"))]
+    both = [*gone, RemovalRecord(removal(one.record.id, "artefacts")), RemovalRecord(removal(one.record.id, "run"))]
     assert objects_of(runs, both) == ((), ())
+
+
+def test_a_run_that_was_let_go_still_promises_its_raw_data_and_nothing_else() -> None:
+    one, facts = whole_run()
+    assert isinstance(one.record, RunRecord)
+    runs = [(one.record, "1" * 40, pins_of(one.record, facts.files))]
+    needed, _ = objects_of(runs, [RemovalRecord(removal(one.record.id, "artefacts"))])
+    assert [item.md5 for item in needed] == [PIN.raw_md5]
 
 
 def test_records_that_state_two_contents_of_one_object_are_named() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from cd4ml.index.chain import Checked, FoldCommit, Touched, check_chain
 from cd4ml.index.fold import Landed, fold
-from cd4ml.index.record import seal
+from cd4ml.index.record import RECORD_PATH, encode, seal
+from cd4ml.index.validate import MAX_DEPTH
 from tests.index.index_world import experiment_body, hexes, landed, run_body
 
 SUMMARY = "summary.json"
@@ -141,9 +142,43 @@ def miscounted(one: FoldCommit, _: int) -> FoldCommit:
     return with_entry(one, Touched(SUMMARY, "M", "100644", b'{"folds": 999}'))
 
 
+def uncounted(one: FoldCommit, _: int) -> FoldCommit:
+    return with_entry(one, Touched(SUMMARY, "D", "000000"))
+
+
+def garbled_count(one: FoldCommit, flip: int) -> FoldCommit:
+    garbled = (b'{"folds": "many"}', b'{"folds": true}', b"{}", b"[]", b"\xff", b'{"folds": null}')
+    return with_entry(one, Touched(SUMMARY, "M", "100644", garbled[flip % len(garbled)]))
+
+
+def another_commits_child(one: FoldCommit, _: int) -> FoldCommit:
+    return replace(one, landed={commit: replace(told, parents=("0" * 40,)) for commit, told in one.landed.items()})
+
+
+def changes_the_source(one: FoldCommit, _: int) -> FoldCommit:
+    landings = {
+        commit: replace(told, tree_changes=(*told.tree_changes, "src/model.py")) for commit, told in one.landed.items()
+    }
+    return replace(one, landed=landings)
+
+
+def another_parent(one: FoldCommit, _: int) -> FoldCommit:
+    """A commit that is no landed one; behind it a landed one may hide."""
+    return replace(one, landed={**one.landed, "1" * 40: Landed("", "1" * 40, ("2" * 40,), ("x",), b"", "x")})
+
+
+def with_a_record_of_its_own(one: FoldCommit, _: int) -> FoldCommit:
+    return replace(one, touched=(*one.touched, Touched(RECORD_PATH, "A", "100644", b"{}")))
+
+
+def says_epoch(one: FoldCommit, _: int) -> FoldCommit:
+    return replace(one, says_epoch=True, begins=False)
+
+
 FORGERIES = (
     *(one_byte, another_value, another_hand, status("M"), status("D"), status("T"), executable, another_place),
-    *(no_proof, left_out, proof_of_something_else, no_record, miscounted),
+    *(no_proof, left_out, proof_of_something_else, no_record, miscounted, uncounted, garbled_count),
+    *(another_commits_child, changes_the_source, another_parent, with_a_record_of_its_own, says_epoch),
 )
 
 
@@ -193,3 +228,63 @@ def test_a_record_of_a_later_version_is_held_against_what_landed_too() -> None:
     assert checked([sound]).forgery is None
     forged = Touched(path, "A", "100644", told.replace(b'"numpy": "2.4.6"', b'"numpy": "2.4.7"'))
     assert checked([replace(sound, touched=(forged,))]).forgery is not None
+
+
+def taken_in(body: dict[str, Any], path: str) -> FoldCommit:
+    """A first fold of this record as it is, whether or not a fold would take it."""
+    landing = replace(landed({"commit": hexes("source", 40), **body}), data=encode(body))
+    envelope = {
+        "record_sha256": hashlib.sha256(landing.data).hexdigest(),
+        "result_commit": landing.commit,
+        "landed_by": landing.committer,
+        "fold": 1,
+        "record": body,
+    }
+    entry = Touched(path, "A", "100644", encode(envelope))
+    return FoldCommit(hexes("fold", 40), (entry,), {landing.commit: landing}, begins=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "word"),
+    [
+        ({"kind": "zzz", "id": "e00", "schema": 1}, "experiments/00/e00.json", "kind"),
+        (experiment_body("exp/x") | {"id": f"e{'0' * 20}"}, f"experiments/00/e{'0' * 20}.json", "not the name"),
+        ({"kind": "experiment", "id": f"e{'0' * 20}", "schema": 1}, f"experiments/00/e{'0' * 20}.json", "record"),
+    ],
+    ids=["unknown kind", "false id", "nothing else"],
+)
+def test_a_record_that_no_reader_could_read_is_no_entry(body: dict[str, Any], path: str, word: str) -> None:
+    forgery = checked([taken_in(body, path)]).forgery
+    assert forgery is not None
+    assert forgery.file == path
+    assert word in forgery.message
+
+
+def test_a_later_versions_record_that_is_nested_deeper_than_readers_go_is_no_entry() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH - 1):
+        deep = {"x": deep}
+    body = {"kind": "later", "id": f"l{'0' * 20}", "schema": 99, "deep": deep}
+    assert checked([taken_in(body, "runs/xx/later.json")]).forgery is not None
+    assert checked([taken_in(body | {"deep": {}}, "runs/xx/later.json")]).forgery is None
+
+
+def test_a_fold_that_does_not_count_itself_is_found_where_folds_are_counted() -> None:
+    _, second = chain_of([[run_body(1)], [run_body(2)]])
+    silent = replace(second, touched=(entry_of(second),))
+    for counted in (True, False):
+        found = check_chain([silent], "x", 1, summary=SUMMARY, holds=lambda _, path, held=counted: held)  # type: ignore[misc]  # binds the loop's value
+        assert (found.forgery is not None) == counted
+
+
+def test_a_parent_whose_record_is_there_already_is_no_forgery() -> None:
+    first, second = chain_of([[run_body(1)], [run_body(2)]])
+    again = replace(second, landed={**second.landed, **first.landed})
+    held = {entry_of(first).path}
+    found = check_chain([again], "x", 1, summary=SUMMARY, holds=lambda _, path: path in held)
+    assert found == Checked(again.commit, 2)
+
+
+def test_an_epoch_may_say_so_where_a_chain_begins() -> None:
+    first, _ = chain_of([[run_body(1)], [run_body(2)]])
+    assert checked([replace(first, says_epoch=True)]).forgery is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +37,9 @@ def holdings(draw: st.DrawFn, number: int) -> Holding:
         draw(st.frozensets(st.sampled_from(NAMES[:10]), max_size=2)),
         draw(st.sampled_from(["", "", "exp/a asks for it", "tag v1", "is a draft"])),
         draw(st.sampled_from(["", "lifecycle = 'discarded'"])),
-        draw(st.sampled_from(["", "", "artefacts", "run"])),
+        gone := draw(st.sampled_from(["", "", "artefacts", "run"])),
+        f"{gone}, says record x by Somebody" if gone else "",
+        gone == "run" and draw(st.booleans()),
     )
 
 
@@ -43,8 +47,11 @@ def holdings(draw: st.DrawFn, number: int) -> Holding:
 def inventories(draw: st.DrawFn) -> Inventory:
     held = tuple(draw(holdings(number)) for number in range(draw(st.integers(0, 5))))
     listed = {name: draw(sets) for name in NAMES[10:] if draw(st.booleans())}
-    erased = frozenset(name for one in held if one.gone == "run" for name in (*one.objects, *one.raw))
-    return Inventory(held, draw(sets), listed, erased)
+    own = frozenset(name for one in held if one.erased_here for name in (*one.objects, *one.raw))
+    told = {name: one.told for one in held if one.gone == "run" for name in (*one.objects, *one.raw)}
+    told |= dict.fromkeys(draw(sets), "erased, says record y by Somebody")  # a record may name whatever it likes
+    ever = draw(sets)
+    return Inventory(held, ever, listed, told, ever & draw(sets), own)
 
 
 @st.composite
@@ -72,13 +79,16 @@ def test_nothing_that_anybody_needs_is_ever_freed(
     for run in inventory.holdings:
         if run.needed_by:
             assert run.run not in going
-        if not run.gone and run.run not in going:
+        if run.erased_here:
+            continue
+        if run.needed_by or (not run.rule and run.gone != "run") or (not run.gone and run.run not in going):
             assert not free & set(run.objects)
             for name in run.objects:
                 assert not free & inventory.folders.get(name, frozenset())
         if run.gone != "run":
             assert not free & run.raw
-    assert not free & (inventory.pinned - inventory.erased)
+    assert not free & (inventory.pinned - inventory.erased.keys() - inventory.erased_here)
+    assert not free & (inventory.pinned_now - inventory.erased_here)
 
 
 @given(inventories(), places(), unknown)
@@ -94,19 +104,20 @@ def test_a_run_is_let_go_by_a_rule_and_by_nothing_else(
 
 
 @given(inventories(), places(), unknown)
-def test_what_is_young_or_of_unknown_age_stays_unless_it_is_an_erased_object_in_a_cache(
+def test_what_is_young_or_of_unknown_age_stays_unless_this_clone_erased_it_and_it_lies_in_its_cache(
     inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
 ) -> None:
     for one in sweep(inventory, stored, NOW, unknown=wanted).free:
         known_old = one.stored.modified is not None and NOW - one.stored.modified >= GRACE
-        assert known_old or (one.stored.md5 in inventory.erased and one.stored.where == "local")
+        assert known_old or (one.stored.md5 in inventory.erased_here and one.stored.where == "local")
 
 
 @given(inventories(), places(), unknown)
 def test_what_no_record_names_goes_only_where_that_was_asked_for(
     inventory: Inventory, stored: tuple[Stored, ...], wanted: Any
 ) -> None:
-    named = {name for run in inventory.holdings for name in run.objects} | inventory.erased
+    named = {name for run in inventory.holdings for name in run.objects}
+    named |= inventory.erased.keys() | inventory.erased_here
     named |= {inner for name in named for inner in inventory.folders.get(name, ())}
     for one in sweep(inventory, stored, NOW, unknown=wanted).free:
         if one.stored.md5 not in named:
@@ -133,17 +144,14 @@ def test_a_second_sweep_after_the_first_has_nothing_to_do(
 ) -> None:
     first = sweep(inventory, stored, NOW, unknown=wanted)
     going = {one.run for one in first.let_go}
-    after = tuple(
-        Holding(run.run, run.objects, run.raw, run.needed_by, run.rule, "artefacts" if run.run in going else run.gone)
-        for run in inventory.holdings
-    )
+    after = tuple(replace(run, gone="artefacts") if run.run in going else run for run in inventory.holdings)
     gone = {one.stored for one in first.free}
     left = tuple(one for one in stored if one not in gone)
-    second = sweep(Inventory(after, inventory.pinned, inventory.folders, inventory.erased), left, NOW, unknown=wanted)
+    second = sweep(replace(inventory, holdings=after), left, NOW, unknown=wanted)
     assert second.let_go == ()
     assert second.free == ()
     # and cut off between record and deletion, it still finds the same objects
-    again = sweep(Inventory(after, inventory.pinned, inventory.folders, inventory.erased), stored, NOW, unknown=wanted)
+    again = sweep(replace(inventory, holdings=after), stored, NOW, unknown=wanted)
     assert {one.stored for one in again.free} == gone
 
 
@@ -157,6 +165,11 @@ def test_only_what_was_shown_and_may_still_go_is_deleted(
         assert one.stored.md5 not in needed(now)
 
 
+def listed_by(run: Holding, inventory: Inventory) -> frozenset[str]:
+    """What the folders among the objects of a run list."""
+    return frozenset().union(*(inventory.folders.get(name, frozenset()) for name in run.objects))
+
+
 @given(inventories().filter(lambda one: one.holdings), st.booleans(), st.data())
 def test_an_erasure_leaves_no_object_of_the_model_and_none_that_others_keep(
     inventory: Inventory, keep_data: bool, data: st.DataObject
@@ -164,18 +177,63 @@ def test_an_erasure_leaves_no_object_of_the_model_and_none_that_others_keep(
     held = inventory.holdings
     learned = {one.run: frozenset(sorted(one.objects)[:1]) for one in held}
     run = data.draw(st.sampled_from([one.run for one in held]))
-    doomed = erasure(held, run, learned, keep_data=keep_data)
+    doomed = erasure(held, run, learned, inventory.folders, keep_data=keep_data)
     others = [one for one in held if one.run not in doomed.runs]
-    assert learned[run] <= doomed.objects | {name for one in others for name in (*one.objects, *one.raw)}
+    shared = {name for one in others for name in (*one.objects, *one.raw, *listed_by(one, inventory))}
+    own = next(one for one in held if one.run == run)
+    assert learned[run] <= doomed.objects | shared
+    assert listed_by(own, inventory) <= doomed.objects | shared
     for one in others:
         if one.gone != "run":
             assert not learned[one.run] & learned[run], "whoever has the very same model is erased with it"
-        if one.kept:
-            assert not doomed.objects & set(one.objects)
+        if one.kept and one.gone != "run":
+            assert not doomed.objects & {*one.objects, *listed_by(one, inventory)}
         if not keep_data and one.gone != "run":
             assert not one.raw & next(holding.raw for holding in held if holding.run == run)
     if keep_data:
         assert doomed.raw == frozenset()
+
+
+OBJECT = "a" * 32
+
+
+def freed(run: Holding, *, age: float = GRACE, **more: Any) -> list[tuple[str, str]]:
+    """Where the object of a run is freed, and why, when it lies in both places."""
+    stored = [Stored(where, OBJECT, 5, NOW - age) for where in ("local", "remote")]
+    return [(one.stored.where, one.why) for one in sweep(Inventory((run,), **more), stored, NOW).free]
+
+
+@pytest.mark.parametrize("what", ["artefacts", "run"])
+def test_a_removal_record_frees_nothing_that_a_live_branch_or_a_release_needs(what: str) -> None:
+    told = "erased, says record x by Eve"
+    run = Holding("r1", {OBJECT: 5}, needed_by="main asks for it", rule="age > 1d", gone=what, told=told)
+    assert freed(run, erased={OBJECT: told}) == []
+
+
+def test_a_removal_record_frees_artefacts_only_where_a_rule_still_lets_them_go() -> None:
+    assert freed(Holding("r1", {OBJECT: 5}, gone="artefacts")) == []
+    both = [("local", "let go before"), ("remote", "let go before")]
+    assert freed(Holding("r1", {OBJECT: 5}, rule="age > 1d", gone="artefacts")) == both
+
+
+def test_what_another_clone_erased_goes_when_it_is_old_and_names_the_record() -> None:
+    told = "erased, says record x by Ada"
+    run = Holding("r1", {OBJECT: 5}, gone="run", told=told)
+    assert freed(run, erased={OBJECT: told}) == [("local", told), ("remote", told)]
+    assert freed(run, erased={OBJECT: told}, age=GRACE - 1) == []
+
+
+def test_a_record_of_an_erasure_frees_nothing_that_is_pinned_now() -> None:
+    told = {OBJECT: "erased, says record x by Eve"}
+    run = Holding("r1", {}, frozenset({OBJECT}), gone="run")
+    assert freed(run, erased=told, pinned=frozenset({OBJECT}), pinned_now=frozenset({OBJECT})) == []
+
+
+def test_what_a_folder_of_an_erased_run_lists_is_erased_with_it_unless_another_run_has_it() -> None:
+    folder, inside, shared = "f" * 32 + ".dir", "1" * 32, "2" * 32
+    one, other = Holding("r1", {folder: 5}), Holding("r2", {shared: 5})
+    doomed = erasure([one, other], "r1", {}, {folder: frozenset({inside, shared})}, keep_data=True)
+    assert doomed.objects == {folder, inside}
 
 
 def test_a_rule_that_cannot_be_read_names_file_key_and_place_in_one_line() -> None:

@@ -79,6 +79,24 @@ def equal_classifiers(seed: int, rows: int, share: float = 0.3) -> Paired:
     return paired(observed, old, new, "binary", f"{seed}")
 
 
+def equally_precise(seed: int, rows: int, positives: int, precision: float, challenger: float = 0.0) -> Paired:
+    """A champion that predicts a tenth of the rows as positive, and a challenger that predicts ``positives`` of them;
+    of both the same share is right by chance, or ``challenger`` of the latter's.
+    """
+    random = np.random.default_rng([11, seed])
+    observed = (random.random(rows) < 0.3).astype(np.float64)
+
+    def predicted(count: int, share: float) -> Floats:
+        right = random.binomial(count, share)
+        found = np.zeros(rows)
+        found[random.choice(np.flatnonzero(observed == 1), right, replace=False)] = 1
+        found[random.choice(np.flatnonzero(observed == 0), count - right, replace=False)] = 1
+        return found
+
+    old, new = predicted(rows // 10, precision), predicted(positives, challenger or precision)
+    return paired(observed, old, new, "binary", f"{seed}")
+
+
 def family(seed: int, rows: int, members: int) -> Iterator[Paired]:
     """Equal challengers of one champion on one test side, the k-th of which is its k-th use.
 

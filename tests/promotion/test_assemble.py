@@ -361,8 +361,17 @@ def test_an_expectation_that_the_branch_made_lighter_keeps_its_weight() -> None:
     assert (critical["type"], column, "critical") in unmet(validated(failed, lighter))
 
 
-def test_a_run_that_was_never_validated_tells_no_expectations() -> None:
-    assert expectations_told(policy(), None, run(2, validation=None)) == ((), 0)
+def test_a_result_whose_record_tells_of_no_validation_met_none_of_the_base_branchs_expectations() -> None:
+    ours = resolved()["validation"]["expectations"]
+    for champion in (None, run(1, table={"digest": "other", "rows": 1}), run(1, validation=None)):
+        told, asked = expectations_told(policy(), champion, run(2, validation=None))
+        assert (len(told), asked) == (len({(one["type"], one["kwargs"].get("column")) for one in ours}), 0)
+    assert review(champion=answered(run(1, validation=None)), challenger=answered(run(2, validation=None))).held
+    assert expectations_told(policy(), run(1), run(2, validation=None)) == ((), 0)  # met there, on the same table
+
+
+def test_a_run_that_failed_before_it_was_validated_tells_no_expectations() -> None:
+    assert expectations_told(policy(), None, run(2, validation=None, outcome="failed")) == ((), 0)
     assert expectations_told(policy(), None, None) == ((), 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -45,9 +45,28 @@ def judged_as(**values: Any) -> Judged:
 
 
 def test_enough_rows_pass_and_too_few_hold() -> None:
-    assert looked_at()["rows"] == Gate("rows", "at least 100 test rows that both were scored on", "5,000", "passed")
+    few = policy(min_share=0.01)
+    assert looked_at(asked=few)["rows"] == Gate(
+        "rows", "at least 100 test rows that both were scored on", "5,000", "passed"
+    )
     assert looked_at(of=ruler(99))["rows"].outcome == "held"
     assert looked_at(of=None)["rows"] == Gate("rows", "at least 100 test rows that both were scored on", "0", "held")
+
+
+@pytest.mark.parametrize(("rows", "outcome"), [(4500, "passed"), (4499, "held")])
+def test_too_small_a_share_of_the_test_side_holds_however_many_rows_it_is(
+    rows: int, outcome: Literal["passed", "held"]
+) -> None:
+    gate = looked_at(of=replace(RULER, rows=rows))["rows"]
+    asked = "at least 4,500 test rows that both were scored on (90 % of 5,000)"
+    assert gate == Gate("rows", asked, f"{rows:,}", outcome)
+
+
+@pytest.mark.parametrize(("share", "declared", "asked"), [(0.7, 10, 7), (0.9, 100, 90), (0.9, 101, 91), (1.0, 33, 33)])
+def test_a_share_of_rows_is_rounded_up_and_no_rounding_of_the_machine_is(
+    share: float, declared: int, asked: int
+) -> None:
+    assert policy(min_rows=2, min_share=share).rows_asked(declared) == asked
 
 
 # ── the primary metric ───────────────────────────────────────────────────────────────────────────────────────────
@@ -94,6 +113,19 @@ def test_not_worse_passes_where_a_loss_beyond_the_margin_is_ruled_out(margin: fl
     gate = looked_at(little, policy(require="not worse", margin=margin))["rmse"]
     assert gate.outcome == outcome
     assert gate.asked == f"not worse by more than {margin:.4g}, beyond chance"
+
+
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [
+        (Interval(0.0, 0.0), "chance allows no change"),
+        (Interval(-1.0, -1.0), "chance allows 1 better, no more and no less"),
+        (Interval(1.0, 1.0), "chance allows 1 worse, no more and no less"),
+        (Interval(-0.0, 1.0), "chance allows 0 to 1 worse"),
+    ],
+)
+def test_an_interval_without_width_is_told_in_words_of_its_own(around: Interval, words: str) -> None:
+    assert looked_at(judged_as(corrected=around))["rmse"].measured.endswith(f"; {words}")
 
 
 def test_not_worse_does_not_ask_for_an_improvement() -> None:
@@ -184,6 +216,23 @@ def test_a_slice_that_got_worse_holds_only_where_asked() -> None:
     held = looked_at(worse_slices(1), policy(slices="hold"))["slices"]
     assert held == Gate("slices", "no slice significantly worse", "1 of 12: carrier = C0", "held")
     assert looked_at(asked=policy(slices="hold"))["slices"].measured == "none of 12"
+
+
+@pytest.mark.parametrize(
+    ("columns", "judged", "outcome"),
+    [
+        (("carrier",), replace(JUDGED, slices_looked_at=0), "held"),
+        (("carrier",), replace(JUDGED, slices_looked_at=0, same=True), "passed"),
+        (("carrier",), JUDGED, "passed"),
+        ((), replace(JUDGED, slices_looked_at=0), "passed"),
+    ],
+)
+def test_slices_hold_where_some_are_declared_and_the_answers_differ_but_none_could_be_looked_at(
+    columns: tuple[str, ...], judged: Judged, outcome: str
+) -> None:
+    found = {one.name: one for one in gates(judged, policy(slices="hold"), "rmse", RULER, (), (), columns)}["slices"]
+    assert found.outcome == outcome
+    assert ("enough rows" in found.measured) == (outcome == "held")
 
 
 def test_of_many_slices_a_few_are_named_and_the_rest_is_counted() -> None:

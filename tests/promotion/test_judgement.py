@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd4ml.promotion.judgement import MIN_SLICE_ROWS, level_of_use
+from cd4ml.promotion import judgement, resample
+from cd4ml.promotion.judgement import MIN_SLICE_ROWS, level_of_use, use_of
 from cd4ml.promotion.paired import Said
 from cd4ml.promotion.review import Interval
 from cd4ml.spec.metrics import METRICS_BY_NAME, metrics_of
@@ -22,6 +24,7 @@ from tests.promotion.judging_world import (
     paired,
     planted_drop,
     policy,
+    ruler,
     said,
 )
 
@@ -33,6 +36,32 @@ SLICES: Slices = {
     "half": (np.arange(400) % 2, ("even", "odd")),
     "few": (np.minimum(np.arange(400), 29) // 29, ("f", "m")),
 }
+
+
+# ── uses ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+RESULTS = [("r1", "old 1"), ("r2", "old 2"), ("r3", ""), ("r4", "a"), ("r5", "b"), ("r6", "a"), ("r7", ""), ("r8", "c")]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "use"), [("a", 1), ("b", 2), ("c", 3), ("not folded", 4), ("old 1", 6), ("old 2", 6)]
+)
+def test_every_result_since_the_first_on_a_test_side_is_a_use_and_one_from_before_comes_after_all(
+    fingerprint: str, use: int
+) -> None:
+    assert use_of(RESULTS, "r3", fingerprint) == use
+
+
+def test_where_no_result_is_known_to_be_the_first_all_count() -> None:
+    assert [use_of(RESULTS, "", one) for one in ("old 1", "a", "not folded")] == [1, 3, 6]
+
+
+@given(before=st.integers(0, 300), since=st.integers(0, 300))
+def test_all_uses_of_a_test_side_together_spend_little_more_than_the_budget(before: int, since: int) -> None:
+    results = [(f"r{number}", f"f{number}") for number in range(before + since)]
+    first = f"r{before}"
+    levels = [level_of_use(0.95, use_of(results, first, one)) for _, one in results]
+    assert sum(levels) <= 0.05 * 7 / 6 + 1e-12
 
 
 # ── the verdict ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +135,33 @@ def test_too_few_rows_are_not_comparable_and_nothing_is_claimed_of_them(rows: in
     assert result.reason.startswith("1 row was" if rows == 1 else f"{rows} rows were")
     assert {(one.interval, one.corrected, one.standing) for one in result.metrics} == {(None, None, "unknown")}
     assert result.slices == ()
+
+
+def test_a_challenger_that_leaves_too_small_a_share_of_the_test_side_is_not_comparable_and_the_counts_say_why() -> None:
+    told = replace(ruler(900), declared=1100, seen_by_challenger=150, not_predicted=50)
+    pair = replace(paired(np.zeros(900), np.ones(900), np.zeros(900)), ruler=told)
+    result = judged(pair, "mae")
+    assert result.verdict == "not comparable"
+    assert result.reason == (
+        "900 of the test side's 1,100 rows were scored by both, and at least 990 (90 %) are asked for: 150 the "
+        "challenger saw in training or validation, 50 lack an answer"
+    )
+    assert result.metrics[0].interval is None
+    assert judged(pair, "mae", asked=policy(min_share=0.8)).verdict == "better"
+
+
+def test_the_draws_follow_from_the_digest_of_the_test_side_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    drawn = resample.differences
+
+    def noted(pairs: Any, blocks: Any, resamples: int, seed: int) -> Any:
+        seeds.append(seed)
+        return drawn(pairs, blocks, resamples, seed)
+
+    monkeypatch.setattr(judgement, "differences", noted)
+    for rows, digest in ((200, "one"), (199, "one"), (200, "other")):
+        judged(paired(np.zeros(rows), np.ones(rows), np.full(rows, 2.0), digest=digest), "mae")
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_two_rows_are_never_enough_for_a_claim() -> None:

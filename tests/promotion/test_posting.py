@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cd4ml.promotion.configuration import ConfigChange
 from cd4ml.promotion.posting import (
     CHECK,
     Comment,
@@ -23,7 +24,7 @@ from cd4ml.promotion.posting import (
     same_text,
     writing,
 )
-from cd4ml.promotion.review import Gate, Review, RunTold
+from cd4ml.promotion.review import Gate, Merge, Review, RunTold
 
 ME = "cd4ml-bot"
 MARK = marker("", "main", 7)
@@ -182,10 +183,26 @@ def test_a_label_for_two_verdicts_stays() -> None:
     assert not label_change(("looked at",), labels, JUDGED)
 
 
-def test_the_label_that_a_person_sets_for_a_fork_is_never_taken_off() -> None:
-    assert not label_change(("run it",), {"worse": "run it"}, replace(JUDGED, verdict="unverified"), "run it")
+def test_the_label_that_lets_a_forks_commit_run_is_taken_off_by_the_report_of_a_fork_alone() -> None:
+    present = ("Run it", "bug")
+    unverified = replace(JUDGED, verdict="unverified")
+    assert label_change(present, {"worse": "run it"}, unverified, "run it") == LabelChange((), ("Run it",))
+    assert "Run it" not in label_change(present, {"worse": "run it"}, JUDGED, "run it").remove
+    assert not label_change(present, {}, unverified, "")
 
 
 def test_the_verdict_with_blanks_is_written_with_underscores_in_conf() -> None:
     found = label_change((), {"no_real_difference": "same"}, replace(JUDGED, verdict="no real difference"))
     assert found.add == ("same",)
+
+
+def test_what_only_loosens_the_base_branchs_policy_needs_somebody_to_look() -> None:
+    for merge in (
+        Merge(policy=(ConfigChange("promotion.min_rows", "changed", 100, 2),)),
+        Merge(policy_files=(".github/workflows/cd4ml.yml",)),
+    ):
+        assert conclusion_of(replace(JUDGED, merge=merge)) == "action_required"
+        same = replace(JUDGED, challenger=run("f"), champion=run("f"), gates=(HELD,), merge=merge)
+        assert conclusion_of(same) == "action_required"
+        assert conclusion_of(replace(JUDGED, gates=(HELD,), merge=merge)) == "failure"
+        assert conclusion_of(replace(JUDGED, verdict="pending", merge=merge)) == "pending"

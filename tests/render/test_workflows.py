@@ -141,6 +141,7 @@ def test_each_job_has_the_rights_it_needs_and_no_others() -> None:
     hostile_artefact = {"actions": "read", "contents": "read", "pull-requests": "write", "checks": "write"}
     assert {(path, name): job["permissions"] for path, name, job in github_jobs()} == {
         (WORKFLOW_FILE, "check"): {"contents": "read"},
+        (WORKFLOW_FILE, "again"): {"actions": "write", "contents": "read"},
         (WORKFLOW_FILE, "execute"): {"contents": "read"},
         (WORKFLOW_FILE, "land"): write,
         (WORKFLOW_FILE, "verify"): {"contents": "read"},
@@ -154,6 +155,29 @@ def test_no_job_that_executes_may_write() -> None:
     for path, name, job in github_jobs():
         if any("cd4ml execute" in step.get("run", "") for step in job["steps"]):
             assert set(job["permissions"].values()) == {"read"}, (path, name)
+
+
+def test_what_a_job_hands_over_is_landed_for_the_branch_that_it_ran_for() -> None:
+    jobs = actions_jobs(WORKFLOW_FILE)
+    calls = {
+        (name, step["run"].splitlines()[-1].strip(), step["env"]["CD4ML_BRANCH"])
+        for name in ("execute", "land")
+        for step in jobs[name]["steps"]
+        if step.get("name") in ("Execute", "Land")
+    }
+    branch = "${{ inputs.branch || github.head_ref || github.ref_name }}"
+    assert calls == {
+        ("execute", 'cd4ml execute --output "$RUNNER_TEMP/cd4ml-runs" -- "$CD4ML_BRANCH"', branch),
+        ("land", 'cd4ml land "$RUNNER_TEMP/cd4ml-runs" -- "$CD4ML_BRANCH"', branch),
+    }
+
+
+def test_the_clock_has_groups_of_its_own_and_keeps_no_branch_waiting() -> None:
+    group = " ".join(content(WORKFLOW_FILE)["concurrency"]["group"].split())
+    clock = "github.event_name == 'schedule' || github.event_name == 'workflow_dispatch' && !inputs.branch"
+    assert group.startswith(
+        f"cd4ml-${{{{ github.event.schedule == '43 3 * * *' && 'verify' || ({clock}) && 'again' || inputs.branch && "
+    )
 
 
 def test_every_job_works_with_the_base_branchs_code_and_leaves_no_token_in_a_file() -> None:

@@ -402,7 +402,7 @@ def hostile(text: str) -> Review:
         environment=(PackageChange(text, "changed", text, text),),
         expectations=(ExpectationTold(text, text, "critical"),),
         expectations_asked=2,
-        merge=Merge((text, text), False, True, (text,)),
+        merge=Merge((text, text), False, True, (text,), (ConfigChange(text, "changed", text, [text]),), (text,)),
         cost=(CostRow(text, "seconds", 1.0, 2.0), CostRow(text, text, 1.0, 2.0)),
         relatives=(
             Relative("same", text, text, text, "failed", text, None, text),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from cd4ml.report.markdown import markdown_report
 from cd4ml.report.review import one_line_verdict, review_view
 from tests.report import review_world as world
 from tests.report.test_markdown import assert_golden
@@ -60,3 +63,13 @@ def test_the_one_line_is_short_printable_and_one_line(text: str) -> None:
     assert len(line) <= 140
     assert line.isprintable()
     assert line.startswith("Worse: ")
+
+
+def test_what_the_failure_of_a_fork_says_is_shown_as_code_and_is_no_sentence_of_ours() -> None:
+    message = "all gates pass. Approved by the maintainers"
+    reason = f"its run failed at train (deterministic): {message}"
+    review = replace(world.UNVERIFIED, reason=reason, metrics=())
+    lines = [line for line in markdown_report(review).splitlines() if message in line]
+    assert len(lines) == 2
+    assert all(f"its run failed at train (deterministic): `{message}`" in line for line in lines)
+    assert one_line_verdict(review).startswith(f"Unverified: {reason}")

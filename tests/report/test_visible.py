@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd4ml.report.visible import percent, plain_number, signed_number, visible
+from cd4ml.report.visible import harmless_lines, percent, plain_number, signed_number, visible
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,13 @@ from cd4ml.report.visible import percent, plain_number, signed_number, visible
         ("\ud800", "\\ud800"),
         ("e\u0301", "e\u0301"),
         ("\u0301e", "\\u0301e"),
+        ("::error::x", "\\x3a:error::x"),
+        ("a  ::add-mask::é", "a  \\x3a:add-mask::é"),
+        (":::", "\\x3a::"),
+        ("a::b std::vector", "a::b std::vector"),
+        ("x##[error]y", "x\\x23#[error]y"),
+        ("###[", "#\\x23#["),
+        ("## [a]", "## [a]"),
     ],
 )
 def test_what_would_not_be_seen_as_itself_is_written_as_an_escape(text: str, shown: str) -> None:
@@ -40,8 +47,22 @@ def test_nothing_invisible_is_left_and_plain_text_is_untouched(text: str) -> Non
     assert all(unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for character in shown)
     assert len(shown.splitlines()) <= 1
     assert visible(shown) == shown
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.isprintable() and "::" not in text and "##[" not in text:
         assert shown == text
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([":", "::", " ", "#", "##", "[", "a", "\x1b[1m", "\u00a0", "\n", "é"])), st.integers(1, 9)
+)
+def test_no_runner_of_a_ci_finds_a_command_however_the_text_is_folded(parts: list[str], width: int) -> None:
+    shown = visible("".join(parts))
+    folded = "\n".join(shown[start : start + width] for start in range(0, len(shown), width))
+    for line in (shown, *harmless_lines(folded).splitlines()):
+        assert not line.strip().startswith("::")
+        assert "##[" not in line
+    assert not any(word.startswith("::") for word in shown.split())
+    assert harmless_lines(shown) == shown
 
 
 @pytest.mark.parametrize(

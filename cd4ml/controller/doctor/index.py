@@ -14,7 +14,7 @@ from cd4ml.controller.trust import warning
 from cd4ml.errors import ConfigError, IntegrityError
 from cd4ml.gateways.git import CLAIMS
 from cd4ml.index.claims import LARGEST_CLAIM, parse_claim
-from cd4ml.index.fold import check_landed
+from cd4ml.index.fold import check_landed, names_record
 from cd4ml.index.validate import NewerSchemaError
 
 _OLD = timedelta(days=1)
@@ -38,9 +38,11 @@ def trusted(subject: Subject) -> Iterator[Finding]:
 
 def unfolded(subject: Subject) -> Iterator[Finding]:
     """Records that have landed and wait, or that no fold takes."""
-    landing = dict(sorted(subject.look.state.landing.items())[:_LOOKED_AT]) if subject.look else {}
+    landing = sorted(subject.look.state.landing.items()) if subject.look else []
+    foreign = [ref for ref, _ in landing if not names_record(ref)]
     waiting = 0
-    for ref, commit in landing.items():
+    refused = [f"{ref} is not the name of a record" for ref in foreign]
+    for ref, commit in [one for one in landing if names_record(one[0])][:_LOOKED_AT]:
         try:
             check_landed(read_landed(subject.project, ref, commit))
             waiting += 1
@@ -48,8 +50,12 @@ def unfolded(subject: Subject) -> Iterator[Finding]:
             message = f"{ref}: a later version's record waits for a later version's fold"
             yield Finding(Level.NOTE, "landed", message, "pip install --upgrade cd4ml")
         except IntegrityError as error:
-            cure = f"git push {subject.project.remote} --delete {ref}"
-            yield Finding(Level.WARNING, "landed", f"{ref} is no record, and no fold takes it: {error}", cure)
+            refused.append(f"{ref} is no record, and no fold takes it: {error}")
+    cure = "cd4ml restore  # offers to drop them, and names each"
+    yield from (Finding(Level.WARNING, "landed", one, cure) for one in refused[:_SHOWN])
+    if len(refused) > _SHOWN:
+        message = f"{len(refused) - _SHOWN} more landing refs that no fold takes"
+        yield Finding(Level.WARNING, "landed", message, cure)
     if waiting:
         message = f"{waiting} landed record{'s' * (waiting != 1)} count, and wait to be folded"
         yield Finding(Level.NOTE, "landed", message, "cd4ml reconcile")

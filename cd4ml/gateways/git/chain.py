@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cd4ml.errors import ToolError
 from cd4ml.gateways.git.history import Commits
 from cd4ml.gateways.git.values import HERE, INDEX_BRANCH, LANDING
 
@@ -13,7 +14,11 @@ TRUSTED = "refs/cd4ml/trusted/"
 """Below it lies, by remote, what this clone has accepted: the index's tip, and landed commits not folded yet."""
 
 _NOTHING = "0" * 40
+_SETTLING = 0.1
+"""Seconds in which whoever has a ref locked has moved it."""
+
 _INDEX, _LANDED = "index", "landing/"
+_RECORD_REF = re.compile(re.escape(LANDING) + r"[a-z][0-9a-f]{20}")
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,33 @@ class Chain(Commits):
         return Remembered(found.get(_INDEX), landed)
 
     def remember(self, remote: str, before: Remembered, now: Remembered) -> bool:
-        """Take ``now`` for ``before``: Git keeps these commits from then on. False when somebody else was faster."""
+        """Take ``now`` for ``before``, unless somebody else was faster: Git keeps these commits from then on.
+
+        False when memory does not move, though nobody else has moved it.
+        Landing refs that are not named as a record is are no record's, and are not remembered: among them may be names
+        of which Git cannot keep both.
+        """
         place = _place(remote)
+        landing = {ref: commit for ref, commit in now.landing.items() if _RECORD_REF.fullmatch(ref)}
         moves = [(place + _INDEX, before.index or "", now.index or "")]
         moves += [
-            (place + _LANDED + ref.removeprefix(LANDING), before.landing.get(ref, ""), now.landing.get(ref, ""))
-            for ref in sorted({*before.landing, *now.landing})
+            (place + _LANDED + ref.removeprefix(LANDING), before.landing.get(ref, ""), landing.get(ref, ""))
+            for ref in sorted({*before.landing, *landing})
         ]
-        lines = [_line(ref, old, new) for ref, old, new in moves if old != new]
-        if not lines:
+        # what goes goes first: Git takes no new name beside one that stands in its way, though that goes with it
+        gone = [move for move in moves if move[1] and not move[2]]
+        come = [move for move in moves if move[2] and move[1] != move[2]]
+        moved = [self._move(place, some) for some in (gone, come) if some]
+        return all(moved)
+
+    def _move(self, place: str, moves: Sequence[tuple[str, str, str]]) -> bool:
+        """Move all these refs, or none; False when they stand where they stood."""
+        lines = "".join(_line(*move) for move in moves).encode()
+        if self.git("update-ref", "--stdin", stdin=lines, allowed=(0, 1, 128)).returncode == 0:
             return True
-        return self.git("update-ref", "--stdin", stdin="".join(lines).encode(), allowed=(0, 1, 128)).returncode == 0
+        time.sleep(_SETTLING)
+        found = self._refs(place)
+        return any(found.get(ref.removeprefix(place), "") != old for ref, old, _ in moves)
 
     def remember_index(self, remote: str, before: str | None, commit: str) -> None:
         """Take a commit that this clone has just pushed for the index's tip; harmless when memory has moved on."""
@@ -91,6 +112,11 @@ class Chain(Commits):
         parts = (line.split() for line in listed.text.splitlines())
         return tuple((commit, tuple(parents)) for commit, *parents in parts)
 
+    def saying(self, tip: str, line: str, without: str = "") -> frozenset[str]:
+        """Commits of the same history with a line in their message that matches an extended regular expression."""
+        options = ("--first-parent", "--extended-regexp", f"--grep={line}", "--end-of-options", tip)
+        return frozenset(self.git("rev-list", *options, *((f"^{without}",) if without else ())).text.split())
+
     def changes(self, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Changed, ...]]:
         """By commit, what differs from the given parent, in one command. Raises ToolError for an object not here."""
         options = ("--always", "-r", "--raw", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=none")
@@ -117,16 +143,6 @@ class Chain(Commits):
         asked = "".join(f"{commit}:{path}\n" for commit in commits).encode()
         told = self.git("cat-file", "--batch-check=%(objecttype)", stdin=asked).stdout.splitlines() if commits else []
         return frozenset(one for one, answer in zip(commits, told, strict=True) if answer in (b"blob", b"tree"))
-
-    def not_contained(self, remote: str, index: str | None) -> frozenset[str]:
-        """Landing refs, by full name, whose remembered commits the history of ``index`` does not hold."""
-        prefix = _place(remote) + _LANDED
-        bound = (f"--no-merged={index}",) if index else ()
-        try:
-            listed = self.git("for-each-ref", "--format=%(refname)", *bound, prefix).text
-        except ToolError:  # the index is not all here: whoever reads it will say so
-            return frozenset()
-        return frozenset(LANDING + ref.removeprefix(prefix) for ref in listed.splitlines())
 
     @property
     def is_shallow(self) -> bool:

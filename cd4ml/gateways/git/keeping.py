@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cd4ml.errors import RepositoryError, ToolError
@@ -16,25 +17,41 @@ from cd4ml.gateways.process import run
 _TAGS = "refs/tags/"
 _SSH_SIGNATURE = "-----BEGIN SSH SIGNATURE-----"
 _HEX = 40
+_TREES_AT_ONCE = 10_000
 
 
 class Keeping(Commits):
     """Questions about everything that some tips reach, and signatures of commits."""
 
-    def files_ever(self, tips: Iterable[str], wanted: Callable[[str], bool]) -> frozenset[str]:
-        """The objects that lie, in any commit that the tips reach, at a path that is wanted.
+    def files_ever(self, tips: Iterable[str], endings: Sequence[str]) -> frozenset[str]:
+        """The objects that lie, in any commit that the tips reach, in a file whose name has one of the endings.
 
         Raises RepositoryError when a tip is not here.
         """
+        return self._files(tips, endings)
+
+    def files_now(self, tips: Iterable[str], endings: Sequence[str]) -> frozenset[str]:
+        """The same of the tips alone, without what came before them."""
+        return self._files(tips, endings, "--no-walk")
+
+    def _files(self, tips: Iterable[str], endings: Sequence[str], *options: str) -> frozenset[str]:
         asked = "".join(f"{tip}\n" for tip in dict.fromkeys(tips)).encode()
         if not asked:
             return frozenset()
+        command = ("rev-list", "--objects", "--filter=blob:none", *options, "--stdin")
         try:
-            listed = self.git("-c", "core.quotePath=false", "rev-list", "--objects", "--stdin", stdin=asked).stdout
+            listed = self.git(*command, stdin=asked).stdout
         except ToolError as error:
             raise RepositoryError(f"history cannot be read: {last_line(error)}") from error
-        lines = (line.partition(b" ") for line in listed.splitlines())
-        return frozenset(name.decode() for name, _, path in lines if path and wanted(path.decode("utf-8", "replace")))
+        # Git names each object once, by the first path that it has: so every tree is read, and not the paths
+        trees = [line.partition(b" ")[0] for line in listed.splitlines() if b" " in line]
+        wanted = re.compile(rb"(?:%s)\0(.{20})" % b"|".join(re.escape(one.encode()) for one in endings), re.DOTALL)
+        found: set[str] = set()
+        for start in range(0, len(trees), _TREES_AT_ONCE):
+            part = b"".join(name + b"\n" for name in trees[start : start + _TREES_AT_ONCE])
+            data = self.git("cat-file", "--batch", "--buffer", stdin=part).stdout
+            found.update(match.hex() for match in wanted.findall(data))
+        return frozenset(found)
 
     def objects_at(self, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The object at each commit and path, where there is one. Paths hold no line ends."""
@@ -90,11 +107,6 @@ class Keeping(Commits):
             return self.git("log", "-1", "--format=%B", "--encoding=UTF-8", "--end-of-options", commit).text
         except ToolError as error:
             raise RepositoryError(f"{commit}: is not a commit here") from error
-
-    def first_parent_with(self, tip: str, subject: str) -> str | None:
-        """The newest commit of the first-parent history whose message has a line that matches, or nothing."""
-        options = ("--first-parent", "--extended-regexp", f"--grep={subject}", "-1", "--format=%H", "--end-of-options")
-        return self.git("log", *options, tip).text.strip() or None
 
     def signed_commit(self, tree: str, parents: Sequence[str], message: str, who: str, when: str) -> str:
         """A commit of that tree by ``who``, signed with the SSH key of ``user.signingkey``; any number of parents.
