@@ -231,9 +231,9 @@ def test_forged_records_are_refused_and_named_while_true_ones_are_folded(team: S
     good = sealed(name="good", side="merge")
     land(team, good["id"], source, encode(good))
     done = cd4ml(team, "reconcile")
-    assert len(done.lines) == len(named), done.err
-    for name in named:
-        assert sum(f"{RECORDS}{name}: " in line for line in done.lines) == 1, name
+    *told, rest = done.lines  # three by name, so that no flood of refs is one of lines; `restore` names them all
+    assert [line.split(": ")[1] for line in told] == [RECORDS + name for name in sorted(named)[:3]], done.err
+    assert f" {len(named) - 3} more landing refs" in rest
     kept = {ref for ref in refs(remote(team)) if ref.startswith(RECORDS)}
     assert kept >= {RECORDS + name for name in named}
     assert RECORDS + good["id"] not in kept
