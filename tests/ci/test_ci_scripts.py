@@ -140,9 +140,14 @@ def test_the_clock_starts_a_run_for_each_branch_that_asks_for_one_and_one_that_f
     assert end == "1"
 
 
+def gitlabs_land() -> list[str]:
+    """The script of the job that lands, without what asks GitLab for the artefact: `test_gitlab_runs` has that."""
+    rendered = render_workflows(project_spec(provider="gitlab"), TEMPLATES, "main")[GITLAB_FILE]
+    return [words for words in yaml.safe_load(rendered)["land"]["script"] if "zipfile" not in words]
+
+
 def test_gitlabs_clock_starts_a_pipeline_for_each_branch_that_asks_for_one(tmp_path: Path) -> None:
-    spec = project_spec(provider="gitlab")
-    land = yaml.safe_load(render_workflows(spec, TEMPLATES, "main")[GITLAB_FILE])["land"]["script"]
+    land = gitlabs_land()
     given = {
         "CI_SERVER_URL": FORGE,
         "CI_PROJECT_URL": f"{FORGE}/a/b",
@@ -175,8 +180,7 @@ def test_a_move_of_the_base_branch_is_reported_on_everywhere(branch: str, words:
 
 
 def test_gitlabs_job_that_lands_says_what_is_missing_where_it_has_no_token(tmp_path: Path) -> None:
-    spec = project_spec(provider="gitlab")
-    land = yaml.safe_load(render_workflows(spec, TEMPLATES, "main")[GITLAB_FILE])["land"]["script"]
+    land = gitlabs_land()
     said = run_script("\n".join(land), tmp_path, CD4ML_FORGE_TOKEN="", CI_SERVER_URL=FORGE)
     assert (
         said
@@ -187,18 +191,19 @@ def test_gitlabs_job_that_lands_says_what_is_missing_where_it_has_no_token(tmp_p
 def test_gitlabs_token_is_given_to_the_forge_alone_and_a_failure_to_land_is_told_after_the_report(
     tmp_path: Path,
 ) -> None:
-    spec = project_spec(provider="gitlab")
-    land = yaml.safe_load(render_workflows(spec, TEMPLATES, "main")[GITLAB_FILE])["land"]["script"]
+    land = gitlabs_land()
     given = {
         "CI_SERVER_URL": FORGE,
         "CI_PROJECT_URL": f"{FORGE}/a/b",
         "CI_COMMIT_BRANCH": HOSTILE,
         "CD4ML_BASE": "main",
     }
-    script = "\n".join(land).replace('cd4ml land cd4ml-runs -- "$1"', '(cd4ml land cd4ml-runs -- "$1"; exit 7)')
+    asked = 'cd4ml land "$handed/unpacked/cd4ml-runs" -- "$1"'
+    script = "\n".join(land).replace(asked, f"({asked}; exit 7)")
+    assert "exit 7" in script
     said = run_script(f"trap 'echo ended with $?' EXIT\n{script}", tmp_path, **given)
     assert "host=forge.invalid\nusername=cd4ml\npassword=canary-token\n" in said
     assert "host=other.invalid\nusername" not in said
-    assert f"<land>\n<cd4ml-runs>\n<-->\n<{HOSTILE}>" in said
+    assert f"/unpacked/cd4ml-runs>\n<-->\n<{HOSTILE}>" in said
     assert f"<report>\n<--post>\n<-->\n<{HOSTILE}>" in said
     assert said.endswith("ended with 7\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -18,6 +19,7 @@ SOMEBODY = "somebody"
 _WHEN = "2026-03-01T10:00:00.000Z"
 _PROJECT_ID = 42
 _FORK_ID = 77
+_JOBS = ("land", "execute", "check")
 _ENDED = ("success", "failed", "canceled", "skipped")
 
 
@@ -35,6 +37,8 @@ class GitLabWorld(Served):
         self.pulls: dict[int, dict[str, Any]] = {}
         self.notes: dict[int, dict[str, Any]] = {}
         self.statuses: list[dict[str, Any]] = []
+        self.handed_over: Callable[[str], bytes] | None = None
+        """The zip of what a job left, by its name."""
         self._last = 1000
 
     @property
@@ -114,6 +118,8 @@ class GitLabWorld(Served):
             ("GET", f"{pull}/notes", self._list_notes),
             ("POST", f"{pull}/notes", self._create_note),
             ("PUT", f"{pull}/notes/(?P<id_>[0-9]+)", self._edit_note),
+            ("GET", "/pipelines/[0-9]+/jobs", self._list_jobs),
+            ("GET", "/jobs/(?P<job>[0-9]+)/artifacts", self._artifacts),
             ("GET", "/repository/commits/(?P<sha>[0-9a-f]{40})/statuses", self._list_statuses),
             ("POST", "/statuses/(?P<sha>[0-9a-f]{40})", self._set_status),
         )
@@ -178,6 +184,16 @@ class GitLabWorld(Served):
             return Answer(404, {"message": "404 Note Not Found"})
         note["body"] = asked.body["body"].rstrip()
         return Answer(200, note)
+
+    def _list_jobs(self, asked: Asked) -> Answer:
+        known = {"stage": "any", "status": "success", "ref": "main"}
+        return self._page(asked, [{"id": number, "name": name, **known} for number, name in enumerate(_JOBS, 1)])
+
+    def _artifacts(self, asked: Asked, job: str) -> Answer:
+        if self.handed_over is None:
+            return Answer(404, {"message": "404 Not Found"})
+        data = self.handed_over(_JOBS[int(job) - 1])
+        return Answer(200, data, {"Content-Type": "application/octet-stream"}, beside="it is no JSON")
 
     def _list_statuses(self, asked: Asked, sha: str) -> Answer:
         name = asked.query.get("name")

@@ -211,6 +211,13 @@ def test_the_job_that_runs_the_code_of_a_fork_is_given_no_token() -> None:
 # --- GitLab -----------------------------------------------------------------------------------------
 
 
+def test_gitlabs_runner_unpacks_no_artefact_where_the_token_is() -> None:
+    """Its files would lie over the clone, and its dotenv report be variables, before any line of the job's own runs."""
+    jobs = yaml.safe_load(render_workflows(GITLAB, TEMPLATES, "main")[GITLAB_FILE])
+    (job,) = (job for job in jobs.values() if isinstance(job, dict) and "environment" in job)
+    assert job["needs"] == [{"job": "execute", "artifacts": False}]
+
+
 def test_a_name_from_outside_reaches_gitlabs_shell_as_a_quoted_variable_alone() -> None:
     outside = r"\$\{?CI_(COMMIT_BRANCH|COMMIT_REF_NAME|COMMIT_TITLE|MERGE_REQUEST_\w+|COMMIT_MESSAGE)"
     for script in scripts(GITLAB_FILE):
