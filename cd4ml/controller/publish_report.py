@@ -10,9 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from cd4ml.controller.project import Project
-from cd4ml.controller.specs import spec_of
-from cd4ml.errors import ConfigError, RemoteError, RepositoryError, UsageError
-from cd4ml.promotion.addresses import file_addresses, place_of
+from cd4ml.errors import RemoteError, UsageError
 
 LARGEST_FILE = 2 << 20
 """Bytes of one file of a report."""
@@ -68,24 +66,6 @@ def drop_reports(project: Project, alive_keys: Collection[str]) -> tuple[str, ..
             if keys is together:
                 break
     return tuple(dropped)
-
-
-def report_links(project: Project, commit: str, names: Collection[str]) -> Mapping[str, str]:
-    """Where the forge shows these files of a published report, by name.
-
-    None where the remote is a folder of this machine, or the base branch's configuration cannot be read. What the
-    last fetch saw of the base branch says whose forge it is; no network.
-    """
-    repository = project.repository
-    base = repository.last_seen().heads.get(project.base) or repository.local_heads().get(project.base)
-    if base is None or not project.has_remote:
-        return {}
-    try:
-        ci = spec_of(project, base)[0].ci
-    except (ConfigError, RepositoryError):
-        return {}
-    place = place_of(repository.remote_url(project.remote), ci.provider, ci.url)
-    return file_addresses(place, commit, names) if place else {}
 
 
 def _check(key: str, files: Mapping[str, bytes]) -> None:

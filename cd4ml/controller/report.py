@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +20,6 @@ from cd4ml.controller.compare import code_paths, source_of
 from cd4ml.controller.evidence import Request, curves_of, importance_of, pair
 from cd4ml.controller.kin import told_relatives
 from cd4ml.controller.landed import current_cache
-from cd4ml.controller.lifecycles import lives_of_all
 from cd4ml.controller.movement import moved_between
 from cd4ml.controller.objects import Objects
 from cd4ml.controller.observe import Observation, observe_state, observed_branch
@@ -35,7 +34,7 @@ from cd4ml.index.paths import path_text
 from cd4ml.index.record import RunRecord
 from cd4ml.index.sql import compile_filter
 from cd4ml.plan.standing import Kind, Standing
-from cd4ml.plan.state import Experiment, Lifecycle, Target
+from cd4ml.plan.state import Experiment, Target
 from cd4ml.promotion.assemble import Answered, AnswerKind, Facts, assemble
 from cd4ml.promotion.compare import finite, side_digest
 from cd4ml.promotion.inputs import LinesChanged
@@ -81,13 +80,6 @@ def report_on(project: Project, branch: str, base_rev: str = "") -> Reported:
     return Reporter.open(project).on(branch, base_rev)
 
 
-def report_on_all(project: Project) -> Iterator[Reported]:
-    """The reports on every open experiment of the remote, by name, each as soon as it is made."""
-    reporter = Reporter.open(project)
-    for branch in reporter.open_branches():
-        yield reporter.on(branch)
-
-
 @dataclass(frozen=True)
 class Reporter:
     """Makes reports in one observation: what is common to all branches is looked at once."""
@@ -104,13 +96,6 @@ class Reporter:
         state, stale = known_state(project)
         observation = observe_state(project, state)
         return cls(project, observation, References(project, observation), current_cache(project, state), stale)
-
-    def open_branches(self) -> tuple[str, ...]:
-        """The remote's experiments that are neither merged nor discarded."""
-        desired = self.observation.desired
-        names = [one.branch for one in desired.experiments[1:] if one.published]
-        lives = lives_of_all(desired, self.observation.history, frozenset(names))
-        return tuple(name for name in names if lives[name].became.lifecycle is Lifecycle.OPEN)
 
     def on(self, branch: str, base_rev: str = "") -> Reported:
         """The report on one branch; see ``report_on``."""

@@ -18,7 +18,6 @@ from cd4ml.controller.publish_report import (
     MOST_FILES,
     drop_reports,
     publish_report,
-    report_links,
 )
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways import git
@@ -255,21 +254,3 @@ def _without_times(told: Any) -> Any:
     if isinstance(told, dict):
         return {name: _without_times(value) for name, value in told.items() if name not in ("seconds", "at", "free")}
     return [_without_times(one) for one in told] if isinstance(told, list) else told
-
-
-# ── addresses ──
-
-
-def test_a_remote_on_this_machine_has_no_addresses(team: Shell) -> None:
-    project = open_project(team.folder)
-    assert report_links(project, "c" * 40, FILES) == {}
-
-
-def test_the_base_branchs_configuration_says_whose_forge_it_is(team: Shell) -> None:
-    team.run("git", "config", "remote.origin.url", "https://x:secret@forge.example.org/ada/flights.git")
-    project = open_project(team.folder)
-    raw = f"https://forge.example.org/ada/flights/raw/{'c' * 40}/history.png"
-    assert report_links(project, "c" * 40, ["history.png"]) == {"history.png": raw}
-    text = (team.folder / "conf/ci/github.yaml").read_text("utf-8")
-    (team.folder / "conf/ci/github.yaml").write_text(text.replace("provider: github", "provider: gitlab"), "utf-8")
-    assert report_links(project, "c" * 40, ["history.png"]) == {"history.png": raw}, "the work tree does not count"

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cd4ml.controller.project import open_project
-from cd4ml.controller.report import Reported, report_on, report_on_all
+from cd4ml.controller.report import Reported, report_on
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.promotion.posting import conclusion_of
 from cd4ml.report.markdown import markdown_report
@@ -213,13 +213,6 @@ def test_a_branch_that_takes_rows_of_the_test_side_for_training_is_not_comparabl
 def test_how_to_reproduce_it_is_one_line_for_a_shell(shell: Shell) -> None:
     found = report(shell, "exp/alpha")
     assert found["reproduce"] == f"cd4ml reproduce {found['challenger']['id']}"
-
-
-def test_every_open_experiment_is_reported_on_by_itself(shell: Shell) -> None:
-    found = [one.review.branch for one in report_on_all(open_project(shell.folder))]
-    assert found == sorted(found)
-    assert {"exp/alpha", "exp/conflict", "exp/pending", "exp/rejected"} <= set(found)
-    assert {"main", "exp/told"}.isdisjoint(found)
 
 
 # ── what is in production ────────────────────────────────────────────────────────────────────────────────────────
