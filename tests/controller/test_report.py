@@ -19,11 +19,12 @@ from cd4ml.promotion.posting import conclusion_of
 from cd4ml.report.markdown import markdown_report
 from cd4ml.spec.pipeline import PREDICTIONS
 from tests.conftest import Shell
-from tests.controller.compare_world import result_of_main
+from tests.controller.compare_world import land, result_of_main
 from tests.controller.controller_world import BASELINE, OTHER_SEED, branch, cd4ml, commit, git, push, refs, remote
 from tests.controller.report_world import (
     HOSTILE,
     QUOTED,
+    components_of,
     made_up,
     make_up,
     populate,
@@ -143,6 +144,11 @@ def test_a_branch_that_asks_for_what_others_ran_names_them_with_what_became_of_t
     found = report(shell, "exp/again")["relatives"]
     same = {one["branch"]: (one["lifecycle"], one["outcome"]) for one in found if one["kind"] == "same"}
     assert same == {"exp/alpha": ("open", "succeeded"), "exp/told": ("discarded", "succeeded")}
+
+
+@pytest.mark.parametrize("branch", ["main", "exp/alpha"])
+def test_a_branch_is_not_told_of_its_own_run_that_it_was_run_already(shell: Shell, branch: str) -> None:
+    assert "same" not in {one["kind"] for one in report(shell, branch)["relatives"]}
 
 
 def test_a_run_that_differs_in_one_key_is_near_with_both_values(shell: Shell) -> None:
@@ -450,3 +456,17 @@ def test_a_champion_that_never_ran_is_not_comparable_and_no_gate_passes(team: Sh
     assert {gate["outcome"] for gate in found["gates"]} == {"held"}
     before = report(team, "main")
     assert (before["verdict"], before["champion"]["id"]) == ("pending", body["id"])
+
+
+def test_after_a_fast_forward_the_base_branch_is_held_against_what_it_was_and_not_against_the_branchs_steps(
+    team: Shell,
+) -> None:
+    body = result_of_main(team)
+    step = made_up(team, "exp/steps", 21, body)
+    last = commit(team, step["commit"], {BASELINE: OTHER_SEED.format(seed=22)})
+    push(team, "refs/heads/exp/steps", last)
+    asked = {"params": {**body["params"], "seed": 22}, "components": components_of(team, "exp/steps")}
+    land(team, {**body, "commit": last, **asked}, branch="exp/steps")
+    push(team, "refs/heads/main", last)
+    found = report(team, "main")
+    assert (found["challenger"]["commit"], found["champion"]["id"]) == (last, body["id"])

@@ -19,7 +19,7 @@ from cd4ml.render.workflows import (
     render_workflows,
 )
 from cd4ml.spec.experiment import Spec
-from tests.render.test_artifacts import SPEC, TEMPLATES, assert_golden, hostile_spec
+from tests.render.test_artifacts import SPEC, TEMPLATES, assert_rendered, hostile_spec
 
 HOSTILE_BASE = "ma'in ${{ x }}\n"
 GITHUB = replace(SPEC, ci=replace(SPEC.ci, fork_label="run this"))
@@ -65,13 +65,13 @@ def scripts(path: str, spec: Spec | None = None, base: str = "main") -> list[str
 
 @pytest.mark.parametrize("path", WORKFLOW_TEMPLATES)
 def test_the_workflow_is_golden(path: str) -> None:
-    assert_golden(GOLDEN[path], rendered(path))
+    assert_rendered(GOLDEN[path], rendered(path))
 
 
 @pytest.mark.parametrize("path", WORKFLOW_TEMPLATES)
 def test_hostile_values_are_golden_and_reach_no_shell(path: str) -> None:
     spec = hostile(BY_PATH[path])
-    assert_golden(f"hostile.{GOLDEN[path]}", rendered(path, spec, HOSTILE_BASE))
+    assert_rendered(f"hostile.{GOLDEN[path]}", rendered(path, spec, HOSTILE_BASE))
     assert scripts(path, spec, HOSTILE_BASE) == scripts(path)
 
 

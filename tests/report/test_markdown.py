@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cd4ml.promotion.configuration import ConfigChange
 from cd4ml.promotion.review import Interval, Merge, MetricJudged, Relative, Review, Verdict
 from cd4ml.report.markdown import PlotLink, markdown_report
 from cd4ml.report.review import one_line_verdict
+from tests.golden_world import assert_golden
 from tests.report import review_world as world
 from tests.report.test_markup import LINKED, PARSER, Page, tags
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 PLOTS = (
     PlotLink("rmse over time", "rmse of 9 runs, this one the lowest", "https://forge.example/a/raw/c0ffee/story.png"),
     PlotLink("residuals", "residuals of both models", "https://forge.example/a/raw/c0ffee/residuals.png"),
@@ -26,15 +25,6 @@ OURS = {
     *("p", "code", "strong", "details", "summary", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "pre"),
     *("img", "a", "b"),
 }
-
-
-def assert_golden(name: str, text: str) -> None:
-    """The file holds just this; with CD4ML_GOLDEN=write it is written instead, to be looked at in the diff."""
-    file = GOLDEN / name
-    if os.environ.get("CD4ML_GOLDEN") == "write":
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, "utf-8")
-    assert file.read_text("utf-8") == text
 
 
 def first_line(review: Review) -> str:
@@ -47,15 +37,15 @@ def page(text: str) -> Page:
 
 @pytest.mark.parametrize("name", ["better", "worse", "not_comparable", "take_main_in", "failed", "odd"])
 def test_the_report_of_each_kind_is_golden(name: str) -> None:
-    assert_golden(f"{name}.md", markdown_report(world.EVERY[name], plots=PLOTS, whole=WHOLE))
+    assert_golden(f"report/{name}.md", markdown_report(world.EVERY[name], plots=PLOTS, whole=WHOLE))
 
 
 def test_the_report_of_hostile_names_is_golden() -> None:
-    assert_golden("hostile.md", markdown_report(world.hostile("@octocat #1 | `x` <b> </details>\n/close")))
+    assert_golden("report/hostile.md", markdown_report(world.hostile("@octocat #1 | `x` <b> </details>\n/close")))
 
 
 def test_the_report_of_what_is_far_too_large_is_golden() -> None:
-    assert_golden("huge.md", markdown_report(world.huge(), whole=WHOLE, limit=12_000))
+    assert_golden("report/huge.md", markdown_report(world.huge(), whole=WHOLE, limit=12_000))
 
 
 @pytest.mark.parametrize(
@@ -241,3 +231,15 @@ def test_what_fits_is_not_cut() -> None:
     assert all(f"`{name}`" in text for name in names)
     assert "Shortened" not in text
     assert f'<a href="{WHOLE}">The whole report</a>' in text
+
+
+def test_a_change_of_the_ruler_itself_stands_open() -> None:
+    keys = ("split.test_from", "evaluation.primary")
+    moved = replace(world.BETTER, config=tuple(ConfigChange(key, "changed", 1, 2) for key in keys))
+    text = markdown_report(moved).partition("<details>")[0]
+    assert "Merging changes which rows are the test side" in text
+    assert "Merging changes which metric ranks" in text
+
+
+def test_where_no_gate_was_asked_nothing_is_said_of_promotion() -> None:
+    assert "promote" not in markdown_report(replace(world.BETTER, gates=())).partition("<details>")[0]

@@ -11,8 +11,8 @@ from rich.cells import cell_len
 
 from cd4ml.report.markdown import markdown_report
 from cd4ml.report.review import one_line_verdict, review_view
+from tests.golden_world import assert_golden
 from tests.report import review_world as world
-from tests.report.test_markdown import assert_golden
 from tests.report.test_terminal import shown
 
 
@@ -22,11 +22,13 @@ def told(lines: list[str]) -> str:
 
 @pytest.mark.parametrize("name", ["better", "worse", "not_comparable", "take_main_in", "failed", "odd"])
 def test_the_view_of_each_kind_is_golden(name: str) -> None:
-    assert_golden(f"{name}.txt", told(shown(review_view(world.EVERY[name]))))
+    assert_golden(f"report/{name}.txt", told(shown(review_view(world.EVERY[name]))))
 
 
 def test_the_view_of_hostile_names_is_golden() -> None:
-    assert_golden("hostile.txt", told(shown(review_view(world.hostile("@octocat\x1b[31m\u202e[bold]x[/]\n/close")))))
+    assert_golden(
+        "report/hostile.txt", told(shown(review_view(world.hostile("@octocat\x1b[31m\u202e[bold]x[/]\n/close"))))
+    )
 
 
 @pytest.mark.parametrize("text", world.HOSTILE)
