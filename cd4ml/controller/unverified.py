@@ -93,8 +93,18 @@ def execute_unverified(project: Project, commit: str, output: Path, watch: Watch
 
 
 def _job(commit: str, tree: str, asked: Asked, base: Base, templates: Mapping[str, str], python: str) -> Job:
-    where = (FORK, "head", commit, tree)
-    return Job(*where, asked, base.policy, templates, published=False, base_commit=base.commit, python=python)  # type: ignore[arg-type]
+    return Job(
+        FORK,
+        "head",
+        commit,
+        tree,
+        asked,
+        base.policy,
+        templates,
+        published=False,
+        base_commit=base.commit,
+        python=python,
+    )
 
 
 def refuse_credentials(project: Project) -> None:

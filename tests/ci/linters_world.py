@@ -44,7 +44,7 @@ HOSTILE = {
 
 def hostile(spec: Spec) -> Spec:
     """The worst that configuration may hold: paths, patterns and labels that Git and the forges take."""
-    experiments = replace(spec.experiments, branches=HOSTILE["branches"])  # type: ignore[arg-type]
+    experiments = replace(spec.experiments, branches=HOSTILE["branches"])  # type: ignore[arg-type]  # a dict of mixed values
     return replace(spec, lock=str(HOSTILE["lock"]), experiments=experiments)
 
 

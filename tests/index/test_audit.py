@@ -137,7 +137,7 @@ def test_a_chain_that_was_squashed_is_named_by_what_stands_in_the_wrong_fold() -
     index = sound()
     first, second = index.folds
     index.folds = [
-        replace(first, parents=(*first.parents, *second.parents[1:]), changes=(*first.changes, *second.changes))  # type: ignore[misc]
+        replace(first, parents=(*first.parents, *second.parents[1:]), changes=(*first.changes, *second.changes))  # type: ignore[misc]  # made up
     ]
     named(index.audit().findings, PATHS[ASKED["id"]], "fold 2 took it in, and stands in fold 1")
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cd4ml.promotion.paired import Paired, Said
-from cd4ml.promotion.review import Interval, MetricJudged, Review, Ruler, SliceJudged
+from cd4ml.promotion.review import Interval, MetricJudged, Review, Ruler, SliceJudged, Standing
 from cd4ml.promotion.story import Point
+from cd4ml.spec.experiment import Direction
 
 DAY = 86_400
 START = 1_383_264_000  # 2013-11-01
@@ -59,13 +60,13 @@ def multiclass(rows: int = 5000, classes: int = 5, seed: int = 1) -> Paired:
 
 
 def metric(
-    name: str, direction: str, champion: float, challenger: float, reach: float, standing: str = "better"
+    name: str, direction: Direction, champion: float, challenger: float, reach: float, standing: Standing = "better"
 ) -> MetricJudged:
     """A metric judged, its interval ``reach`` to both sides of the change."""
     change = challenger - champion
     interval = Interval(change - reach, change + reach)
     relative = change / abs(champion) if champion else None
-    return MetricJudged(name, direction, champion, challenger, change, relative, interval, interval, standing)  # type: ignore[arg-type]
+    return MetricJudged(name, direction, champion, challenger, change, relative, interval, interval, standing)
 
 
 def review_of(metrics: tuple[MetricJudged, ...] | None = None, primary: str = "mae") -> Review:

@@ -248,7 +248,7 @@ def test_the_history_says_which_way_is_better(direction: Direction, words: str, 
 
 def test_the_history_says_how_many_results_are_better_than_this_run() -> None:
     values = [("other", 3.0), ("champion", 1.0), ("other", 1.5), ("this", 2.0)]
-    story = [Point(place, value, "exp/a", outcome) for place, (outcome, value) in enumerate(values)]  # type: ignore[arg-type]
+    story = [Point(place, value, "exp/a", outcome) for place, (outcome, value) in enumerate(values)]  # type: ignore[arg-type]  # words of its own
     alt = name_of(draw(world.review_of(), None, story), "history").alt
     assert "this run 2.000, champion 1.000" in alt
     assert "2 of them better than this run" in alt

@@ -56,7 +56,7 @@ def quietly(*inputs: object) -> tuple[Plot, ...]:
     """Draw, where a warning is an error: it would be printed into somebody's log."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return draw(*inputs)  # type: ignore[arg-type]
+        return draw(*inputs)  # type: ignore[arg-type]  # whatever a test gives it
 
 
 def array(values: list[float]) -> npt.NDArray[np.float64]:
@@ -118,7 +118,7 @@ def test_any_metrics_and_slices(
     st.lists(st.tuples(st.integers(-5, 2**70), NUMBERS, st.sampled_from(("this", "champion", "other"))), max_size=30)
 )
 def test_any_history(points: list[tuple[int, float, str]]) -> None:
-    story = [Point(order, value, "exp/a", outcome) for order, value, outcome in points]  # type: ignore[arg-type]
+    story = [Point(order, value, "exp/a", outcome) for order, value, outcome in points]  # type: ignore[arg-type]  # sampled from its words
     sound(quietly(world.review_of(()), None, story))
 
 
