@@ -13,7 +13,7 @@ import marshal
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, BinaryIO, TypeVar
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 from cd4ml.errors import IntegrityError, ToolError
 from cd4ml.gateways.process import Helper, read_message, write_message
 from cd4ml.gateways.store_batch import Batch, Fragments, Others, Stored, batch_of_runs
-from cd4ml.index.envelope import Reader
+from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import run_folder
 from cd4ml.index.record import Entry, RunRecord, as_record
 
@@ -33,8 +33,9 @@ Judge = Callable[[bytes, str], Entry | None]
 
 Made = TypeVar("Made")
 
-_PART = 6 << 20
+_PART = 3 << 20
 """Bytes that a process is given at once."""
+_PARTS_AHEAD = 3
 _MOST_PROCESSES = 4
 _MOST_FRAGMENTS = 50_000
 """So many fragments a process keeps in mind from part to part."""
@@ -48,11 +49,11 @@ def batches_apart(files: Iterable[File], judge: Judge) -> Iterator[Batch]:
     """
     others = Others()
     with _Helpers(judge) as helpers:
-        for is_run, some in itertools.groupby(files, key=lambda file: bool(run_folder(file[0]))):
+        for is_run, parts in itertools.groupby(_ahead(_parts(files)), key=_holds_runs):
             if is_run:
-                yield from helpers.each(_parts(some), lambda helper, part: helpers.rows(helper, part, others))
+                yield from helpers.each(parts, lambda helper, part: helpers.rows(helper, part, others))
                 continue
-            for stored in helpers.each(_parts(some), helpers.entries):
+            for stored in helpers.each(parts, helpers.entries):
                 batch = Batch()
                 for one in stored:
                     batch.entry(one)
@@ -61,19 +62,36 @@ def batches_apart(files: Iterable[File], judge: Judge) -> Iterator[Batch]:
     yield from others.without_run()
 
 
-def _parts(files: Iterable[File]) -> Iterator[list[File]]:
-    """Files in parts of about the same size; runs of one fingerprint are never parted."""
+def _parts(files: Iterable[File]) -> Generator[list[File]]:
+    """Files in parts of about the same size, runs or none; runs of one fingerprint are never parted."""
     part: list[File] = []
-    size = 0
-    for _, same in itertools.groupby(files, key=lambda file: run_folder(file[0]) or file[0]):
-        for file in same:
-            part.append(file)
-            size += len(file[2])
-        if size >= _PART:
+    folder, size = "", 0
+    for file in files:
+        before, folder = folder, run_folder(file[0])
+        if (part and (not before) != (not folder)) or (size >= _PART and (folder != before or not folder)):
             yield part
             part, size = [], 0
+        part.append(file)
+        size += len(file[2])
     if part:
         yield part
+
+
+def _holds_runs(part: list[File]) -> bool:
+    return bool(run_folder(part[0][0]))
+
+
+def _ahead(parts: Generator[list[File]]) -> Iterator[list[File]]:
+    """The same, some of them read while the caller works with one: Git takes as long as whatever is done with them."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, parts, None) for _ in range(_PARTS_AHEAD))
+        try:
+            while (part := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, parts, None))
+                yield part
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)
+            parts.close()
 
 
 class _Helpers:
@@ -181,25 +199,24 @@ def _ran(stored: Stored) -> tuple[str, str, str]:
 # ── in the further process ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _entry(reader: Reader, path: str, data: bytes) -> Entry | None:
+def _entry(path: str, data: bytes) -> Entry | None:
     try:
-        return reader.read(data, path)
+        return read_envelope(data, path)
     except IntegrityError:
         return None
 
 
 def _answer(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer until there are no further requests."""
-    reader = Reader()
     made: Fragments = {}
     runs: list[Stored] = []
     while (request := read_message(requests)) is not None:
         what, value = marshal.loads(request)  # noqa: S302  # of the process that started this one
         if what == "entries":
-            entries = [_entry(reader, path, data) for path, data in value]
+            entries = [_entry(path, data) for path, data in value]
             answer: Any = [_told(entry) if entry else None for entry in entries]
         elif what == "runs":
-            read = [(_entry(reader, path, data), blob) for path, blob, data in value]
+            read = [(_entry(path, data), blob) for path, blob, data in value]
             runs = [Stored(entry, blob) for entry, blob in read if entry]
             answer = [_ran(Stored(entry)) if entry else None for entry, _ in read]
         else:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -126,6 +126,39 @@ def _communicated(
         finally:
             _children.discard(process)
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+@contextlib.contextmanager
+def streamed(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes) -> Iterator[IO[bytes]]:
+    """Run a program whose output is too much to hold: it can be read while the program runs, and ends with the block.
+
+    How it ended is not told: a reader knows how much there has to be. Its error output is lost. Raises ToolError when
+    it cannot be started.
+    """
+    if _ending.is_set():
+        raise ToolError(tuple(command), 130, "", "interrupted")
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise ToolError(tuple(command), 126, "", f"{command[0]}: cannot be started: {error}") from error
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  # both pipes
+    _children.add(process)
+    feeding = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
+    feeding.start()
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.wait()
+        feeding.join()
+        process.stdout.close()
+        _children.discard(process)
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError), pipe:  # it has ended before it read all
+        pipe.write(data)
 
 
 class Helper:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any
 
-from cd4ml.gateways.store_tables import ROW_COLUMNS, fragments, row_seal, seal, without_collection
+from cd4ml.gateways.store_tables import ROW_COLUMNS, decode, fragments, row_seal, seal, without_collection
 from cd4ml.index.fields import FIELDS, Holds
 from cd4ml.index.rows import GONE, Row
 from cd4ml.index.sql import COLUMNS, COMPONENTS, IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
@@ -119,7 +118,7 @@ def _doc(
     doc = dict(_EMPTY)
     doc.update(zip(COLUMNS, columns, strict=False))
     doc["fold"] = columns[-1]
-    doc.update(json.loads(content))
+    doc.update(decode(content))
     held = _sorted(columns)
     if any(held):
         components = {name: value for name, value in zip(_SORTED, held, strict=True) if value is not None}

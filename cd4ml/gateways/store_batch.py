@@ -84,33 +84,40 @@ class Batch:
         doc = row.as_json()
         number = len(self.rows)
         columns = column_values(doc)
-        parts = tuple([self._fragment(path, value) for path, value in parts_of(doc)])
+        parts = self._fragments(parts_of(doc))
         values = self.own
-        for path, kind, value in own_leaves(doc):
-            held = values.get((path, kind))
+        for place, value in own_leaves(doc):
+            held = values.get(place)
             if held is None:
-                held = values[path, kind] = ([], [])
+                held = values[place] = ([], [])
             held[0].append(number)
             held[1].append(value)
         content = encode(_own_content(doc))
         self.rows.append(((int(own), *columns), content, parts, row_seal(columns[:-1], content)))
 
-    def _fragment(self, path: Path, value: Any) -> int:
-        known = self.made.get(path)
-        if known is None:
-            known = self.made[path] = {}
-        # a text is its own key: the others are bytes
-        key = value if type(value) is str else _packed(value)
-        fragment = known.get(key)
-        if fragment is None:
-            content = encode(value)
-            leaves = tuple(sorted(leaf_rows(path, value), key=repr))
-            fragment = known[key] = (fragment_name(path, content), encode(path), content, leaves)
-        number = self._numbers.get(id(fragment))
-        if number is None:
-            number = self._numbers[id(fragment)] = len(self.fragments)
-            self.fragments.append(fragment)  # which keeps its id
-        return number
+    def _fragments(self, parts: Iterable[tuple[Path, Any]]) -> tuple[int, ...]:
+        """The numbers of these fragments in the batch."""
+        made, numbers = self.made, self._numbers
+        found = []
+        for path, value in parts:
+            # a text is its own key: the others are bytes
+            key = value if type(value) is str else _packed(value)
+            try:
+                fragment = made[path][key]
+            except KeyError:
+                fragment = made.setdefault(path, {})[key] = _fragment(path, value)
+            number = numbers.get(id(fragment))
+            if number is None:
+                number = numbers[id(fragment)] = len(self.fragments)
+                self.fragments.append(fragment)  # which keeps its id
+            found.append(number)
+        return tuple(found)
+
+
+def _fragment(path: Path, value: Any) -> Fragment:
+    content = encode(value)
+    leaves = tuple(sorted(leaf_rows(path, value), key=repr))
+    return fragment_name(path, content), encode(path), content, leaves
 
 
 def _own_content(doc: Mapping[str, Any]) -> dict[str, Any]:

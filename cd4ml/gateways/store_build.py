@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ Read = Callable[[Sequence[tuple[str, str]]], Iterable[Entry]]
 """Gives the entries of the index at these (blob id, path), in this order."""
 
 _ENTRY_VALUES = 15
+_OWN_AT_ONCE = 50
 _ROW_VALUES = 1 + len(ROW_COLUMNS) + 1
 
 
@@ -107,25 +107,25 @@ class Writer:
         """Write what is left, in the order of its keys."""
         self._insert("leaf", sorted(self._leaves, key=_leaf_order))
         self._leaves.clear()
-        self.database.executemany("INSERT INTO part VALUES (?, ?)", self._parts_in_order())
+        rows_of = ((number, str(self._parts[number].tolist())) for number in sorted(self._parts))
+        # one statement for each fragment: SQLite takes a list apart sooner than Python binds its values
+        self.database.executemany("INSERT INTO part SELECT ?, value FROM json_each(?)", rows_of)
         self._parts.clear()
         own = sorted((self._place(path), kind, path) for path, kind in self._own)
         for place, kind, path in own:
             positions, values = self._own.pop((path, kind))
             order = sorted(range(len(values)), key=values.__getitem__)
-            rows = zip(
-                itertools.repeat(place, len(order)),
-                map(values.__getitem__, order),
-                map(positions.__getitem__, order),
-                itertools.repeat(kind),
-                strict=False,
-            )
-            self.database.executemany("INSERT INTO own VALUES (?, ?, ?, ?)", rows)
+            bound = [one for at in order for one in (values[at], positions[at])]
+            _put_own(self.database, place, kind, bound)
 
-    def _parts_in_order(self) -> Iterator[tuple[int, int]]:
-        return itertools.chain.from_iterable(
-            zip(itertools.repeat(number), self._parts[number], strict=False) for number in sorted(self._parts)
-        )
+
+def _put_own(database: sqlite3.Connection, place: int, kind: int, bound: list[Any]) -> None:
+    """Insert values and positions, alternating in ``bound``: many by one statement, in half of the time."""
+    whole = len(bound) // (2 * _OWN_AT_ONCE) * 2 * _OWN_AT_ONCE
+    for count, start, end in ((_OWN_AT_ONCE, 0, whole), (1, whole, len(bound))):
+        marks = ", ".join([f"({place}, ?, ?, {kind})"] * count)
+        parts = (bound[at : at + 2 * count] for at in range(start, end, 2 * count))
+        database.executemany(f"INSERT INTO own VALUES {marks}", parts)  # noqa: S608  # numbers of our own
 
 
 def _leaf_order(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -204,7 +204,7 @@ def _drop_rows(database: sqlite3.Connection, positions: Iterable[int]) -> None:
         database.executemany(
             "DELETE FROM part WHERE fragment = ? AND position = ?", [(one, position) for one in numbers]
         )
-        for path, _, value in own_leaves(json.loads(content)):
+        for (path, _), value in own_leaves(json.loads(content)):
             where = "place = (SELECT number FROM place WHERE path = ?) AND value = ? AND position = ?"
             database.execute(f"DELETE FROM own WHERE {where}", (path, value, position))  # noqa: S608  # text from above
         for table in ("run", "doc"):

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
 
+import orjson
+
 from cd4ml.index.paths import Path, path_text
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import COLUMNS, COMPONENTS, OF_BRANCH
@@ -77,7 +79,24 @@ DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
 
 _MARKS = 500
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict).encode
+
+def encode(value: Any) -> str:
+    """A value as compact JSON. Raises TypeError for what JSON does not know."""
+    try:
+        return orjson.dumps(value, default=dict).decode()
+    except TypeError:  # a whole number beyond 64 bits, which no record holds
+        return _SLOWER(value)
+
+
+def decode(text: str) -> Any:
+    """Its inverse. Raises ValueError for what is no JSON."""
+    try:
+        return orjson.loads(text)
+    except ValueError:  # as above: it may be
+        return json.loads(text)
+
+
+_SLOWER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict).encode
 
 
 def fragment_name(path: Path, content: str) -> bytes:
@@ -121,9 +140,9 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int,
         sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
         for number, name, written, content in database.execute(sql, part):
             with suppress(*DAMAGE):  # then it is not found
-                path = tuple(json.loads(written))
+                path = tuple(decode(written))
                 if name == fragment_name(path, content):
-                    found[number] = path, json.loads(content)
+                    found[number] = path, decode(content)
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
     return found

@@ -14,7 +14,8 @@ from typing import Any
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import RECORD_PATH, Entry, Record, RunRecord, encode
-from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_stored, parse_object, validate_body
+from cd4ml.index.relied_on import check_stored
+from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, parse_object, validate_body
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
 """One ref below this for every record that has landed and is not yet folded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -93,6 +93,16 @@ class Row:
     judge: Mapping[str, str] | None = None
     imported: Mapping[str, str] | None = None
     removal: Mapping[str, str] | None = None
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> Row:
+        """The row that has these values, one for each field: in a tenth of the time that the constructor takes.
+
+        A frozen dataclass sets its fields one by one, and rows are made by the hundred thousand.
+        """
+        row = object.__new__(cls)
+        row.__dict__.update(values)
+        return row
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` lists under ``runs``; see ``docs/json.md``."""
@@ -276,38 +286,45 @@ def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycl
     body = run.run.body
     shared = ask.shared() if ask else _shared_of_run(run)
     model = body["model"]
-    return Row(
-        **shared,
-        id=run.run.id,
-        fingerprint=run.run.fingerprint,
-        result_commit=run.entry.result_commit,
-        health="Healthy" if run.run.succeeded else "Degraded",
-        **_became(shared["branch"], shared["commit"], lifecycles),
-        params=run.run.params,
-        metrics=run.run.metrics,
-        reason=_reason(run),
-        outcome=body["outcome"],
-        role=role,
-        side=side,
-        source_commit=run.run.commit,
-        started=utc_form(body["started"]),
-        finished=utc_form(body["finished"]),
-        model_digest=model["digest"] if model else None,
-        components=run.run.components,
-        primary=body["primary"],
-        cost=_cost(body["cost"]),
-        landed_by=run.entry.landed_by or None,
-        fold=fold,
-        failure=_failure(run),
-        slices=_slices(body.get("slices") or {}),
-        data=_digests(body["data"]),
-        table=_digest_of(body["table"]),
-        split=_digests(body["split"]),
-        validation=_validation(body["validation"]),
-        environment={name: body["environment"][name] for name in ("python", "platform")},
-        packages=body["environment"]["packages"],
-        judge=_judge(body.get("judge")),
+    return Row.of_values(
+        {
+            **_FURTHER,
+            **shared,
+            **_became(shared["branch"], shared["commit"], lifecycles),
+            "id": body["id"],
+            "fingerprint": body["fingerprint"],
+            "result_commit": run.entry.result_commit,
+            "health": "Healthy" if run.run.succeeded else "Degraded",
+            "params": body["params"],
+            "metrics": run.run.metrics,
+            "reason": _reason(run),
+            "outcome": body["outcome"],
+            "role": role,
+            "side": side,
+            "source_commit": body["commit"],
+            "started": utc_form(body["started"]),
+            "finished": utc_form(body["finished"]),
+            "model_digest": model["digest"] if model else None,
+            "components": body["components"],
+            "primary": body["primary"],
+            "cost": _cost(body["cost"]),
+            "landed_by": run.entry.landed_by or None,
+            "fold": fold,
+            "failure": _failure(run),
+            "slices": _slices(body.get("slices") or {}),
+            "data": _digests(body["data"]),
+            "table": _digest_of(body["table"]),
+            "split": _digests(body["split"]),
+            "validation": _validation(body["validation"]),
+            "environment": {name: body["environment"][name] for name in ("python", "platform")},
+            "packages": body["environment"]["packages"],
+            "judge": _judge(body.get("judge")),
+        }
     )
+
+
+_FURTHER: Mapping[str, Any] = dict.fromkeys(one.name for one in fields(Row))
+"""What a run's row may have beside what every run has; and the order of the fields."""
 
 
 def _shared_of_run(run: RunEntry) -> dict[str, Any]:

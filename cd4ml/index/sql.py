@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -222,12 +223,18 @@ def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
             yield (group,), value
 
 
-def own_leaves(doc: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
-    """``path, kind, value`` for every value that is the row's own."""
+Place = tuple[str, int]
+"""A written path, and the kind of the values there."""
+
+
+def own_leaves(doc: Mapping[str, Any]) -> list[tuple[Place, Bound]]:
+    """Place and value for every value that is the row's own."""
+    found: list[tuple[Place, Bound]] = []
     for group in OWN_GROUPS:
         value = further_components(doc) if group == "components" else doc.get(group)
         if value:
-            yield from _values(group, value)
+            _put_values(found, group, value)
+    return found
 
 
 def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,17 +245,21 @@ def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in held.items() if name not in COMPONENTS}
 
 
-def _values(place: str, value: Mapping[str, Any]) -> Iterator[tuple[str, int, Bound]]:
-    """The leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
+def _put_values(found: list[tuple[Place, Bound]], place: str, value: Mapping[str, Any]) -> None:
+    """Append the leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
     for key, inner in value.items():
         if type(inner) is float:
-            yield f"{place}.{key_text(key)}", NUMBER, inner
-        elif type(inner) is str:
-            yield f"{place}.{key_text(key)}", TEXT, inner
+            found.append((_number_below(place, key), inner))
         elif isinstance(inner, Mapping):
-            yield from _values(f"{place}.{key_text(key)}", inner)
+            _put_values(found, f"{place}.{key_text(key)}", inner)
         else:
-            yield from (leaf for leaf in _leaves(f"{place}.{key_text(key)}", inner) if leaf[1] != OTHER)
+            leaves_ = _leaves(f"{place}.{key_text(key)}", inner)
+            found += [((path, kind), leaf) for path, kind, leaf in leaves_ if kind != OTHER]
+
+
+@lru_cache(maxsize=4096)
+def _number_below(place: str, key: str) -> Place:
+    return f"{place}.{key_text(key)}", NUMBER
 
 
 def leaf_rows(path: Path, value: Any) -> frozenset[tuple[str, int, Bound]]:

@@ -984,3 +984,28 @@ def test_objects_come_in_the_order_in_which_git_keeps_them_each_once_and_missing
     assert list(repository.read_many(found[:-1])) == [str(blobs.index(one)).encode() for one in found[:-1]]
     with pytest.raises(IntegrityError, match=missing):
         list(repository.read_many(found))
+
+
+def test_an_object_comes_after_the_one_that_it_is_kept_as_a_difference_from(home: Path, repository: Repository) -> None:
+    blobs = [repository.write_blob(b"a line that many share\n" * 200 + str(number).encode()) for number in range(30)]
+    packed = "".join(f"{one}\n" for one in blobs).encode()
+    repository.git("pack-objects", "--depth=10", "-q", ".git/objects/pack/pack", stdin=packed)
+    repository.git("prune-packed", "-q")
+    told = repository.git("cat-file", "--batch-check=%(deltabase)", stdin=packed).text.split()
+    found = repository.in_stored_order(blobs)
+    differing = [(found.index(base), found.index(one)) for one, base in zip(blobs, told, strict=True) if base in found]
+    assert len(differing) > 20
+    assert all(base < one for base, one in differing)
+
+
+def test_of_many_objects_the_damaged_one_is_named_and_those_before_it_are_read(
+    home: Path, repository: Repository
+) -> None:
+    blobs = [repository.write_blob(str(number).encode() * 3000) for number in range(5)]
+    damaged = home / ".git" / "objects" / blobs[3][:2] / blobs[3][2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    read = repository.read_many(blobs)
+    assert [next(read) for _ in range(3)] == [str(number).encode() * 3000 for number in range(3)]
+    with pytest.raises(IntegrityError, match=blobs[3]):
+        next(read)

@@ -16,7 +16,7 @@ import pytest
 import cd4ml
 from cd4ml.errors import ToolError
 from cd4ml.gateways import process
-from cd4ml.gateways.process import CRASH_POINTS, ProcessGroup, execute_environment, run, thread_environment
+from cd4ml.gateways.process import CRASH_POINTS, ProcessGroup, execute_environment, run, streamed, thread_environment
 
 
 def is_alive(pid: int) -> bool:
@@ -73,6 +73,15 @@ def test_a_program_that_does_not_answer_is_given_up_even_if_its_child_holds_the_
     with pytest.raises(ToolError, match=r"no answer within 0\.3 s"):
         run(["sh", "-c", "sleep 3 & sleep 3"], cwd=tmp_path, timeout=0.3)
     assert time.monotonic() - began < 2
+
+
+def test_the_output_of_a_running_program_is_read_and_the_program_ends_with_the_block(tmp_path: Path) -> None:
+    script = "import os, sys; print(os.getpid(), flush=True)\nwhile True: print(sys.stdin.read(9) or 'x' * 9999)"
+    with streamed([sys.executable, "-c", script], cwd=tmp_path, env=dict(os.environ), stdin=b"a" * 2**21) as told:
+        number = int(told.readline())
+        assert told.readline() == b"a" * 9 + b"\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
 
 
 def test_a_given_environment_is_the_whole_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

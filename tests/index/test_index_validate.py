@@ -16,8 +16,9 @@ from cd4ml.errors import IntegrityError
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
 from cd4ml.index.record import Entry, ExperimentRecord, RunRecord, as_record, encode, record_id, seal
+from cd4ml.index.relied_on import check_stored
 from cd4ml.index.rows import rows
-from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_stored, schema_of, validate_record
+from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, schema_of, validate_record
 from cd4ml.promotion.compare import compare
 from cd4ml.report.run import run_view
 from tests.index.index_world import FILE, OUTPUTS, bodies, experiment_body, hexes, refused_body, run_body

@@ -7,14 +7,15 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from cd4ml.errors import RemoteError, ToolError
 from cd4ml.gateways.files import naming
-from cd4ml.gateways.process import Completed, run, without_git_variables
+from cd4ml.gateways.process import Completed, run, streamed, without_git_variables
 
 HARDENING = (
     "-c",
@@ -81,6 +82,10 @@ class Connection:
         """Run ``git`` here. Raises ToolError for an exit code that is not allowed."""
         command = ["git", *HARDENING, *arguments]
         return run(command, cwd=self.root, env=environment(env), stdin=stdin, allowed=allowed, timeout=timeout)
+
+    def git_streamed(self, *arguments: str, stdin: bytes) -> AbstractContextManager[IO[bytes]]:
+        """Run ``git`` here, and read its output while it runs. Raises ToolError when it cannot be started."""
+        return streamed(["git", *HARDENING, *arguments], cwd=self.root, env=environment(), stdin=stdin)
 
     def config(self, key: str) -> str:
         """A Git configuration value, or ``""``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ _FILE_MODES = frozenset({"100644", "100755"})
 _KINDS = {"120000": "symbolic link", "160000": "submodule"}
 _LONGEST_NAME = 255
 _AT_ONCE = 2000
+_NO_BASE = "0" * 40
 _LARGEST_FOLDER = 32 << 20
 _LARGEST_TREE = 64 << 20
 
@@ -157,46 +157,49 @@ class Objects(Connection):
         order = list(dict.fromkeys(object_id for _, object_id in names))
         if len(order) > _AT_ONCE:
             order = self.in_stored_order(order)
-        found = dict(zip(order, _unpacked(self._packed(order), order), strict=True))
+        found = dict(zip(order, self._each(order), strict=True))
         for name, object_id in names:
             if found[object_id] is None:
                 raise IntegrityError(f"{name}: its object {object_id} is not here: the clone is damaged or partial")
         return {name: data for name, object_id in names if (data := found[object_id]) is not None}
 
     def in_stored_order(self, object_ids: Iterable[str]) -> list[str]:
-        """The same ids, each once, in the order in which Git keeps the objects; those that are not here come last.
+        """The same ids, each once, an object right after the one that Git keeps it as a difference from.
 
-        Git stores an object as its difference from one nearby: read so, none has to be unpacked twice.
+        Read so, hardly one has to be unpacked twice. Those that are not here come last.
         """
-        options = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname)")
+        options = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname) %(deltabase)")
         wanted = dict.fromkeys(object_ids)
         listed = self.git("cat-file", *options, allowed=(0, 1, 128)).text  # where objects are damaged, of the others
-        kept = [one for one in listed.split() if one in wanted]
+        kept = [one for one in _bases_first(listed.split()) if one in wanted]
         return list(dict.fromkeys((*kept, *wanted)))
 
     def read_many(self, object_ids: Sequence[str]) -> Iterator[bytes]:
-        """The bytes of these blobs, in this order, a few MiB in memory at a time.
+        """The bytes of these blobs, in this order, one in memory at a time.
 
         Of many, the order of ``in_stored_order`` is several times as fast as another one.
 
         Raises IntegrityError, naming the object, when one is not here.
         """
-        parts = [object_ids[start : start + _AT_ONCE] for start in range(0, len(object_ids), _AT_ONCE)]
-        # Git takes as long to unpack a part as a caller to work with one, so it does so ahead.
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._packed, parts[0]) if parts else None
-            for number, part in enumerate(parts):
-                packed = coming.result() if coming else b""
-                coming = ahead.submit(self._packed, parts[number + 1]) if number + 1 < len(parts) else None
-                for object_id, data in zip(part, _unpacked(packed, part), strict=True):
-                    if data is None:
-                        raise IntegrityError(f"its object {object_id} is not here: the clone is damaged or partial")
-                    yield data
+        for object_id, data in zip(object_ids, self._each(object_ids), strict=True):
+            if data is None:
+                raise IntegrityError(f"its object {object_id} is not here: the clone is damaged or partial")
+            yield data
 
-    def _packed(self, object_ids: Sequence[str]) -> bytes:
-        return self.git(
-            "cat-file", "--batch", "--buffer", stdin="".join(f"{one}\n" for one in object_ids).encode()
-        ).stdout
+    def _each(self, object_ids: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of these objects; nothing for one that is not here or cannot be read."""
+        asked = "".join(f"{one}\n" for one in object_ids).encode()
+        if not object_ids:
+            return
+        with self.git_streamed("cat-file", "--batch", "--buffer", stdin=asked) as told:
+            for _ in object_ids:
+                head = told.readline().split(b" ")
+                if len(head) != len(("id", "kind", "size")):  # "<id> missing", or nothing: Git gave up
+                    yield None
+                    continue
+                size = int(head[2])
+                data = told.read(size + 1)
+                yield data[:-1] if len(data) > size else None
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
@@ -247,19 +250,16 @@ class Objects(Connection):
             )
 
 
-def _unpacked(packed: bytes, object_ids: Sequence[str]) -> Iterator[bytes | None]:
-    """The bytes of objects from what ``cat-file --batch`` says of them; nothing for one that is not here."""
-    position = 0
-    for _ in object_ids:
-        end = packed.index(b"\n", position)
-        head = packed[position:end].split(b" ")
-        if len(head) != 3:  # "<id> blob <size>"; "<id> missing" when it is not there
-            yield None
-            position = end + 1
-            continue
-        position = end + 1 + int(head[2])
-        yield packed[end + 1 : position]
-        position += 1
+def _bases_first(told: Sequence[str]) -> Iterator[str]:
+    """Objects, each after the one that it is a difference from; ``told`` is each and that one, zeros for none."""
+    differing: dict[str, list[str]] = {}
+    for one, base in zip(reversed(told[::2]), reversed(told[1::2]), strict=True):
+        differing.setdefault(base, []).append(one)
+    waiting = differing.pop(_NO_BASE, [])
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += differing.pop(one, ())
 
 
 def _above(path: str) -> Iterator[str]:
