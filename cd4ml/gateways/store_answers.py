@@ -73,14 +73,14 @@ def docs_of(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict
 
 
 def _docs(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict[str, Any]]:
-    shared: dict[int, tuple[tuple[str, ...], Any]] = {}
+    shared: dict[str, tuple[tuple[str, ...], Any]] = {}
     docs = []
     for start in range(0, len(positions), _AT_ONCE):
         part = positions[start : start + _AT_ONCE]
         found = {row[0]: row for row in database.execute(_marked(_DOCS, part), part)}
         if len(found) < len(set(part)):
             raise sqlite3.DatabaseError("a row is not here")
-        made_of = {at: [*map(int, filter(None, row[2].split(",")))] for at, row in found.items()}
+        made_of = {at: row[2].split(",") if row[2] else [] for at, row in found.items()}
         new = [number for numbers in made_of.values() for number in numbers if number not in shared]
         shared |= fragments(database, new)
         for position in part:
@@ -115,13 +115,12 @@ def _marked(sql: str, values: Sequence[Any]) -> str:
 def _doc(
     columns: tuple[Any, ...], content: str, parts: list[tuple[tuple[str, ...], Any]], of_branch: list[str | None]
 ) -> dict[str, Any]:
-    doc = dict(_EMPTY)
-    doc.update(zip(COLUMNS, columns, strict=False))
-    doc["fold"] = columns[-1]
-    doc.update(decode(content))
+    doc = {**_EMPTY, **dict(zip(COLUMNS, columns, strict=False)), "fold": columns[-1], **decode(content)}
     held = _sorted(columns)
     if any(held):
-        components = {name: value for name, value in zip(_SORTED, held, strict=True) if value is not None}
+        components = dict(zip(_SORTED, held, strict=True))
+        if None in held:
+            components = {name: value for name, value in components.items() if value is not None}
         doc["components"] = components if doc["components"] is None else {**components, **doc["components"]}
     for name in _TIMES:
         if doc[name]:

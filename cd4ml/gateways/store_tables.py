@@ -21,7 +21,7 @@ from cd4ml.index.sql import COLUMNS, COMPONENTS, OF_BRANCH
 INDEX, LANDING, DRAFT = 0, 1, 2
 """Where an entry comes from: the index, a landing ref that is not folded yet, a record that is kept here alone."""
 
-_FORMAT = 2
+_FORMAT = 3
 """To be raised when what the columns mean changes and their names do not."""
 
 # In quotes, since "commit" is a word of SQL.
@@ -106,7 +106,7 @@ def fragment_name(path: Path, content: str) -> bytes:
 
 def row_seal(columns: tuple[Any, ...], content: str) -> int:
     """A checksum over a row's columns (all of ``ROW_COLUMNS``) and the JSON that is its own."""
-    return zlib.crc32(f"{columns} {content}".encode())
+    return zlib.crc32(orjson.dumps(columns), zlib.crc32(content.encode()))
 
 
 def seal(position: int, parts: str, row: int) -> int:
@@ -131,10 +131,13 @@ def column(database: sqlite3.Connection, sql: str, *values: Any) -> list[Any]:
     return [found[0] for found in database.execute(sql, values)]
 
 
-def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, tuple[Path, Any]]:
-    """Where fragments lie in a row's JSON, and their values. Raises DatabaseError for one that was changed."""
+def fragments(database: sqlite3.Connection, numbers: Iterable[str]) -> dict[str, tuple[Path, Any]]:
+    """By number (in digits) where fragments lie in a row's JSON, and their values.
+
+    Raises DatabaseError for one that was changed.
+    """
     wanted = list(dict.fromkeys(numbers))
-    found: dict[int, tuple[Path, Any]] = {}
+    found: dict[str, tuple[Path, Any]] = {}
     for start in range(0, len(wanted), _MARKS):
         part = wanted[start : start + _MARKS]
         sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
@@ -142,7 +145,7 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int,
             with suppress(*DAMAGE):  # then it is not found
                 path = tuple(decode(written))
                 if name == fragment_name(path, content):
-                    found[number] = path, decode(content)
+                    found[str(number)] = path, decode(content)
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
     return found
