@@ -205,11 +205,13 @@ class _IndexSource:
 def _as_kept(paths: Sequence[str], blobs: Mapping[str, str], kept: Sequence[str]) -> list[str]:
     """The paths in the order in which Git keeps the blobs; what is no run first, runs of one fingerprint together."""
     rank = {blob: number for number, blob in enumerate(kept)}
+    folders = [run_folder(path) for path in paths]
     first: dict[str, int] = {}
-    for path in paths:
-        same = run_folder(path) or path
+    for path, folder in zip(paths, folders, strict=True):
+        same = folder or path
         first[same] = min(first.get(same, len(rank)), rank[blobs[path]])
-    return sorted(paths, key=lambda path: (run_folder(path) != "", first[run_folder(path) or path], path))
+    placed = [(folder != "", first[folder or path], path) for path, folder in zip(paths, folders, strict=True)]
+    return [path for _, _, path in sorted(placed)]
 
 
 def _judged(data: bytes, path: str) -> Entry | None:

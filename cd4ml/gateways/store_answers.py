@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import itemgetter
 from typing import Any
 
 from cd4ml.gateways.store_tables import ROW_COLUMNS, decode, fragments, row_seal, seal, without_collection
 from cd4ml.index.fields import FIELDS, Holds
+from cd4ml.index.paths import Path
 from cd4ml.index.rows import GONE, Row
 from cd4ml.index.sql import COLUMNS, COMPONENTS, IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
@@ -84,13 +85,18 @@ def _docs(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict[s
         new = [number for numbers in made_of.values() for number in numbers if number not in shared]
         shared |= fragments(database, new)
         for position in part:
-            _, content, parts, sealed, *rest = found[position]
-            of_branch, columns = rest[: len(OF_BRANCH)], tuple(rest[len(OF_BRANCH) :])
-            if sealed != seal(position, parts, row_seal(columns, content)):
+            row = found[position]
+            content, parts, columns = row[1], row[2], row[_COLUMNS_FROM:]
+            if row[3] != seal(position, parts, row_seal(columns, content)):
                 raise sqlite3.DatabaseError(f"row {position} is not what was written")
-            docs.append(_doc(columns, content, [shared[number] for number in made_of[position]], of_branch))
+            held = map(shared.__getitem__, made_of[position])
+            docs.append(_doc(columns, content, held, row[_BRANCH_FROM:_COLUMNS_FROM]))
     return docs
 
+
+_BRANCH_FROM = 4
+_COLUMNS_FROM = _BRANCH_FROM + len(OF_BRANCH)
+"""Where in a row of ``_DOCS`` they begin."""
 
 _COLUMN_SQL = tuple(f'run."{name}"' for name in ROW_COLUMNS)
 _TIMES = tuple(name for name in COLUMNS if FIELDS[name] is Holds.TIME)
@@ -113,7 +119,7 @@ def _marked(sql: str, values: Sequence[Any]) -> str:
 
 
 def _doc(
-    columns: tuple[Any, ...], content: str, parts: list[tuple[tuple[str, ...], Any]], of_branch: list[str | None]
+    columns: tuple[Any, ...], content: str, parts: Iterable[tuple[Path, Any]], of_branch: tuple[str | None, ...]
 ) -> dict[str, Any]:
     doc = {**_EMPTY, **dict(zip(COLUMNS, columns, strict=False)), "fold": columns[-1], **decode(content)}
     held = _sorted(columns)

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -142,10 +142,12 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[str]) -> dict[str,
         part = wanted[start : start + _MARKS]
         sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
         for number, name, written, content in database.execute(sql, part):
-            with suppress(*DAMAGE):  # then it is not found
+            try:
                 path = tuple(decode(written))
                 if name == fragment_name(path, content):
                     found[str(number)] = path, decode(content)
+            except DAMAGE:  # then it is not found
+                continue
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
     return found
