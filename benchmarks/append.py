@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.synthetic_index import write_index
-from cd4ml.controller.fold import fold_landed
-from cd4ml.controller.land import land_record
+from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.land import land_record
 from cd4ml.controller.project import Project
 from cd4ml.gateways import git
 from cd4ml.gateways.git import INDEX, RefUpdate

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.synthetic_index import write_index
+from cd4ml.controller.landing import trust
+from cd4ml.controller.project import open_project
 from cd4ml.gateways.git import open_repository
 
 QUERIES = (
@@ -56,6 +58,7 @@ def make_remote(folder: Path, count: int) -> Path:
     _git(clone, "fetch", "--quiet")
     # its entries have no landed commits, which a first look would rightly call forged
     open_repository(clone).remember_index("origin", None, tip)
+    trust.set_judged(open_project(clone))
     return clone
 
 
@@ -68,8 +71,7 @@ def rebuild(clone: Path) -> dict[str, float]:
 
     Seconds, seconds of a processor (of all processes), and the most MiB that this one held.
     """
-    from cd4ml.controller.landed import current_cache
-    from cd4ml.controller.project import open_project
+    from cd4ml.controller.landing.landed import current_cache
 
     project = open_project(clone)
     state = project.repository.fetch(project.remote)
@@ -86,8 +88,7 @@ def rebuild(clone: Path) -> dict[str, float]:
 
 def ask(clone: Path, rounds: int) -> list[dict[str, float]]:
     """In this process: the queries, each so many times; seconds."""
-    from cd4ml.controller.landed import current_cache
-    from cd4ml.controller.project import open_project
+    from cd4ml.controller.landing.landed import current_cache
     from cd4ml.index.query import parse
     from cd4ml.index.sql import compile_filter, compile_order
 
@@ -109,8 +110,7 @@ def ask(clone: Path, rounds: int) -> list[dict[str, float]]:
 
 def advance(clone: Path) -> dict[str, float]:
     """In this process: the cache brought up to date with what the last fetch brought."""
-    from cd4ml.controller.landed import current_cache
-    from cd4ml.controller.project import open_project
+    from cd4ml.controller.landing.landed import current_cache
 
     project = open_project(clone)
     state = project.repository.last_seen()
@@ -123,28 +123,25 @@ def advance(clone: Path) -> dict[str, float]:
 def command(clone: Path, rounds: int) -> list[dict[str, float]]:
     """The whole command, each time a new process: seconds of the median."""
     found = []
+    for text, order, limit in QUERIES:
+        by = ["--order-by", order] if order else []
+        found.append({"median": whole(clone, rounds, ["search", text, "--json", "--limit", str(limit), *by])})
+    return found
+
+
+def whole(clone: Path, rounds: int, arguments: list[str]) -> float:
+    """A command, each time a new process, after one that is not counted: seconds of the median."""
     program = str(Path(sys.executable).parent / "cd4ml")
     # as where it is installed: what Python has compiled is kept
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env.setdefault("PYTHONPYCACHEPREFIX", str(clone.parent / "compiled"))
-    for text, order, limit in QUERIES:
-        arguments = [
-            program,
-            "search",
-            text,
-            "--json",
-            "--limit",
-            str(limit),
-            *(["--order-by", order] if order else []),
-        ]
-        subprocess.run(arguments, cwd=clone, env=env, check=True, capture_output=True)
-        taken = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            subprocess.run(arguments, cwd=clone, env=env, check=True, capture_output=True)
-            taken.append(time.perf_counter() - began)
-        found.append({"median": statistics.median(taken)})
-    return found
+    subprocess.run([program, *arguments], cwd=clone, env=env, check=True, capture_output=True)
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        subprocess.run([program, *arguments], cwd=clone, env=env, check=True, capture_output=True)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
 
 
 MLFLOW_FILL = """
@@ -246,7 +243,7 @@ def measure(options: argparse.Namespace) -> None:
             f" {built['mib']:.0f} MiB at most"
         )
         ours = _in_a_process("ask", clone, options.rounds)
-        whole = command(clone, 5)
+        commands = command(clone, 5)
         theirs = mlflow(options.mlflow, folder, options.count, options.patience, 3) if options.mlflow else []
         for number, (text, order, limit) in enumerate(QUERIES):
             asked = f"{text or '(no filter)'}{f' ORDER BY {order}' if order else ''} LIMIT {limit}"
@@ -254,16 +251,28 @@ def measure(options: argparse.Namespace) -> None:
             line = (
                 f"  in process: median {1000 * ours[number]['median']:.1f} ms, p95 {1000 * ours[number]['p95']:.1f} ms"
             )
-            say(f"{line}; whole command {whole[number]['median']:.2f} s")
+            say(f"{line}; whole command {commands[number]['median']:.2f} s")
             if theirs:
                 other = theirs[number]
                 least = "at least " if other.get("at_least") else ""
                 ratio = other["median"] / ours[number]["median"]
                 say(f"  MLflow: {least}{other['median']:.2f} s, {other['rows']} rows; {least}{ratio:.0f} ×")
+        digest = _a_digest(clone)
+        for arguments in (["leaderboard", "--json"], ["lineage", digest, "--json"]):
+            say(f"{arguments[0]}, whole command: {whole(clone, 3, arguments):.1f} s")
         write_index(folder / "remote.git", LATER, start=options.count)
         _git(clone, "fetch", "--quiet", "origin", "+refs/heads/*:refs/cd4ml/remote/heads/*")
         later = _in_a_process("advance", clone, 1)
         say(f"{LATER} further runs: {later['seconds']:.2f} s")
+
+
+def _a_digest(clone: Path) -> str:
+    """Of the test rows of some run."""
+    from cd4ml.controller.landing.landed import current_cache
+
+    project = open_project(clone)
+    (doc,) = current_cache(project, project.repository.last_seen()).search(limit=1)
+    return str(doc["split"]["test"]["digest"])
 
 
 def say(line: str) -> None:

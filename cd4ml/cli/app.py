@@ -33,6 +33,7 @@ from cd4ml.cli import (
     start,
 )
 from cd4ml.cli.context import Context, telling
+from cd4ml.cli.plain import taking_plainly
 from cd4ml.cli.signals import answering
 from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.files import told
@@ -89,7 +90,8 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
     with answering() as heard, telling():
         try:
-            code = _with_verb(arguments)(arguments, prog_name="cd4ml", standalone_mode=False)
+            command = taking_plainly(typer.main.get_command(_with_verb(arguments)))
+            code = command(arguments, prog_name="cd4ml", standalone_mode=False)
         except KeyboardInterrupt:
             code = INTERRUPTED
         except BaseException as error:  # noqa: BLE001  # the last place where a defect can be told from a mistake

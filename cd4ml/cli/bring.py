@@ -9,7 +9,7 @@ import typer
 from cd4ml.cli.context import Context, JsonFlag, print_json, say
 
 if TYPE_CHECKING:
-    from cd4ml.controller.imports import Imported
+    from cd4ml.controller.landing.imports import Imported
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]
 
@@ -41,7 +41,7 @@ def import_mlflow(
     as_json: JsonFlag = False,
 ) -> None:
     """Bring in the runs of an MLflow tracking store. The store is only read; a run is imported once."""
-    from cd4ml.controller.imports import from_mlflow, import_runs
+    from cd4ml.controller.landing.imports import from_mlflow, import_runs
 
     options: Context = context.obj
     project = options.project()
@@ -51,7 +51,7 @@ def import_mlflow(
 
 def import_dvc(context: typer.Context, dry_run: DryRun = False, as_json: JsonFlag = False) -> None:
     """Bring in the experiments that DVC keeps in this clone (dvc exp), with the commits that hold their code."""
-    from cd4ml.controller.imports import from_dvc, import_runs
+    from cd4ml.controller.landing.imports import from_dvc, import_runs
 
     options: Context = context.obj
     project = options.project()

@@ -13,8 +13,8 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from cd4ml.controller.doctor import Finding
-    from cd4ml.controller.restore import Restoration
+    from cd4ml.controller.care.doctor import Finding
+    from cd4ml.controller.care.restore import Restoration
 
 _SHOWN = 12
 
@@ -43,7 +43,7 @@ def restore(
     For an index that was deleted, moved back, rewritten or forged, and landed records that were wiped. Records that
     prove themselves are kept, whichever history took them in. Landing refs that no fold will ever take are dropped.
     """
-    from cd4ml.controller import restore as work
+    from cd4ml.controller.care import restore as work
 
     options: Context = context.obj
     project = options.project()
@@ -125,8 +125,8 @@ def verify(
     Exit 0 when all is sound, 1 when something is at fault.
     """
     from cd4ml.cli.progress import saying
-    from cd4ml.controller.verify import Scope
-    from cd4ml.controller.verify import verify as check
+    from cd4ml.controller.care.verify import Scope
+    from cd4ml.controller.care.verify import verify as check
     from cd4ml.report.findings import as_json as finding_as_json
     from cd4ml.report.findings import count_line, findings_view
 
@@ -138,7 +138,7 @@ def verify(
     with saying() as watch:
         report = check(project, scope, watch)
         if repair and report.findings:
-            from cd4ml.controller.repair import repair as mend
+            from cd4ml.controller.care.repair import repair as mend
 
             repaired = mend(project, scope, report, watch)
             done, report, lost = repaired.done, repaired.report, len(repaired.lost)
@@ -160,7 +160,7 @@ def doctor(context: typer.Context, as_json: JsonFlag = False) -> None:
 
     Makes and deletes a few refs and an object on the remotes, to see that it may. Exit 1 when there is a problem.
     """
-    from cd4ml.controller.doctor import Level, examine
+    from cd4ml.controller.care.doctor import Level, examine
 
     options: Context = context.obj
     found = examine(options.directory.resolve(), options.remote)

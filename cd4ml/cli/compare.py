@@ -11,8 +11,8 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from cd4ml.controller.compare import Compared, Ranking
-    from cd4ml.controller.lineage import Descent, Lineage, Look
+    from cd4ml.controller.history.compare import Compared, Ranking
+    from cd4ml.controller.history.lineage import Descent, Lineage, Look
     from cd4ml.index.lineage import ModelRun
     from cd4ml.promotion.leaderboard import Board
 
@@ -51,7 +51,7 @@ def diff(
     as_json: JsonFlag = False,
 ) -> None:
     """Compare runs: metrics with their direction, configuration, data, environment, code."""
-    from cd4ml.controller.compare import compare_named
+    from cd4ml.controller.history.compare import compare_named
 
     options: Context = context.obj
     compared = compare_named(options.project(), names, patch=patch)
@@ -109,14 +109,14 @@ def show_leaderboard(
     as_json: JsonFlag = False,
 ) -> None:
     """Rank results by what they were measured by: one list for each metric and each set of rows."""
-    from cd4ml.controller.compare import rank_runs
+    from cd4ml.controller.history.compare import rank_runs
     from cd4ml.report.leaderboard import leaderboard_view
 
     if side not in ("validation", "test"):
         raise UsageError(f"--side {side}: is neither validation nor test")
     options: Context = context.obj
     chosen: Any = side
-    ranking = rank_runs(options.project(), filter_text, side=chosen, metric=metric)
+    ranking = rank_runs(options.project(), filter_text, side=chosen, metric=metric, limit=limit)
     if ranking.stale:
         warn(ranking.stale)
     if side == "test":
@@ -180,7 +180,7 @@ def show_lineage(
     as_json: JsonFlag = False,
 ) -> None:
     """Show where a model, a table or a file comes from and what became of it; or find the models of a row."""
-    from cd4ml.controller.lineage import find_row, lineage, row_key
+    from cd4ml.controller.history.lineage import find_row, lineage, row_key
 
     options: Context = context.obj
     if row:

@@ -36,7 +36,7 @@ def new(
     push: Annotated[bool, typer.Option("--push", help="Push the new branch.")] = False,
 ) -> None:
     """Open an experiment branch from the remote's base branch; the work tree is left alone."""
-    from cd4ml.controller.experiments import open_experiment
+    from cd4ml.controller.editing.experiments import open_experiment
 
     options: Context = context.obj
     project = options.project()
@@ -57,7 +57,7 @@ def config(
     as_json: JsonFlag = False,
 ) -> None:
     """Print the resolved configuration, with the file that each value came from."""
-    from cd4ml.controller.specs import configuration
+    from cd4ml.controller.desired.specs import configuration
     from cd4ml.report.configuration import config_view
 
     options: Context = context.obj
@@ -91,7 +91,7 @@ def update(
     commit: Annotated[bool, typer.Option(help="Commit the pins that moved.")] = True,
 ) -> None:
     """Read the sources as they are now, archive their raw bytes, and pin what moved."""
-    from cd4ml.controller.data import update_pins
+    from cd4ml.controller.desired.data import update_pins
     from cd4ml.spec.pipeline import pin_path
 
     options: Context = context.obj

@@ -11,7 +11,7 @@ from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 
 if TYPE_CHECKING:
-    from cd4ml.controller.edit import Edited
+    from cd4ml.controller.editing.edit import Edited
 
 
 def register(app: typer.Typer) -> None:
@@ -44,13 +44,13 @@ def run_work_tree(
     options: Context = context.obj
     project = options.project()
     if stop_warm:
-        from cd4ml.controller.lingering import stop_lingering
+        from cd4ml.controller.running.lingering import stop_lingering
 
         stopped = stop_lingering(project.private)
         say("the warm process has ended" if stopped else "no warm process lingers for this clone")
         return
     from cd4ml.cli.progress import watching
-    from cd4ml.controller.edit import run_work_tree as run
+    from cd4ml.controller.editing.edit import run_work_tree as run
 
     with watching() as watch:
         edited = run(project, tuple(overrides or ()), watch, retry=retry)
@@ -116,7 +116,7 @@ def update(
     Where both changed one value, the branch's stays and is listed with both. Another branch than the current
     one is updated without touching the work tree.
     """
-    from cd4ml.controller.update import update_branch
+    from cd4ml.controller.editing.update import update_branch
 
     options: Context = context.obj
     project = options.project()

@@ -11,7 +11,7 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, show, warn
 
 if TYPE_CHECKING:
     from cd4ml.controller.project import Project
-    from cd4ml.controller.reconcile import Request
+    from cd4ml.controller.reconciling.reconcile import Request
     from cd4ml.plan.action import Plan, PlanItem
 
 PENDING = 10
@@ -75,7 +75,7 @@ def reconcile(
 ) -> None:
     """Run what the branches ask for and the index does not hold, and record it."""
     from cd4ml.cli.progress import watching
-    from cd4ml.controller.reconcile import reconcile as apply
+    from cd4ml.controller.reconciling.reconcile import reconcile as apply
     from cd4ml.report.terminal import status_table
 
     options: Context = context.obj
@@ -107,9 +107,9 @@ def _exit_code(items: list[PlanItem], not_applied: bool, named: bool) -> int:
 
 
 def _planned(context: typer.Context, request: Request) -> tuple[Plan, str]:
-    from cd4ml.controller import trust
-    from cd4ml.controller.observe import observe_state
-    from cd4ml.controller.reconcile import make_plan
+    from cd4ml.controller.landing import trust
+    from cd4ml.controller.reconciling.observe import observe_state
+    from cd4ml.controller.reconciling.reconcile import make_plan
 
     options: Context = context.obj
     project = options.project()
@@ -126,7 +126,7 @@ def _request(
     publish: bool = False,
     jobs: int | None = None,
 ) -> Request:
-    from cd4ml.controller.reconcile import Request
+    from cd4ml.controller.reconciling.reconcile import Request
 
     return Request(_full_names(context, branches), retry, refresh_env, publish, jobs)
 
@@ -135,7 +135,7 @@ def _full_names(context: typer.Context, branches: list[str] | None) -> frozenset
     """Branches by their whole names. Raises UsageError for one that nobody knows."""
     if not branches:
         return None
-    from cd4ml.controller.observe import known_branches
+    from cd4ml.controller.reconciling.observe import known_branches
 
     options: Context = context.obj
     project: Project = options.project()

@@ -30,8 +30,8 @@ def show_run(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what is known of a run."""
-    from cd4ml.controller.run import log_of
-    from cd4ml.controller.search import named_runs
+    from cd4ml.controller.history.search import named_runs
+    from cd4ml.controller.running.run import log_of
     from cd4ml.report.run import run_view
 
     options: Context = context.obj
@@ -59,7 +59,7 @@ def note(
     text: Annotated[str, typer.Argument(help="What was learnt.")],
 ) -> None:
     """Write a conclusion beside an experiment; it is kept in the index."""
-    from cd4ml.controller.experiments import add_note
+    from cd4ml.controller.editing.experiments import add_note
 
     options: Context = context.obj
     record = add_note(options.project(), branch, text)

@@ -11,8 +11,8 @@ from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 
 if TYPE_CHECKING:
-    from cd4ml.controller.erase import Doomed, Forgotten
-    from cd4ml.controller.keep import Done, Look, Options
+    from cd4ml.controller.care.erase import Doomed, Forgotten
+    from cd4ml.controller.care.keep import Done, Look, Options
     from cd4ml.index.retention import Freed, Stored, Where
 
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -40,7 +40,7 @@ def gc(
 
     What is let go by a rule (`index.let_go`) keeps its record, which says so; raw data always stay.
     """
-    from cd4ml.controller.keep import Options, collect, plan_collection
+    from cd4ml.controller.care.keep import Options, collect, plan_collection
 
     options: Context = context.obj
     project = options.project()
@@ -61,7 +61,7 @@ def gc(
 
 
 def _everywhere(all_unknown: bool) -> Options:
-    from cd4ml.controller.keep import PLACES, Options
+    from cd4ml.controller.care.keep import PLACES, Options
 
     return Options(PLACES, PLACES if all_unknown else ())
 
@@ -152,7 +152,7 @@ def forget(
     as_json: JsonFlag = False,
 ) -> None:
     """Erase a run's models and data, in the cache and on the DVC remote, for good; a tombstone stays in the index."""
-    from cd4ml.controller.erase import erase, plan_erasure
+    from cd4ml.controller.care.erase import erase, plan_erasure
     from cd4ml.errors import UsageError
 
     if all_runs_of_data and keep_data:

@@ -13,7 +13,7 @@ from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 
 if TYPE_CHECKING:
-    from cd4ml.controller.bundle import Bundle
+    from cd4ml.controller.ci.bundle import Bundle
 
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at the same time.")]
 
@@ -50,8 +50,8 @@ def execute(
 ) -> None:
     """Run what the branches ask for, and leave what came out in a folder, for `cd4ml land`. Records nothing."""
     from cd4ml.cli.progress import watching
-    from cd4ml.controller.apply import Request
-    from cd4ml.controller.parts import execute_parts
+    from cd4ml.controller.ci.parts import execute_parts
+    from cd4ml.controller.reconciling.apply import Request
     from cd4ml.errors import UsageError
 
     options: Context = context.obj
@@ -61,7 +61,7 @@ def execute(
         raise UsageError("--commit SHA and --unverified belong together, and name no branch")
     project, output = options.project(), output.absolute()
     if commit:
-        from cd4ml.controller.unverified import execute_unverified
+        from cd4ml.controller.ci.unverified import execute_unverified
 
         with watching() as watch:
             made: Sequence[Bundle] = (execute_unverified(project, commit, output, watch),)
@@ -116,7 +116,7 @@ def land(
 ) -> None:
     """Judge what was executed, record it, and all else that reconcile would record. Runs no code of an experiment."""
     from cd4ml.cli.progress import watching
-    from cd4ml.controller.parts import land_parts
+    from cd4ml.controller.ci.parts import land_parts
     from cd4ml.report.terminal import status_table
 
     options: Context = context.obj
@@ -153,7 +153,7 @@ def check(
     """See whether a commit's configuration, rendered files and expectations hold. Never runs its code."""
     from dataclasses import asdict
 
-    from cd4ml.controller.check import check_revision
+    from cd4ml.controller.ci.check import check_revision
 
     options: Context = context.obj
     found = check_revision(options.project(), revision)
@@ -182,7 +182,7 @@ def _full_names(context: typer.Context, branches: list[str] | None) -> frozenset
     """Branches by their whole names. Raises UsageError for one that nobody knows."""
     if not branches:
         return None
-    from cd4ml.controller.observe import known_branches
+    from cd4ml.controller.reconciling.observe import known_branches
 
     options: Context = context.obj
     return known_branches(options.project(), branches)

@@ -29,8 +29,8 @@ def render(
     """Write dvc.yaml, params.yaml and the CI workflows from templates and conf/."""
     from dataclasses import asdict
 
-    from cd4ml.controller.render import check_rendered, no_longer_rendered, vendor_template
-    from cd4ml.controller.render import render as render_project
+    from cd4ml.controller.desired.render import check_rendered, no_longer_rendered, vendor_template
+    from cd4ml.controller.desired.render import render as render_project
 
     options: Context = context.obj
     project = options.project()
@@ -62,7 +62,7 @@ def stage(
     name: Annotated[str, typer.Argument(help="ingest, validate, split, featurize, train, predict or evaluate.")],
 ) -> None:
     """Run one stage of the pipeline here, as `dvc repro` does."""
-    from cd4ml.controller.stage import guarded_stage
+    from cd4ml.controller.running.stage import guarded_stage
 
     options: Context = context.obj
     os.chdir(options.directory)  # stages work in the current folder, as DVC starts them

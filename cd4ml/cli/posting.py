@@ -14,9 +14,9 @@ from cd4ml.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cd4ml.controller.post import Posted
     from cd4ml.controller.project import Project
-    from cd4ml.controller.report import Reported
+    from cd4ml.controller.reporting.post import Posted
+    from cd4ml.controller.reporting.report import Reported
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Posting:
 
 def post_one(project: Project, reported: Reported, posting: Posting) -> Posted:
     """Post one report."""
-    from cd4ml.controller.post import open_forge, post_report
+    from cd4ml.controller.reporting.post import open_forge, post_report
 
     pulls = posting.pulls or None
     return post_report(project, open_forge(project), reported, pulls=pulls, rehearse=posting.dry_run)
@@ -57,7 +57,7 @@ def post_one(project: Project, reported: Reported, posting: Posting) -> Posted:
 
 def post_everything(project: Project, posting: Posting, *, as_json: bool) -> None:
     """Post on every open pull request. Raises ``typer.Exit`` when one of them refused."""
-    from cd4ml.controller.post import open_forge, post_all
+    from cd4ml.controller.reporting.post import open_forge, post_all
 
     done = post_all(project, open_forge(project), rehearse=posting.dry_run)
     if as_json:

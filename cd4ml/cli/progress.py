@@ -15,7 +15,7 @@ from cd4ml.report.visible import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cd4ml.controller.run import Event, Watch
+    from cd4ml.controller.running.run import Event, Watch
 
 _SECONDS_BETWEEN_LINES = 5.0
 

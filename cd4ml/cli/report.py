@@ -16,9 +16,9 @@ from cd4ml.cli.posting import Posting, exit_if_refused, post_everything, post_on
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from cd4ml.controller.post import Posted
     from cd4ml.controller.project import Project
-    from cd4ml.controller.report import Reported
+    from cd4ml.controller.reporting.post import Posted
+    from cd4ml.controller.reporting.report import Reported
     from cd4ml.report.plots import Plot
 
 _FORMATS = ("terminal", "markdown", "html", "json")
@@ -111,10 +111,10 @@ def _may_merge(reported: Reported) -> bool:
 
 def _gathered(project: Project, branch: str, base: str, unverified: Path | None, head: str) -> Reported:
     if unverified is not None:
-        from cd4ml.controller.unverified import unverified_report
+        from cd4ml.controller.ci.unverified import unverified_report
 
         return unverified_report(project, unverified, head)
-    from cd4ml.controller.report import report_on
+    from cd4ml.controller.reporting.report import report_on
 
     name = branch or project.repository.current_branch()
     if name is None:

@@ -13,7 +13,7 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from cd4ml.controller.search import Found
+    from cd4ml.controller.history.search import Found
 
 
 class Format(StrEnum):
@@ -63,7 +63,7 @@ def search(
             raise UsageError("--fields takes --json and nothing else")
         _list_fields(options, form)
         return
-    from cd4ml.controller.search import search as ask
+    from cd4ml.controller.history.search import search as ask
 
     if count and (columns or output or form not in (Format.TABLE, Format.JSON)):
         raise UsageError("--count prints a number: it takes --json, and no --columns, --format or -o")
@@ -98,7 +98,7 @@ def _form(form: Format | None, output: Path | None, *, as_json: bool) -> Format:
 
 
 def _list_fields(options: Context, form: Format) -> None:
-    from cd4ml.controller.search import known_fields
+    from cd4ml.controller.history.search import known_fields
     from cd4ml.report.runs import fields_table
 
     known, stale = known_fields(options.project())

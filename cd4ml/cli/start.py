@@ -13,8 +13,8 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
-    from cd4ml.controller.init import Initialised, OwnData
-    from cd4ml.controller.proposal import Proposal
+    from cd4ml.controller.starting.init import Initialised, OwnData
+    from cd4ml.controller.starting.proposal import Proposal
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def init(
     With --data and --target it looks at your table and proposes a project for it: task, columns, split,
     expectations, models. Without, the project is the flights example, whole and ready to reconcile.
     """
-    from cd4ml.controller.init import init_project
+    from cd4ml.controller.starting.init import init_project
 
     options: Context = context.obj
     own = _own(options, data, target, {"name": name, "task": task, "time": time, "group": group})
@@ -60,8 +60,8 @@ def init(
 
 def _own(options: Context, data: str, target: str, more: dict[str, str]) -> OwnData | None:
     """The person's own data, where they named some. Raises UsageError for an option that lacks its partner."""
-    from cd4ml.controller.init import OwnData
-    from cd4ml.controller.proposal import Hints
+    from cd4ml.controller.starting.init import OwnData
+    from cd4ml.controller.starting.proposal import Hints
     from cd4ml.spec.metrics import TASKS
 
     if not data:

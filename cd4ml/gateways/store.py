@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,8 @@ Lifecycles = Mapping[tuple[str, str], tuple[str, str | None, str | None]]
 Found = TypeVar("Found")
 
 _HELD = 'SELECT 1 FROM run WHERE run."components.{}" IS NOT NULL LIMIT 1'
+
+_DOCS_AT_ONCE = 500
 
 _PLACE_OF = "(SELECT number FROM place WHERE path = ?)"
 
@@ -200,6 +202,23 @@ class QueryCache:
         """
         return self._ask(lambda database: docs_of(database, positions_of(database, where, order_by, limit)), [])
 
+    def of_successes(self, consume: Callable[[Iterator[dict[str, Any]]], Found]) -> Found:
+        """What ``consume`` makes of the JSON of each succeeded run's own row, which come in fold order.
+
+        Some hundred of them are in memory at a time. It is called again where the file turns out to be damaged.
+        """
+        sql = (
+            "SELECT position FROM run WHERE own AND \"role\" IN ('result', 'replicate')"  # noqa: S608  # text from above
+            f" ORDER BY {IN_FOLD_ORDER}"
+        )
+
+        def each(database: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+            positions = column(database, sql)
+            for start in range(0, len(positions), _DOCS_AT_ONCE):
+                yield from docs_of(database, positions[start : start + _DOCS_AT_ONCE])
+
+        return self._ask(lambda database: consume(each(database)), consume(iter(())))
+
     def paths(self) -> tuple[str, ...]:
         """Every written path of a group that some row holds, sorted: for completion and hints."""
         sql = (
@@ -221,6 +240,17 @@ class QueryCache:
         """The rows of a branch, in fold order."""
         return self._rows('run."branch" = ?', branch)
 
+    def rows_of(self, ids: Collection[str]) -> dict[str, tuple[Row, ...]]:
+        """By id the rows of these runs: its own first, then those of what else it answers, in fold order."""
+
+        def found(database: sqlite3.Connection) -> dict[str, tuple[Row, ...]]:
+            sql = f'SELECT position FROM run WHERE run."id" = ? ORDER BY NOT own, {IN_FOLD_ORDER}'  # noqa: S608  # text from above
+            positions = {one: column(database, sql, one) for one in ids}
+            docs = iter(docs_of(database, [position for those in positions.values() for position in those]))
+            return {one: tuple(_row(next(docs)) for _ in those) for one, those in positions.items() if those}
+
+        return self._ask(found, {})
+
     def row_branches(self) -> tuple[str, ...]:
         """Every branch that has a row, sorted."""
         sql = 'SELECT DISTINCT "branch" FROM run ORDER BY 1'
@@ -240,7 +270,7 @@ class QueryCache:
             return docs_of(database, [position for (position,) in database.execute(sql, values)])
 
         docs: list[dict[str, Any]] = self._ask(found, [])
-        return tuple(Row(**{**doc, "tags": tuple(doc["tags"])}) for doc in docs)
+        return tuple(map(_row, docs))
 
     def results_with(self, path: str, value: str, metric: str = "") -> tuple[tuple[str, str, str, float | None], ...]:
         """Results that hold a text at a place (such as ``split.test.digest``), in fold order; no drafts.
@@ -280,6 +310,16 @@ class QueryCache:
 
         return tuple(self._ask(found, []))
 
+    def speaking_of(self, text: str, *, drafts: bool = True) -> Iterator[Entry]:
+        """Entries of runs that hold a text (letters and digits) anywhere, in any order: each is looked through."""
+        if self._asked is None:
+            return
+        wanted, source = self._asked
+        if wanted.index is not None:
+            yield from source.speaking_of(wanted.index, text.encode())
+        marked = "kind = 'run' AND origin > ? AND id IN (SELECT id FROM landed WHERE instr(envelope, ?))"
+        yield from self.entries(marked, INDEX, text.encode(), drafts=drafts)
+
     def with_components(self, components: Mapping[str, str | None]) -> tuple[Any, ...]:
         """The condition over ``entry``, and what is bound in it, for succeeded runs with these component digests."""
         tests = " AND ".join(f"{name} IS ?" for name in sorted(components) if name in COMPONENTS)
@@ -298,3 +338,7 @@ class QueryCache:
         if self._asked is None:
             raise LookupError("nothing was asked for yet")
         return self._asked[1]
+
+
+def _row(doc: dict[str, Any]) -> Row:
+    return Row(**{**doc, "tags": tuple(doc["tags"])})

@@ -46,6 +46,10 @@ class Source(Protocol):
         """The entries of the index at these (blob id, path), in this order."""
         ...
 
+    def speaking_of(self, index: str, text: bytes) -> Iterable[Entry]:
+        """The runs of the index whose entries hold these bytes anywhere, in any order."""
+        ...
+
     def judge(self, ref: str, commit: str, number: int) -> Entry | None:
         """The entry that a landed ref becomes in the fold of that number; nothing when a fold would refuse it."""
         ...

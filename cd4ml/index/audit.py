@@ -2,7 +2,9 @@
 
 Three questions, each by itself: does the chain of folds only add, in order, what landed (``audit_chain``); does each
 landed commit hold the record that the index has of it, and is it the commit that the record speaks of
-(``audit_landed``, ``audit_run``); and which stored objects do the records promise (``objects_of``).
+(``audit_landed``, ``audit_run``); and which stored objects do the records promise (``objects_of``). An index may hold
+more records than fit into memory: each question can be asked of some of them after the other, and what is kept of a
+record is its name and what it promises (``ChainAudit``, ``References``, ``Promises``).
 """
 
 from __future__ import annotations
@@ -10,12 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from cd4ml.errors import ConfigError, IntegrityError
-from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed, parse_envelope
+from cd4ml.index.envelope import read_envelope
+from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed
+from cd4ml.index.proven import check_proven
 from cd4ml.index.record import Entry, ExperimentRecord, RemovalRecord, RunRecord
 from cd4ml.index.rendered import read_rendered
 from cd4ml.index.validate import NewerSchemaError
@@ -34,6 +39,7 @@ RESTORE = "cd4ml restore"
 REPAIR = "cd4ml verify --repair"
 _MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
 _SHOWN = 12
+_LARGEST_PIN_KEPT = 64 << 10
 
 Kind = Literal["missing", "damaged", "edited", "chain", "unproven"]
 What = Literal["run", "record", "object", "commit", "fold", "ref", "index"]
@@ -102,47 +108,88 @@ class Chain:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Taken:
-    """What one file of a fold says: its record's id and its landed commit; the entry, where it can be read."""
+    """What one file of a fold says: its record's id and its landed commit."""
 
     record_id: str
     result_commit: str
     fold: int
     path: str
-    entry: Entry | None
 
 
 def audit_chain(folds: Sequence[FoldFacts], blobs: Mapping[str, bytes | None], *, whole: bool = True) -> Chain:
-    """Check every fold against the ones before it. ``folds`` are oldest first; ``blobs`` hold what they add by id.
+    """Check every fold against the ones before it. ``folds`` are oldest first; ``blobs`` hold what they add by id."""
+    audit = ChainAudit(whole=whole)
+    entries = [entry for fold in folds for entry in audit.take(fold, fold.changes or (), blobs)]
+    audit.end()
+    return Chain(tuple(sorted(entries, key=lambda entry: entry.order)), frozenset(audit.newer), tuple(audit.findings))
+
+
+class ChainAudit:
+    """Goes along a chain, oldest fold first, and keeps what it has to know of the ones before.
 
     Each adds entries and nothing else (derived files aside), under the next number, none twice; and its parents are
     the fold before and then the landed commits of what it adds, in their order. Where the chain is not ``whole``,
     since what came before the first one cannot be read, numbers count from the one that this says.
+
+    ``newer`` are ids of records that a later version wrote; ``findings`` are complete after ``end``.
     """
-    entries: dict[str, Entry] = {}
-    known: dict[str, str] = {}
-    newer: set[str] = set()
-    found: list[Finding] = []
-    number: int | None = 0 if whole else None
-    for place, fold in enumerate(folds):
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self.newer: set[str] = set()
+        self.findings: list[Finding] = []
+        self._whole = whole
+        self._known: dict[str, str] = {}
+        self._entered: set[str] = set()
+        self._number: int | None = 0 if whole else None
+        self._fold: FoldFacts | None = None
+        self._first = True
+        self._taken: list[_Taken] = []
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids of the entries, without those in ``newer``."""
+        return frozenset(self._entered)
+
+    def take(self, fold: FoldFacts, changes: Sequence[Change], blobs: Mapping[str, bytes | None]) -> Iterator[Entry]:
+        """The entries that some changes of a fold add, each when it is there for the first time.
+
+        All changes of a fold, in any number of parts, are taken before those of the next.
+        """
+        if fold is not self._fold:
+            self.end()
+            self._fold = fold
+        for change in changes:
+            read = _taken(fold, change, blobs, self.findings)
+            if read is None:
+                continue
+            one, entry = read
+            self._taken.append(one)
+            self.findings += _second(one, self._known)
+            self._known.setdefault(one.record_id, one.path)
+            if entry is None:
+                self.newer.add(one.record_id)
+            elif entry.record.id not in self._entered:
+                self._entered.add(entry.record.id)
+                yield entry
+
+    def end(self) -> None:
+        """Judge the last fold as a whole."""
+        fold, taken = self._fold, self._taken
+        self._fold, self._taken = None, []
+        if fold is None:
+            return
+        begins = self._first and self._whole
+        self._first = False
         if fold.changes is None:
-            found.append(_chain(fold.commit, "what it changes cannot be read", kind="unproven", cure=REPAIR))
-            number = None
-            continue
-        taken = list(_taken(fold, blobs, found))
-        number = _numbered(fold, taken, number, found)
-        for one in taken:
-            found += _second(one, known)
-            known.setdefault(one.record_id, one.path)
-            if one.entry is None:
-                newer.add(one.record_id)
-            else:
-                entries.setdefault(one.entry.record.id, one.entry)
+            self.findings.append(_chain(fold.commit, "what it changes cannot be read", kind="unproven", cure=REPAIR))
+            self._number = None
+            return
+        self._number = _numbered(fold, taken, self._number, self.findings)
         if len(taken) == sum(change.path.startswith(ENTRY_FOLDERS) for change in fold.changes):
             # with a file that cannot be read, what its parents should be is not known
-            found += _parents(fold, taken, begins=place == 0 and whole)
-    return Chain(tuple(sorted(entries.values(), key=lambda entry: entry.order)), frozenset(newer), tuple(found))
+            self.findings += _parents(fold, taken, begins=begins)
 
 
 def _numbered(fold: FoldFacts, taken: Sequence[_Taken], before: int | None, found: list[Finding]) -> int | None:
@@ -160,25 +207,32 @@ def _numbered(fold: FoldFacts, taken: Sequence[_Taken], before: int | None, foun
     return number
 
 
-def _taken(fold: FoldFacts, blobs: Mapping[str, bytes | None], found: list[Finding]) -> Iterator[_Taken]:
-    """The entries that a fold adds; what else it does goes to ``found``."""
-    for change in fold.changes or ():
-        if change.path in DERIVED_FILES:
-            continue
-        problem = _is_addition(fold, change)
-        if problem:
-            found.append(problem)
-            continue
-        data = blobs.get(change.object_id)
-        if data is None:
-            message = f"its bytes (object {change.object_id}) cannot be read"
-            found.append(Finding("unproven", "record", "index", change.path, message, REPAIR))
-            continue
-        try:
-            yield _read(data, change.path)
-        except IntegrityError as error:
-            message = str(error).removeprefix(f"{change.path}: ")
-            found.append(Finding("edited", "record", "index", change.path, message, RESTORE))
+def _taken(
+    fold: FoldFacts, change: Change, blobs: Mapping[str, bytes | None], found: list[Finding]
+) -> tuple[_Taken, Entry | None] | None:
+    """The entry that a fold adds there (nothing for a later version's); what else it does goes to ``found``."""
+    if change.path in DERIVED_FILES:
+        return None
+    problem = _is_addition(fold, change)
+    if problem:
+        found.append(problem)
+        return None
+    data = blobs.get(change.object_id)
+    if data is None:
+        message = f"its bytes (object {change.object_id}) cannot be read"
+        found.append(Finding("unproven", "record", "index", change.path, message, REPAIR))
+        return None
+    try:
+        return _read(data, change.path)
+    except IntegrityError as error:
+        message = str(error).removeprefix(f"{change.path}: ")
+        found.append(Finding("edited", "record", "index", change.path, message, RESTORE))
+        return None
+
+
+def adds_entry(fold: FoldFacts, change: Change) -> bool:
+    """Does the fold add an entry there, as a fold does?"""
+    return change.path not in DERIVED_FILES and _is_addition(fold, change) is None
 
 
 _CURE_OF_FOREIGN = "none is needed, as cd4ml does not read it; a plain commit may delete it again"
@@ -201,13 +255,13 @@ def _is_addition(fold: FoldFacts, change: Change) -> Finding | None:
     return None
 
 
-def _read(data: bytes, path: str) -> _Taken:
+def _read(data: bytes, path: str) -> tuple[_Taken, Entry | None]:
     try:
-        entry = parse_envelope(data, path)
+        entry = read_envelope(data, path)
     except NewerSchemaError:
         told = json.loads(data)
-        return _Taken(str(told["record"].get("id")), str(told["result_commit"]), int(told["fold"]), path, None)
-    return _Taken(entry.record.id, entry.result_commit, entry.fold, path, entry)
+        return _Taken(str(told["record"].get("id")), str(told["result_commit"]), int(told["fold"]), path), None
+    return _Taken(entry.record.id, entry.result_commit, entry.fold, path), entry
 
 
 def _second(one: _Taken, known: Mapping[str, str]) -> Iterator[Finding]:
@@ -268,7 +322,10 @@ def code_of(record: object) -> tuple[str, ...]:
 
 
 def audit_landed(entry: Entry, path: str, facts: LandedFacts) -> Iterator[Finding]:
-    """Does the landed commit hold the very record, as it lands, by whom the index says? ``path`` names the entry."""
+    """Does the landed commit hold the very record, as it lands, by whom the index says?
+
+    ``entry`` is one that was read from the index, at ``path``.
+    """
     found, record = facts.landed, entry.record
     if found is None:
         message = f"its landed commit {entry.result_commit} cannot be read"
@@ -282,7 +339,7 @@ def audit_landed(entry: Entry, path: str, facts: LandedFacts) -> Iterator[Findin
     if found.parents[:1] != (record.commit,):
         yield edited(f"speaks of commit {record.commit}, and {found.commit} is no child of it")
     try:
-        check_landed(found)
+        check_proven(found, entry)
     except IntegrityError as error:
         yield edited(f"{found.commit}: {error}")
     if isinstance(record, RunRecord):
@@ -331,12 +388,20 @@ def pins_of(run: RunRecord, files: Mapping[str, bytes | None]) -> dict[str, Pin 
     """The pins of a run by source; nothing for one that its commit does not hold, or that cannot be read."""
     pins: dict[str, Pin | None] = {}
     for name in run.body["data"]:
-        data = files.get(pin_path(name))
-        try:
-            pins[name] = parse_pin(data.decode("utf-8", "replace"), pin_path(name)) if data is not None else None
-        except ConfigError:
-            pins[name] = None
+        path = pin_path(name)
+        data = files.get(path)
+        read = _pin_of if data is None or len(data) <= _LARGEST_PIN_KEPT else _pin_of.__wrapped__
+        pins[name] = read(data, path)
     return pins
+
+
+@lru_cache(500)
+def _pin_of(data: bytes | None, path: str) -> Pin | None:
+    """Runs share few pins: one that was read is kept in mind."""
+    try:
+        return parse_pin(data.decode("utf-8", "replace"), path) if data is not None else None
+    except ConfigError:
+        return None
 
 
 def _of_pins(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]:
@@ -425,21 +490,39 @@ def _of_outcome(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[s
 
 def audit_references(entries: Iterable[Entry], newer: frozenset[str]) -> Iterator[Finding]:
     """Do answers and removals name runs that are there? ``newer`` are ids that this version cannot read."""
-    entries = tuple(entries)
-    known = {entry.record.id for entry in entries} | newer
-    erased = {one.record.run for one in entries if isinstance(one.record, RemovalRecord) and one.record.what == "run"}
+    references, known = References(), set(newer)
     for entry in entries:
+        known.add(entry.record.id)
+        references.take(entry)
+    return references.findings(known)
+
+
+class References:
+    """Which runs answers and removals name."""
+
+    def __init__(self) -> None:
+        self._erased: set[str] = set()
+        self._named: list[tuple[str, str, str]] = []
+
+    def take(self, entry: Entry) -> None:
+        """Keep what an entry names."""
         record = entry.record
         if isinstance(record, ExperimentRecord):
             named = [("answer." + side, run) for side, run in record.answer.items() if run is not None]
         elif isinstance(record, RemovalRecord) and record.what != "run":
             named = [("run", record.run)]
         else:
-            continue
-        for field, run in named:
-            if run not in known and run not in erased:
+            named = []
+            if isinstance(record, RemovalRecord):
+                self._erased.add(record.run)
+        self._named += [(record.id, field, run) for field, run in named]
+
+    def findings(self, known: Collection[str]) -> Iterator[Finding]:
+        """A finding for each that is neither known nor erased."""
+        for record_id, field, run in self._named:
+            if run not in known and run not in self._erased:
                 message = f"{field} names {run}, which is not in the index: it was dropped"
-                yield Finding("missing", "run", "index", run, f"{record.id}: {message}", RESTORE)
+                yield Finding("missing", "run", "index", run, f"{record_id}: {message}", RESTORE)
 
 
 # ── stored objects ──
@@ -465,39 +548,67 @@ def objects_of(
 ) -> tuple[tuple[Needed, ...], tuple[Finding, ...]]:
     """Every object that the runs promise, each once, and findings of records that contradict each other.
 
-    ``runs`` come with their result commit and their pins, whose archived raw bytes count as well. Of a run that
-    was erased, nothing is promised any more, and of one whose artefacts were let go, its raw data are.
+    ``runs`` come with their result commit and their pins, whose archived raw bytes count as well.
     """
-    erased, let_go = set[str](), set[str]()
-    for removal in removals:
-        (erased if removal.what == "run" else let_go).add(removal.run)
-    promised: dict[str, Needed] = {}
-    needing: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
-    found: list[Finding] = []
+    promises = Promises(removals)
     for run, commit, pins in runs:
-        if run.id in erased or not run.succeeded:
-            continue
-        for one in _promises(run, commit, pins, outputs=run.id not in let_go):
-            known = promised.setdefault(one.md5, one)
-            if (known.sha256, known.bytes) != (one.sha256, one.bytes):
+        promises.take(run, commit, pins)
+    return promises.needed(), tuple(promises.findings)
+
+
+class Promises:
+    """What runs promise. Of a run that was erased, nothing is promised any more, and of one whose artefacts were let
+    go, its raw data are.
+
+    ``findings`` are of records that contradict each other.
+    """
+
+    def __init__(self, removals: Iterable[RemovalRecord]) -> None:
+        self.findings: list[Finding] = []
+        self._erased: set[str] = set()
+        self._let_go: set[str] = set()
+        for removal in removals:
+            (self._erased if removal.what == "run" else self._let_go).add(removal.run)
+        self._promised: dict[str, Needed] = {}
+        self._needing: dict[str, tuple[dict[str, None], list[str]]] = {}
+
+    def take(self, run: RunRecord, commit: str, pins: Mapping[str, Pin | None]) -> None:
+        """Keep what a run promises, given its result commit and its pins."""
+        if run.id in self._erased or not run.succeeded:
+            return
+        for md5, sha256, size, path, in_git in _promises(run, commit, pins, outputs=run.id not in self._let_go):
+            known = self._promised.get(md5)
+            if known is None:
+                known = self._promised[md5] = Needed(md5, sha256, size, (path,), (run.id,), in_git)
+                self._needing[md5] = ({}, [])
+            if (known.sha256, known.bytes) != (sha256, size):
                 message = f"{known.runs[0]} and {run.id} state other SHA-256 or size of it"
-                found.append(Finding("edited", "object", "index", one.md5, message, RESTORE, runs=(run.id,)))
+                self.findings.append(Finding("edited", "object", "index", md5, message, RESTORE, runs=(run.id,)))
                 continue
-            paths, names = needing.setdefault(one.md5, ({}, {}))
-            paths |= dict.fromkeys(one.paths)
-            names |= dict.fromkeys(one.runs)
-    merged = [replace(promised[md5], paths=tuple(needing[md5][0]), runs=tuple(needing[md5][1])) for md5 in promised]
-    return tuple(sorted(merged, key=lambda one: one.md5)), tuple(found)
+            paths, names = self._needing[md5]
+            paths[path] = None
+            if not names or names[-1] != run.id:
+                names.append(run.id)
+
+    def needed(self) -> tuple[Needed, ...]:
+        """Every object that is promised, by name."""
+        found = []
+        for md5, one in sorted(self._promised.items()):
+            paths, names = self._needing[md5]
+            found.append(replace(one, paths=tuple(paths), runs=tuple(dict.fromkeys(names))))
+        return tuple(found)
 
 
-def _promises(run: RunRecord, commit: str, pins: Mapping[str, Pin | None], *, outputs: bool) -> Iterator[Needed]:
+def _promises(
+    run: RunRecord, commit: str, pins: Mapping[str, Pin | None], *, outputs: bool
+) -> Iterator[tuple[str, str, int, str, str]]:
+    """MD5, SHA-256, bytes and path of each, and where Git may hold the same."""
     for path, stated in run.body["files"].items() if outputs else ():
         if path.startswith(STORED) and _MD5.fullmatch(stated["md5"]):
-            in_git = f"{commit}:{path}"
-            yield Needed(stated["md5"], stated["sha256"], stated["bytes"], (path,), (run.id,), in_git)
+            yield stated["md5"], stated["sha256"], stated["bytes"], path, f"{commit}:{path}"
     for pin in pins.values():
         if pin is not None:
-            yield Needed(pin.raw_md5, pin.raw_sha256, pin.raw_bytes, (pin_path(pin.source),), (run.id,))
+            yield pin.raw_md5, pin.raw_sha256, pin.raw_bytes, pin_path(pin.source), ""
 
 
 @dataclass(frozen=True)

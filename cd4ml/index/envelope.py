@@ -76,11 +76,23 @@ def _value_of(text: bytes) -> tuple[dict[str, Any], bytes] | None:
     except TypeError:
         canonical = b""
     if canonical.translate(None, b" ") != plain:  # such as 1e-05, which orjson writes as 1e-5
+        canonical = _as_python_writes(canonical, text)
+    if canonical.translate(None, b" ") != plain:
         body = decode_bounded(text.decode())
         canonical = canonical_json(body)
         if canonical.translate(None, b" ") != plain:
             return None
     return body, canonical
+
+
+_SMALL_BELOW = re.compile(rb"e-0[1-9](?=,?\n)")
+_SMALL = re.compile(rb"e-([1-9])(?=[],}])(?<=[0-9]e-[1-9])")
+
+
+def _as_python_writes(canonical: bytes, text: bytes) -> bytes:
+    """The same with small numbers as they are written in the text; as it is where a text in it looks like one."""
+    written, count = _SMALL.subn(rb"e-0\1", canonical)
+    return written if count == len(_SMALL_BELOW.findall(text)) else canonical  # no text ends a line
 
 
 def _is_named(body: dict[str, Any], canonical: bytes) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import RECORD_PATH, Entry, Record, RunRecord, encode
 from cd4ml.index.relied_on import check_stored
-from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, parse_object, validate_body
+from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_shape, parse_object, validate_body
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
 """One ref below this for every record that has landed and is not yet folded."""
@@ -84,10 +84,26 @@ def check_landed(landed: Landed) -> Record:
     """
     body = parse_object(landed.data, "record")
     record = validate_body(body)
-    if landed.ref != landing_ref(record.id):
-        raise IntegrityError(f"record: id: {record.id} does not land under this ref")
+    _check_ref(landed, record)
     if landed.data != encode(body):
         raise IntegrityError("record: not written in the canonical form")
+    _check_commit(landed, record)
+    return record
+
+
+def check_known(landed: Landed, record: Record) -> None:
+    """The same where ``landed.data`` are the bytes of this record, which an entry was read as. Raises the same."""
+    check_shape(record.body)
+    _check_ref(landed, record)
+    _check_commit(landed, record)
+
+
+def _check_ref(landed: Landed, record: Record) -> None:
+    if landed.ref != landing_ref(record.id):
+        raise IntegrityError(f"record: id: {record.id} does not land under this ref")
+
+
+def _check_commit(landed: Landed, record: Record) -> None:
     if landed.parents != (record.commit,):
         raise IntegrityError(f"record: commit: {record.commit} is not the sole parent of {landed.commit}")
     if RECORD_PATH not in landed.tree_changes:
@@ -96,7 +112,6 @@ def check_landed(landed: Landed) -> Record:
     foreign = sorted(path for path in landed.tree_changes if not allowed(path))
     if foreign:
         raise IntegrityError(f"record: {landed.commit} changes {foreign[0]!a}, which is the source's")
-    return record
 
 
 def _in_result(path: str) -> bool:

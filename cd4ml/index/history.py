@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRecord, RunRecord
 
@@ -50,7 +51,7 @@ class History(ABC):
     """All entries of the index in fold order, looked up by what people ask for.
 
     What is asked for by name costs what it names; ``runs``, ``experiments``, ``removals`` and ``imports`` are all of
-    a kind, and where the history is kept on disk (``controller.landed``) each asks for all of their records.
+    a kind, and where the history is kept on disk (``controller.landing.landed``) each asks for all of their records.
     """
 
     @staticmethod
@@ -106,6 +107,19 @@ class History(ABC):
     def attempts(self, fingerprint: str) -> tuple[RunEntry, ...]:
         """The failures, in fold order."""
         return tuple(run for run in self.runs_of(fingerprint) if not run.run.succeeded)
+
+    def answering(self, runs: Collection[str]) -> tuple[ExperimentEntry, ...]:
+        """The experiment records that name one of these runs as their answer, in fold order."""
+        return tuple(one for one in self.experiments if not set(runs).isdisjoint(one.experiment.answer.values()))
+
+    def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
+        """What was let go of these runs, in fold order."""
+        return tuple(one for one in self.removals if one.removal.run in runs)
+
+    def speaking_of(self, text: str) -> Iterable[RunEntry]:
+        """Every run whose entry holds this text anywhere (letters and digits), and maybe others; in any order."""
+        del text
+        return self.runs
 
     def looked_up(self, branches: Collection[str], fingerprints: Collection[str]) -> History:  # noqa: ARG002  # at hand
         """The same history, with what is recorded of these looked up together: for who asks about many of them."""
@@ -243,6 +257,15 @@ class LookedUp(History):
             more.whole, {**self.by_branch, **more.by_branch}, {**self.by_fingerprint, **more.by_fingerprint}
         )
 
+    def answering(self, runs: Collection[str]) -> tuple[ExperimentEntry, ...]:
+        return self.whole.answering(runs)
+
+    def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
+        return self.whole.removals_of(runs)
+
+    def speaking_of(self, text: str) -> Iterable[RunEntry]:
+        return self.whole.speaking_of(text)
+
     def of_branch(self, branch: str) -> tuple[ExperimentEntry, ...]:
         known = self.by_branch.get(branch)
         return self.whole.of_branch(branch) if known is None else known
@@ -283,6 +306,15 @@ class _Continued(History):
 
     def first_success(self, components: Mapping[str, str | None]) -> RunEntry | None:
         return self.before.first_success(components) or self.later.first_success(components)
+
+    def answering(self, runs: Collection[str]) -> tuple[ExperimentEntry, ...]:
+        return (*self.before.answering(runs), *self.later.answering(runs))
+
+    def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
+        return (*self.before.removals_of(runs), *self.later.removals_of(runs))
+
+    def speaking_of(self, text: str) -> Iterable[RunEntry]:
+        return chain(self.before.speaking_of(text), self.later.speaking_of(text))
 
     def looked_up(self, branches: Collection[str], fingerprints: Collection[str]) -> History:
         return _Continued(self.before.looked_up(branches, fingerprints), self.later)

@@ -12,7 +12,7 @@ from cd4ml.errors import Problem, UsageError
 from cd4ml.index.fields import nearest
 from cd4ml.index.history import ExperimentEntry, History, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.instant import utc_form
-from cd4ml.index.record import RemovalRecord
+from cd4ml.index.record import Entry, RemovalRecord, RunRecord
 
 Health = Literal["Healthy", "Degraded", "Unknown"]
 Role = Literal["result", "replicate", "attempt", "refused", "unknown", "imported"]
@@ -325,6 +325,17 @@ def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycl
 
 _FURTHER: Mapping[str, Any] = dict.fromkeys(one.name for one in fields(Row))
 """What a run's row may have beside what every run has; and the order of the fields."""
+
+
+def run_told_by(doc: Mapping[str, Any]) -> RunEntry:
+    """The run of a row's JSON, with as much of its record as the row tells: no files, no tree, no lock file."""
+    told = ("id", "fingerprint", "branch", "outcome", "params", "metrics", "primary", "split", "data", "judge", "table")
+    body = {name: doc[name] for name in told}
+    model = {"digest": doc["model_digest"]} if doc["model_digest"] else None
+    record = RunRecord(
+        {**body, "kind": "run", "commit": doc["source_commit"], "model": model, "reason": doc["failure"]}
+    )
+    return RunEntry(Entry(record, "", doc["result_commit"] or "", doc["landed_by"] or "", doc["fold"]), record)
 
 
 def _shared_of_run(run: RunEntry) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cd4ml.cli.app import app
-from cd4ml.controller.scaffold import merged_templates
+from cd4ml.controller.desired.scaffold import merged_templates
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
 from tests.controller.controller_world import (
@@ -180,9 +180,9 @@ def test_a_defect_of_ours_is_exit_3_with_a_report_to_send(
     kept: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # imported before the patch: a module imported under it would keep the broken function for good
-    importlib.import_module("cd4ml.controller.reconcile")
-    importlib.import_module("cd4ml.controller.search")
-    monkeypatch.setattr("cd4ml.controller.observe.observe_state", lambda *_: 1 / 0)
+    importlib.import_module("cd4ml.controller.reconciling.reconcile")
+    importlib.import_module("cd4ml.controller.history.search")
+    monkeypatch.setattr("cd4ml.controller.reconciling.observe.observe_state", lambda *_: 1 / 0)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     line = one_line(kept, "plan", code=3)
     assert "this is a defect of cd4ml, not of your project: ZeroDivisionError" in line

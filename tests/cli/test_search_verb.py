@@ -20,9 +20,9 @@ import cd4ml as api
 from cd4ml.cli.app import run
 from cd4ml.cli.context import json_text
 from cd4ml.cli.search import Format, printed
-from cd4ml.controller.landed import current_cache
+from cd4ml.controller.history.search import Found, known_state
+from cd4ml.controller.landing.landed import current_cache
 from cd4ml.controller.project import open_project
-from cd4ml.controller.search import Found, known_state
 from cd4ml.errors import UsageError
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.fold import landing_ref

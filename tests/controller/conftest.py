@@ -1,4 +1,4 @@
-"""Worlds that take long to make: once a worker, and a copy for each test."""
+"""Worlds that take long to make: once for all workers, and a copy for each test."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from tests.conftest import made_once
 from tests.controller import parts_world
 from tests.controller.parts_world import Parts
 from tests.controller.verify_world import World, made_from
@@ -18,8 +19,11 @@ def recorded_project(
     template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str
 ) -> Path:
     """A folder with a project that has nine records in five folds."""
-    folder = tmp_path_factory.mktemp("recorded") / "world"
-    return made_from(template_project, folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm}).folder
+    environment = {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm}
+    once = made_once(
+        tmp_path_factory, "recorded", lambda folder: made_from(template_project, folder / "world", environment)
+    )
+    return once / "world"
 
 
 @pytest.fixture
@@ -34,8 +38,13 @@ def executed_parts(
     template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str
 ) -> Parts:
     """Two experiments that one clone executed, and nobody has landed. Not to be changed."""
-    folder = tmp_path_factory.mktemp("parts") / "world"
-    return parts_world.made_from(template_project, folder, {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    environment = {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm}
+    once = made_once(
+        tmp_path_factory,
+        "parts",
+        lambda folder: parts_world.made_from(template_project, folder / "world", environment),
+    )
+    return parts_world.copied(Parts(once / "world", environment), tmp_path_factory.mktemp("parts") / "world")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -158,3 +159,19 @@ def gusty(shell: Shell) -> dict[str, Content]:
 def rejected(shell: Shell, name: str, seed: int = 1) -> str:
     """A branch whose data its expectations reject: the cheapest run there is."""
     return branch(shell, name, {**gusty(shell), BASELINE: OTHER_SEED.format(seed=seed)})
+
+
+def remember_compositions(shell: Shell) -> None:
+    """Let a clone know what tests ask for most, as one knows whatever it has composed; no branch comes to be.
+
+    To compose takes as long as to run, and what was composed is known by the tree of ``conf/`` alone.
+    """
+    asked = [{BASELINE: f"# @package _global_\nseed: {seed}\n"} for seed in (2, 3, 5)]
+    asked += [{**gusty(shell), BASELINE: OTHER_SEED.format(seed=seed)} for seed in (1, 2)]
+    with tempfile.TemporaryDirectory() as folder:
+        aside = shell.at(Path(folder) / "aside")
+        shutil.copytree(shell.folder, aside.folder, symlinks=True)
+        for files in asked:
+            cd4ml(aside, "config", commit(aside, "main", files))
+        known = Path(".git/cd4ml/specs")
+        shutil.copytree(aside.folder / known, shell.folder / known, dirs_exist_ok=True)

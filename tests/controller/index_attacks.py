@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cd4ml.controller import trust
-from cd4ml.controller.fold import fold_landed
-from cd4ml.controller.land import land_experiment
+from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.land import land_experiment
 from cd4ml.controller.project import open_project
 from cd4ml.index.record import encode, seal
 from tests.conftest import Shell

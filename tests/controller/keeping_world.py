@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.fold import fold_landed
+from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.project import Project, open_project
 from cd4ml.gateways.git import LANDING, RefUpdate
 from cd4ml.index.record import RECORD_PATH, encode, seal

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cd4ml.controller.observe import observe, observed_branch
 from cd4ml.controller.project import open_project
+from cd4ml.controller.reconciling.observe import observe, observed_branch
 from cd4ml.spec.pipeline import PREDICTIONS
 from tests.conftest import Shell
 from tests.controller.compare_world import land, let_go, result_of_main

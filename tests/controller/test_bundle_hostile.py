@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.controller.bundle import BUNDLE, Bundle, parse_bundle
-from cd4ml.controller.bundles import Limits, read_bundles, unpack
+from cd4ml.controller.ci.bundle import BUNDLE, Bundle, parse_bundle
+from cd4ml.controller.ci.bundles import Limits, read_bundles, unpack
 from cd4ml.errors import IntegrityError, UsageError
 from cd4ml.gateways.files import digest_file
 from cd4ml.spec.pipeline import MODEL, MODEL_CARD, PREDICTIONS, Pipeline, pipeline_of
@@ -449,8 +449,8 @@ def test_after_every_refusal_the_remote_is_as_it_was(parts: Parts) -> None:
 
 
 def test_the_pipeline_of_these_tests_is_the_one_that_was_executed(executed_parts: Parts) -> None:
+    from cd4ml.controller.desired.specs import spec_of
     from cd4ml.controller.project import open_project
-    from cd4ml.controller.specs import spec_of
 
     project = open_project(executed_parts.lander.folder)
     spec, _ = spec_of(project, told(executed_parts.bundle("exp/x"))["tree"])

@@ -84,7 +84,7 @@ def test_a_configuration_that_asks_for_another_pipeline_must_bring_it(kept: Shel
 def test_templates_that_changed_on_main_since_are_no_fault_of_an_older_branch(team: Shell) -> None:
     source = experiment(team, "exp/older", seed=5)
     template = git(team, "show", "main:dvc.yaml")
-    from cd4ml.controller.scaffold import merged_templates
+    from cd4ml.controller.desired.scaffold import merged_templates
 
     changed = "# A line of our own.\n" + merged_templates({})["dvc.yaml.j2"]
     newer = commit(team, "main", {"templates/dvc.yaml.j2": changed})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller.claims import Claims
 from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling.claims import Claims
 from cd4ml.gateways.git import CLAIMS, open_repository
 from cd4ml.index.claims import CLAIM_PREFIX, LARGEST_CLAIM, Claim, claim_ref, encode_claim, parse_claim
 from tests.conftest import Shell

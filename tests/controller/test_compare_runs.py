@@ -143,8 +143,8 @@ def test_a_patch_is_shown_with_what_files_hold_made_visible(world: World) -> Non
 
 def test_a_long_patch_is_cut_and_what_was_cut_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     shell, _ = world
-    monkeypatch.setattr("cd4ml.controller.compare.MOST_FILES", 1)
-    monkeypatch.setattr("cd4ml.controller.compare.MOST_LINES", 2)
+    monkeypatch.setattr("cd4ml.controller.history.compare.MOST_FILES", 1)
+    monkeypatch.setattr("cd4ml.controller.history.compare.MOST_LINES", 2)
     done = cd4ml(shell, "diff", "main", "exp/code", "--patch")
     assert "own/model.py b/own/model.py" not in done.out
     assert done.out.splitlines()[-1] == "cut: 1 more files, 1 more lines"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller.events import finished_stages
-from cd4ml.controller.run import Execution
-from cd4ml.controller.stage import EVENTS, RAW_FOLDER, RUN_FOLDER, peak_bytes, stage_main
+from cd4ml.controller.running.events import finished_stages
+from cd4ml.controller.running.run import Execution
+from cd4ml.controller.running.stage import EVENTS, RAW_FOLDER, RUN_FOLDER, peak_bytes, stage_main
 from cd4ml.index.rows import _cost
 from cd4ml.stages import runner
 

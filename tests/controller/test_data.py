@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cd4ml.controller.data import ensure_raw, read_folder, update_pins, work_tree_spec, work_tree_storage
+from cd4ml.controller.desired.data import ensure_raw, read_folder, update_pins, work_tree_spec, work_tree_storage
+from cd4ml.controller.desired.scaffold import shipped
+from cd4ml.controller.desired.specs import asked_of
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.scaffold import shipped
-from cd4ml.controller.specs import asked_of
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.dvc import Storage

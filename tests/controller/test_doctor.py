@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from cd4ml.controller import doctor
-from cd4ml.controller.doctor import Finding, Level, examine
-from cd4ml.controller.doctor.finding import Subject
-from cd4ml.controller.doctor.machine import below, git_findings
+from cd4ml.controller.care import doctor
+from cd4ml.controller.care.doctor import Finding, Level, examine
+from cd4ml.controller.care.doctor.finding import Subject
+from cd4ml.controller.care.doctor.machine import below, git_findings
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cd4ml.controller.columns import NoEvidenceError
-from cd4ml.controller.evidence import Request, curves_of, importance_of, pair
-from cd4ml.controller.movement import moved_between
-from cd4ml.controller.objects import Objects
-from cd4ml.controller.observed import Columns
+from cd4ml.controller.history.objects import Objects
+from cd4ml.controller.reporting.columns import NoEvidenceError
+from cd4ml.controller.reporting.evidence import Request, curves_of, importance_of, pair
+from cd4ml.controller.reporting.movement import moved_between
+from cd4ml.controller.reporting.observed import Columns
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.paired import Paired
 from cd4ml.spec.pipeline import IMPORTANCE, MODEL_CARD, PREDICTIONS, SPLIT, TABLE
@@ -225,7 +225,7 @@ def test_slices_are_the_base_branchs_columns_and_what_is_missing_is_a_value(stor
 
 
 def test_a_column_with_too_many_values_is_no_slice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cd4ml.controller.columns.coded.__defaults__", (2,))
+    monkeypatch.setattr("cd4ml.controller.reporting.columns.coded.__defaults__", (2,))
     run = plain(store)
     assert paired(store, run, run, slices=("x",)).slices == {}
 
@@ -321,9 +321,9 @@ def test_a_link_in_the_cache_is_not_followed(store: Store, tmp_path: Path) -> No
 
 def test_a_file_that_claims_too_many_rows_or_bytes_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run = plain(store)
-    monkeypatch.setattr("cd4ml.controller.columns.MOST_UNPACKED", 10)
+    monkeypatch.setattr("cd4ml.controller.reporting.columns.MOST_UNPACKED", 10)
     assert "is larger than" in why_not(store, run, run)
-    monkeypatch.setattr("cd4ml.controller.columns.MOST_ROWS", 4)
+    monkeypatch.setattr("cd4ml.controller.reporting.columns.MOST_ROWS", 4)
     assert "does not hold the rows" in why_not(store, run, run)
 
 
@@ -411,7 +411,7 @@ def test_columns_that_moved_are_found_with_their_missing_shares(store: Store) ->
 
 
 def test_columns_beyond_what_is_read_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cd4ml.controller.movement.MOST_CELLS", 10)
+    monkeypatch.setattr("cd4ml.controller.reporting.movement.MOST_CELLS", 10)
     other = Ran(numbered([11, 12, 13, 14, 15]), FIVE, [0] * 5).record(store)
     with Objects(store.storage) as objects:
         moved, notes = moved_between(objects, plain(store), other)

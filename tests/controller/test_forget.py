@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import trust
-from cd4ml.controller.epochs import accepts, refusal
-from cd4ml.controller.fold import fold_landed
+from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.epochs import accepts, refusal
+from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.errors import IndexLostError
 from cd4ml.gateways.git import INDEX_BRANCH
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller.fold import MOST_FOLDED
+from cd4ml.controller.landing.fold import MOST_FOLDED
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, git, refs, remote, runs
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic_index import write_index
-from cd4ml.controller import landed
-from cd4ml.controller.landed import current_cache, read_entries, read_history
+from cd4ml.controller.landing import landed
+from cd4ml.controller.landing.landed import current_cache, read_entries, read_history
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError
 from cd4ml.gateways import envelopes, git
@@ -20,8 +20,9 @@ from cd4ml.gateways.process import Helper
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
-from cd4ml.index.record import RECORD_PATH, encode
-from cd4ml.index.rows import rows
+from cd4ml.index.record import RECORD_PATH, encode, seal
+from cd4ml.index.rows import rows, run_told_by
+from cd4ml.promotion.leaderboard import leaderboard
 from tests.gateways.store_world import held
 from tests.index.index_world import entry, experiment_body, hexes, run_body
 
@@ -67,6 +68,45 @@ def test_rows_and_history_follow_the_branch_and_are_those_of_all_its_entries(pro
         assert [history.of_branch(branch) for branch in history.branches] == [
             expected.of_branch(branch) for branch in expected.branches
         ]
+
+
+def removal_of(run: str, hour: str) -> dict[str, Any]:
+    body = {"kind": "removal", "run": run, "commit": hexes("base", 40), "what": "artefacts", "reason": "r", "rule": ""}
+    return seal({**body, "by": "A <a@example.org>", "at": f"2026-11-03T{hour}:00:00Z", "objects": []})
+
+
+@pytest.mark.parametrize("many", [1, 10_000], ids=["as kept", "as asked"])
+def test_what_names_a_run_or_holds_a_text_is_found_as_among_all_entries(
+    project: Project, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(landed, "_MANY", many)
+    index = grown(project, 40).index
+    assert index
+    ids = [run.run.id for run in read_history(project, seen(index)).runs]
+    removed = [entry(removal_of(ids[number], when), 2) for number, when in ((1, "10"), (2, "10"), (1, "11"))]
+    index = changed(project, index, {entry_path(one.record): encode_envelope(one) for one in removed})
+    history, expected = read_history(project, seen(index)), History.of(read_entries(project, index))
+    assert history.runs == expected.runs
+    for some in ([], ids[:1], ids[1:5], ids):
+        assert history.answering(some) == expected.answering(some)
+        assert history.removals_of(some) == expected.removals_of(some)
+    assert len(history.removals_of(ids[1:2])) == 2
+    for run in (one.run for one in expected.runs[:5]):
+        for text in (run.id, run.commit, run.components["data"]):
+            holding = {one.run.id for one in expected.runs if text.encode() in encode_envelope(one.entry)}
+            assert {one.run.id for one in history.speaking_of(text)} == holding
+            assert run.id in holding
+
+
+def test_the_rows_of_runs_tell_a_leaderboard_what_their_records_do(project: Project) -> None:
+    state = grown(project, 60)
+    runs = read_history(project, state).runs
+    cache = current_cache(project, state)
+    assert sum(len(board.places) for board in leaderboard(runs).boards) > 30
+    assert cache.of_successes(lambda docs: leaderboard(map(run_told_by, docs))) == leaderboard(runs)
+    assert cache.of_successes(lambda docs: leaderboard(map(run_told_by, docs), "test", "mae")) == leaderboard(
+        runs, "test", "mae"
+    )
 
 
 @pytest.fixture

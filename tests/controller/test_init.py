@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 
 from cd4ml.cli.app import run
-from cd4ml.controller.data import read_folder
-from cd4ml.controller.init import OwnData, init_project
-from cd4ml.controller.own_data import LARGEST_COMMITTED
-from cd4ml.controller.proposal import Hints
-from cd4ml.controller.render import write_rendered
+from cd4ml.controller.desired.data import read_folder
+from cd4ml.controller.desired.render import write_rendered
+from cd4ml.controller.starting.init import OwnData, init_project
+from cd4ml.controller.starting.own_data import LARGEST_COMMITTED
+from cd4ml.controller.starting.proposal import Hints
 from cd4ml.errors import UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.warm import SOCKET_VARIABLE
@@ -347,7 +347,7 @@ def test_a_folder_inside_another_repository_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_data_the_example_is_vendored_whole(tmp_path: Path) -> None:
-    from cd4ml.controller.scaffold import scaffold
+    from cd4ml.controller.desired.scaffold import scaffold
 
     init_project(tmp_path / "flights")
     assert {path: (tmp_path / "flights" / path).read_bytes() for path in scaffold()} == scaffold()

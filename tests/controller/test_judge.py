@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cd4ml.controller.data import ensure_raw
-from cd4ml.controller.land import land_success
-from cd4ml.controller.observe import observe
+from cd4ml.controller.desired.data import ensure_raw
+from cd4ml.controller.desired.scaffold import load_templates
+from cd4ml.controller.landing.land import land_success
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.run import Execution, Job, Verdict, execute, judge
-from cd4ml.controller.scaffold import load_templates
+from cd4ml.controller.reconciling.observe import observe
+from cd4ml.controller.running.run import Execution, Job, Verdict, execute, judge
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.spec.pipeline import FEATURES, METRICS, MODEL, MODEL_CARD, PREDICTIONS, SPLIT, TABLE

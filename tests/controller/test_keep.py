@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller.inventory import stored_objects
-from cd4ml.controller.keep import PLACES, Options, collect, delete, plan_collection
+from cd4ml.controller.care.inventory import stored_objects
+from cd4ml.controller.care.keep import PLACES, Options, collect, delete, plan_collection
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller.landed import read_history
-from cd4ml.controller.lifecycles import Lifecycles, lifecycles
+from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import open_project
+from cd4ml.controller.reconciling.lifecycles import Lifecycles, lifecycles
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.plan.lifecycle import Became
 from tests.conftest import Shell

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import stage
-from cd4ml.controller.run import judge_memory_gib
+from cd4ml.controller.running import stage
+from cd4ml.controller.running.run import judge_memory_gib
 from cd4ml.gateways.git import CLAIMS
 from cd4ml.stages import runner
 from tests.conftest import Shell

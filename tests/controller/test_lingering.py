@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller import lingering
-from cd4ml.controller.lingering import ensure_lingering, find, find_or_start, linger_minutes, stop_lingering
-from cd4ml.controller.warm import warm_process
+from cd4ml.controller.running import lingering
+from cd4ml.controller.running.lingering import ensure_lingering, find, find_or_start, linger_minutes, stop_lingering
+from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.process import end_process
@@ -99,7 +99,7 @@ def test_it_stays_when_its_command_ends_has_no_terminal_and_no_credentials(
 
 
 def test_of_two_that_start_one_at_once_both_get_the_same(folder: Path) -> None:
-    code = "import sys; from pathlib import Path; from cd4ml.controller.lingering import find_or_start as f; "
+    code = "import sys; from pathlib import Path; from cd4ml.controller.running.lingering import find_or_start as f; "
     command = [sys.executable, "-c", code + "print(f(Path(sys.argv[1]), 1, 0.5))", str(folder)]
     with ThreadPoolExecutor() as pool:
         told = list(pool.map(lambda _: subprocess.run(command, capture_output=True, check=True).stdout, range(3)))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller.heads import MEMORY
-from cd4ml.controller.lifecycles import lives_of_all
-from cd4ml.controller.observe import Observation, observe, observe_state
+from cd4ml.controller.desired.heads import MEMORY
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.reconcile import Request, make_plan
+from cd4ml.controller.reconciling.lifecycles import lives_of_all
+from cd4ml.controller.reconciling.observe import Observation, observe, observe_state
+from cd4ml.controller.reconciling.reconcile import Request, make_plan
 from cd4ml.gateways.git import Repository
 from cd4ml.gateways.memo import Memo
 from tests.conftest import Shell
@@ -188,6 +188,6 @@ def test_another_version_of_the_code_believes_nothing_that_was_remembered(
     observe(project)
     assert sum(asked) > 0
     asked.clear()
-    monkeypatch.setattr("cd4ml.controller.heads._MEANING", 1000)
+    monkeypatch.setattr("cd4ml.controller.desired.heads._MEANING", 1000)
     observe(project)
     assert asked[0] == 0

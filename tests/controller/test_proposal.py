@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cd4ml.controller.proposal import Hints, Proposal, look
-from cd4ml.controller.proposed_conf import Place, check_name, conf_files
-from cd4ml.controller.proposed_split import time_bounds
-from cd4ml.controller.scaffold import scaffold
+from cd4ml.controller.desired.scaffold import scaffold
+from cd4ml.controller.starting.proposal import Hints, Proposal, look
+from cd4ml.controller.starting.proposed_conf import Place, check_name, conf_files
+from cd4ml.controller.starting.proposed_split import time_bounds
 from cd4ml.errors import UsageError
 from cd4ml.gateways.hydra import compose
 from cd4ml.spec.experiment import Spec, ValidationSpec

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.publish_report import (
+from cd4ml.controller.reporting.publish_report import (
     LARGEST_FILE,
     MOST_FILES,
     drop_reports,

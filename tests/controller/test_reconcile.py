@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import run as run_module
+from cd4ml.controller.running import run as run_module
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
@@ -37,15 +37,13 @@ def actions(shell: Shell, name: str, *options: str) -> list[tuple[str, str | Non
 # ── failures ──
 
 
-def test_a_failure_for_good_is_tried_again_only_when_asked(team: Shell) -> None:
-    rejected(team, "exp/x")
-    cd4ml(team, "reconcile")
-    cd4ml(team, "plan", "--exit-code")
-    cd4ml(team, "plan", "--exit-code", "--retry", code=10)
-    done = cd4ml(team, "reconcile", "x", "--retry", code=1)  # named, and degraded still
+def test_a_failure_for_good_is_tried_again_only_when_asked(degraded: Shell) -> None:
+    cd4ml(degraded, "plan", "--exit-code")
+    cd4ml(degraded, "plan", "--exit-code", "--retry", code=10)
+    done = cd4ml(degraded, "reconcile", "x", "--retry", code=1)  # named, and degraded still
     assert done.err.count("validate started") == 1
-    assert [run["role"] for run in runs(team, "branch = 'exp/x'")] == ["attempt", "attempt"]
-    assert cd4ml(team, "reconcile", "exp/x", code=1).err == ""
+    assert [run["role"] for run in runs(degraded, "branch = 'exp/x'")] == ["attempt", "attempt"]
+    assert cd4ml(degraded, "reconcile", "exp/x", code=1).err == ""
 
 
 def test_a_failure_that_may_pass_is_tried_a_counted_number_of_times(
@@ -118,15 +116,13 @@ def test_everything_works_in_a_repository_without_a_remote(team: Shell) -> None:
 # ── reasons ──
 
 
-def test_a_merge_result_that_differs_is_run_too_and_says_so(team: Shell) -> None:
-    rejected(team, "exp/x")
-    cd4ml(team, "reconcile")
-    push(team, "refs/heads/main", commit(team, "main", {"conf/split/time.yaml": later_split(team)}))
-    item = experiments(team)["exp/x"]
+def test_a_merge_result_that_differs_is_run_too_and_says_so(degraded: Shell) -> None:
+    push(degraded, "refs/heads/main", commit(degraded, "main", {"conf/split/time.yaml": later_split(degraded)}))
+    item = experiments(degraded)["exp/x"]
     assert item["reason"].endswith("merge result differs from the head in spec")
     assert item["fingerprint"] != item["merge_fingerprint"]
-    assert actions(team, "exp/x") == [("run", "merge")]
-    assert experiments(team)["main"]["reason"] == "spec moved"
+    assert actions(degraded, "exp/x") == [("run", "merge")]
+    assert experiments(degraded)["main"]["reason"] == "spec moved"
 
 
 def later_split(shell: Shell) -> str:
@@ -157,42 +153,38 @@ def test_what_moved_is_named_data_spec_and_code(team: Shell) -> None:
         assert (told == reason) if reason else told.startswith("already run as r"), (reason, told)
 
 
-def test_a_note_outlives_what_the_machine_writes_afterwards(team: Shell) -> None:
-    rejected(team, "exp/x")
-    cd4ml(team, "reconcile")
-    cd4ml(team, "note", "x", "Gusts are not reported at night.")
-    assert runs(team, "branch = 'exp/x'")[0]["conclusion"] == "Gusts are not reported at night."
-    cd4ml(team, "reconcile", "--retry")
-    found = runs(team, "branch = 'exp/x'")
+def test_a_note_outlives_what_the_machine_writes_afterwards(degraded: Shell) -> None:
+    cd4ml(degraded, "note", "x", "Gusts are not reported at night.")
+    assert runs(degraded, "branch = 'exp/x'")[0]["conclusion"] == "Gusts are not reported at night."
+    cd4ml(degraded, "reconcile", "--retry")
+    found = runs(degraded, "branch = 'exp/x'")
     assert {run["conclusion"] for run in found} == {"Gusts are not reported at night."}
-    cd4ml(team, "plan", "--exit-code")
+    cd4ml(degraded, "plan", "--exit-code")
 
 
 # ── lifecycle ──
 
 
 @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])
-def test_a_merged_experiment_is_known_however_it_was_merged(team: Shell, how: str) -> None:
-    rejected(team, "exp/x")
-    cd4ml(team, "reconcile")
-    team.run("git", "fetch", "--quiet", "origin")
-    team.run("git", "commit", "--quiet", "--allow-empty", "--message", "Meanwhile")
+def test_a_merged_experiment_is_known_however_it_was_merged(degraded: Shell, how: str) -> None:
+    degraded.run("git", "fetch", "--quiet", "origin")
+    degraded.run("git", "commit", "--quiet", "--allow-empty", "--message", "Meanwhile")
     if how == "merge":
-        team.run("git", "merge", "--quiet", "--no-ff", "-m", "Merge", "origin/exp/x")
+        degraded.run("git", "merge", "--quiet", "--no-ff", "-m", "Merge", "origin/exp/x")
     elif how == "squash":
-        team.run("git", "merge", "--quiet", "--squash", "origin/exp/x")
-        team.run("git", "commit", "--quiet", "--message", "Squashed")
+        degraded.run("git", "merge", "--quiet", "--squash", "origin/exp/x")
+        degraded.run("git", "commit", "--quiet", "--message", "Squashed")
     else:
-        team.run("git", "cherry-pick", "origin/exp/x")
-    team.run("git", "push", "--quiet", "origin", "main")
-    assert experiments(team)["exp/x"]["lifecycle"] == "merged"
-    assert experiments(team)["main"]["reason"].startswith("failed at validate")  # by the experiment's own run
-    assert actions(team, "main") == [("record", None)]
-    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
-    cd4ml(team, "reconcile")
-    item = experiments(team)["exp/x"]
+        degraded.run("git", "cherry-pick", "origin/exp/x")
+    degraded.run("git", "push", "--quiet", "origin", "main")
+    assert experiments(degraded)["exp/x"]["lifecycle"] == "merged"
+    assert experiments(degraded)["main"]["reason"].startswith("failed at validate")  # by the experiment's own run
+    assert actions(degraded, "main") == [("record", None)]
+    degraded.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    cd4ml(degraded, "reconcile")
+    item = experiments(degraded)["exp/x"]
     assert (item["lifecycle"], item["reason"]) == ("merged", "branch gone: merged into main")
-    cd4ml(team, "plan", "--exit-code")
+    cd4ml(degraded, "plan", "--exit-code")
 
 
 def test_a_deleted_experiment_is_discarded_and_its_reason_says_so(team: Shell) -> None:
@@ -205,17 +197,15 @@ def test_a_deleted_experiment_is_discarded_and_its_reason_says_so(team: Shell) -
     cd4ml(team, "plan", "--exit-code")
 
 
-def test_everything_that_is_kept_locally_can_be_thrown_away(team: Shell) -> None:
-    rejected(team, "exp/x")
-    cd4ml(team, "reconcile")
+def test_everything_that_is_kept_locally_can_be_thrown_away(degraded: Shell) -> None:
     verbs = (["status", "--json"], ["search", "--json"], ["plan", "--json"], ["show", "exp/x", "--json"])
-    before = [cd4ml(team, *verb).out for verb in verbs]
+    before = [cd4ml(degraded, *verb).out for verb in verbs]
     damages: tuple[Callable[[Path], None], ...] = (shutil.rmtree, _overwrite)
     for number, damage in enumerate(damages):
-        damage(team.folder / ".git" / "cd4ml")
-        shutil.rmtree(team.folder / ".dvc" / "cache", ignore_errors=True)
-        assert [cd4ml(team, *verb).out for verb in verbs] == before, number
-        cd4ml(team, "reconcile")
+        damage(degraded.folder / ".git" / "cd4ml")
+        shutil.rmtree(degraded.folder / ".dvc" / "cache", ignore_errors=True)
+        assert [cd4ml(degraded, *verb).out for verb in verbs] == before, number
+        cd4ml(degraded, "reconcile")
 
 
 def _overwrite(folder: Path) -> None:

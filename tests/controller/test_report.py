@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from cd4ml.controller.project import open_project
-from cd4ml.controller.report import Reported, report_on
+from cd4ml.controller.reporting.report import Reported, report_on
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.promotion.posting import conclusion_of
 from cd4ml.report.markdown import markdown_report

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cd4ml.controller.reproduce import environment_lines
+from cd4ml.controller.history.reproduce import environment_lines
 from cd4ml.spec.determinism import determinism_of
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, refs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from cd4ml.controller.fold import fold_landed
+from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.project import open_project
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from cd4ml.controller import drafts
+from cd4ml.controller.landing import drafts
 from cd4ml.controller.project import open_project
 from tests.conftest import Shell
 from tests.controller.controller_world import Done, cd4ml, commit, experiments, git, push, refs, remote, runs

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import stage
-from cd4ml.controller.environment import check_environment, installed
-from cd4ml.controller.init import frozen_environment
-from cd4ml.controller.specs import Asked
-from cd4ml.controller.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER, stage_main
+from cd4ml.controller.desired.specs import Asked
+from cd4ml.controller.running import stage
+from cd4ml.controller.running.environment import check_environment, installed
+from cd4ml.controller.running.stage import EVENTS, FAILURE, RAW_FOLDER, RUN_FOLDER, stage_main
+from cd4ml.controller.starting.init import frozen_environment
 from cd4ml.errors import Cd4mlError, ConfigError, Problem, StageFailed, UsageError
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.fingerprint import Components

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import trust
-from cd4ml.controller.epochs import epoch_number
+from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.epochs import epoch_number
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.index.epoch import Epoch, epoch_message
 from tests.conftest import Shell

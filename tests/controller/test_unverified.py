@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cd4ml.controller.ci.unverified import SECRETS, unverified_report
+from cd4ml.controller.desired.specs import Base, asked_of, spec_of
 from cd4ml.controller.project import open_project
-from cd4ml.controller.specs import Base, asked_of, spec_of
-from cd4ml.controller.unverified import SECRETS, unverified_report
 from cd4ml.errors import IntegrityError, UsageError
 from cd4ml.gateways.files import digest_file
 from cd4ml.gateways.warm import SOCKET_VARIABLE

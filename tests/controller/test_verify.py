@@ -317,6 +317,22 @@ def test_an_epoch_is_believed_from_whom_main_names_and_from_nobody_else(
     assert [finding["where"] for finding in told if "not sanctioned" in finding["message"]] == [tip]
 
 
+def test_records_are_judged_in_parts_as_they_are_all_at_once(
+    recorded: World, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch, too, whose one commit holds the entries of many folds."""
+    whole = recorded.verify()
+    monkeypatch.setattr("cd4ml.controller.care.verify._AT_ONCE", 2)
+    assert recorded.verify() == whole
+    key = recorded.folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "eraser", "-f", str(key)], check=True)
+    public = key.with_suffix(".pub").read_text("utf-8").strip()
+    rule(shell, erasers=f'[{{name: "Eraser <eraser@example.org>", key: "{public}"}}]')
+    shell.run("git", "config", "user.signingkey", str(key))
+    cd4ml(shell, "forget", stored(recorded)[1], "--reason", "asked to", "--keep-data", "--purge", "--yes")
+    assert [finding for finding in recorded.verify().findings if finding.fault] == []
+
+
 def test_the_number_of_the_epoch_is_the_chains_and_not_the_summarys(recorded: World, shell: Shell) -> None:
     text = recorded.read(f"{INDEX}:summary.json").decode()
     committed(shell, {"summary.json": text.replace('"epoch": 1', '"epoch": 7')})

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller.warm import warm_process
+from cd4ml.controller.running.warm import warm_process
 from cd4ml.gateways.warm import KILLED, SOCKET_VARIABLE, WarmTask, run_stage_warm
 from tests.conftest import Shell
 
 QUICK = """
 import os, signal, sys
-import cd4ml.controller.warm as warm
+import cd4ml.controller.running.warm as warm
 warm._IMPORTS = ()
 def run(words):
     scope = {}

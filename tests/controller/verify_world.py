@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cd4ml.controller.care.verify import Report, Scope, verify
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.verify import Report, Scope, verify
 from cd4ml.index.fold import entry_path
 from cd4ml.index.record import RECORD_PATH, as_record, encode, record_id
 from tests.conftest import Shell

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.claims import Claims, interval
-from cd4ml.controller.fold import fold_landed
-from cd4ml.controller.land import land_record
-from cd4ml.controller.landed import read_history
+from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.land import land_record
+from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling.claims import Claims, interval
 from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.git import open_repository
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.landed import read_history
+from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.gateways.git import open_repository
 from cd4ml.index.history import History

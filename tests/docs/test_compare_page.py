@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from cd4ml.controller.compare import MOST_FILES, MOST_LINES
+from cd4ml.controller.history.compare import MOST_FILES, MOST_LINES
 from tests.conftest import Shell
 from tests.controller.compare_world import land, other, result_of_main
 from tests.controller.controller_world import cd4ml

@@ -56,7 +56,8 @@ def type_all(shell: Shell, page: Path, folder: Path) -> str:
     return done.stdout
 
 
-def test_every_command_of_the_readme_works_as_it_says(shell: Shell) -> None:
+def test_every_command_of_the_readme_works_as_it_says(shell: Shell, forked_cd4ml: Path) -> None:
+    shell = shell.finding(forked_cd4ml)
     place = shell.folder / "work"
     place.mkdir()
     printed = type_all(shell.at(place), README, shell.folder)
@@ -76,14 +77,17 @@ def test_every_command_of_the_readme_works_as_it_says(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.stem))
-def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(team: Shell, tmp_path: Path, page: Path) -> None:
+def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(
+    team: Shell, forked_cd4ml: Path, tmp_path: Path, page: Path
+) -> None:
     """Each is typed in a clone of a project whose ``main`` has a result."""
-    type_all(team, page, tmp_path)
+    type_all(team.finding(forked_cd4ml), page, tmp_path)
     team.run("cd4ml", "plan", "--exit-code")
 
 
-def test_a_merged_experiment_trains_nothing_and_reads_merged(team: Shell) -> None:
+def test_a_merged_experiment_trains_nothing_and_reads_merged(team: Shell, forked_cd4ml: Path) -> None:
     """The README says so of any way of merging; here it is squashed, so that no ancestry tells."""
+    team = team.finding(forked_cd4ml)
     team.run("cd4ml", "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
     team.run("cd4ml", "reconcile")
     team.run("git", "merge", "--quiet", "--squash", "exp/boosting")

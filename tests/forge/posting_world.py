@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cd4ml.controller.project import Project, open_project
-from cd4ml.controller.report import Reported
+from cd4ml.controller.reporting.report import Reported
 from cd4ml.gateways.forge.access import Access
 from cd4ml.gateways.forge.github import GitHub
 from cd4ml.gateways.forge.gitlab import GitLab

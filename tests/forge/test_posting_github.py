@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller import post
-from cd4ml.controller.post import Posted, open_forge, post_all, post_report
 from cd4ml.controller.project import Project
-from cd4ml.controller.report import Reported
+from cd4ml.controller.reporting import post
+from cd4ml.controller.reporting.post import Posted, open_forge, post_all, post_report
+from cd4ml.controller.reporting.report import Reported
 from cd4ml.errors import ConfigError, Problem, UsageError
 from cd4ml.gateways.forge import ForgeError
 from cd4ml.gateways.forge.github import GitHub

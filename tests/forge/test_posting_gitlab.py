@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cd4ml.controller.post import Posted, open_forge, post_report
 from cd4ml.controller.project import Project
-from cd4ml.controller.report import Reported
+from cd4ml.controller.reporting.post import Posted, open_forge, post_report
+from cd4ml.controller.reporting.report import Reported
 from cd4ml.errors import UsageError
 from cd4ml.promotion.posting import marked, marker
 from cd4ml.promotion.review import Review

@@ -46,6 +46,9 @@ class Index:
         assert all(entry_path(known[blob].record) == path for blob, path in places)
         return [known[blob] for blob, _ in places]
 
+    def speaking_of(self, index: str, text: bytes) -> Iterable[Entry]:
+        return [one for one in self.of(index).values() if text in encode(one.record.body)]
+
     def judge(self, ref: str, commit: str, number: int) -> Entry | None:
         body = self.landed[ref]
         return entry(read(body), number) if body else None

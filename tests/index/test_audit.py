@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cd4ml.index.audit import (
     STORED,
     Chain,
+    ChainAudit,
     Change,
     Finding,
     FoldFacts,
@@ -89,6 +90,23 @@ def test_a_sound_chain_gives_its_entries_in_fold_order_and_no_finding() -> None:
     chain = sound().audit()
     assert chain.findings == ()
     assert [one.record.id for one in chain.entries] == [*sorted([RUN["id"], FAILED["id"]]), ASKED["id"]]
+
+
+def test_a_chain_that_is_read_in_parts_is_judged_as_it_is_as_a_whole() -> None:
+    """A fold of which parts are missing, dropped or doubled: whatever is said of it is said once it is whole."""
+    index = Index([RUN, FAILED, ASKED], [experiment_body("exp/b", "b")])
+    first = index.folds[0].changes or ()
+    index.alter(1, changes=(*(index.folds[1].changes or ()), first[0], Change("D", "000000", "0" * 40, first[1].path)))
+    index.alter(0, parents=(*index.folds[0].parents, "1" * 40))
+    whole = index.audit()
+    assert len(whole.findings) > 2
+    audit = ChainAudit()
+    parts = [(fold, [change]) for fold in index.folds for change in fold.changes or ()]
+    entries = [entry for fold, some in parts for entry in audit.take(fold, some, index.blobs)]
+    audit.end()
+    assert set(audit.findings) == set(whole.findings)
+    assert sorted(entries, key=lambda one: one.order) == list(whole.entries)
+    assert audit.ids == {one.record.id for one in whole.entries}
 
 
 def test_an_envelope_with_a_byte_changed_is_named_by_its_path() -> None:

@@ -23,7 +23,7 @@ MOST_MIB = 700
 CHILD = """
 import io, json, sys
 from pathlib import Path
-from cd4ml.controller.columns import NoEvidenceError, read_columns
+from cd4ml.controller.reporting.columns import NoEvidenceError, read_columns
 from cd4ml.errors import IntegrityError
 from cd4ml.stages.evaluate import read_predictions
 from cd4ml.stages.parquet import Bounds

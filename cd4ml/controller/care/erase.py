@@ -1,0 +1,232 @@
+"""``forget``: erase a run's models and data wherever cd4ml put them, leaving a tombstone in the index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cd4ml.controller.care.inventory import Found, note_erased, stored_objects, take_inventory
+from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals, removal
+from cd4ml.controller.history.search import named_run
+from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
+from cd4ml.controller.landing.landed import DRAFTS_READ
+from cd4ml.controller.project import Project
+from cd4ml.controller.running.run import WORK_LOCK
+from cd4ml.errors import RemoteError, UsageError
+from cd4ml.gateways.files import digest_file, exclusive, remove_tree
+from cd4ml.index.history import RunEntry
+from cd4ml.index.retention import FOLDER, Erasure, erasure
+from cd4ml.spec.pipeline import MODEL, MODEL_CARD, PREDICTIONS
+
+_LEARNED = (MODEL, MODEL_CARD, PREDICTIONS)
+_OUTPUTS = "artifacts"
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """What erasing a run would do. ``bytes`` and ``sha256`` are of its objects by name.
+
+    ``pinned_by`` are the branches whose head pins the data that go, ``runs`` the entries that get a tombstone.
+    """
+
+    found: Found
+    erasure: Erasure
+    runs: tuple[RunEntry, ...]
+    bytes: Mapping[str, int]
+    sha256: Mapping[str, str]
+    pinned_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was done: tombstones by run, the number of places that objects were deleted from, and what is left to do.
+
+    ``epoch`` is the new tip of the index after ``purge`` (else ``""``); ``held_by`` are refs of this clone and tags
+    that still hold an erased commit; ``files`` are files of the work tree with erased bytes. ``late`` are runs that
+    landed meanwhile and need what was erased.
+    """
+
+    tombstones: Mapping[str, str]
+    deleted: int
+    epoch: str = ""
+    held_by: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+
+
+def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_data: bool) -> Doomed:
+    """What erasing the run of that name means. Fetches; changes nothing.
+
+    Raises UsageError for an unknown run, and where its data are those of other runs or of a branch as well, and
+    nothing says what is to become of them.
+    """
+    entry = named_run(project, name)
+    found = take_inventory(project)
+    runs = {run.run.id: run for run in found.history.runs}
+    if entry.run.id not in runs:
+        raise UsageError(f"{name}: is not in the index of {project.remote} any more")
+    learned = {one: _learned(run) for one, run in runs.items()}
+    doomed = erasure(found.inventory.holdings, entry.run.id, learned, found.inventory.folders, keep_data=keep_data)
+    pinned_by = tuple(_pinning(project, found, doomed.raw))
+    if not keep_data and not all_runs_of_data:
+        _check_alone(entry.run.id, doomed, pinned_by)
+    sizes, digests = _described(found, runs, doomed)
+    return Doomed(found, doomed, tuple(runs[one] for one in doomed.runs), sizes, digests, pinned_by)
+
+
+def _learned(run: RunEntry) -> frozenset[str]:
+    files = run.run.body["files"]
+    return frozenset(files[path]["md5"] for path in _LEARNED if path in files)
+
+
+def _check_alone(run: str, doomed: Erasure, pinned_by: tuple[str, ...]) -> None:
+    users = [*doomed.with_data, *(f"the head of {branch}" for branch in pinned_by)]
+    if users:
+        shown = ", ".join(users[:_MOST_SHOWN]) + (
+            f" and {len(users) - _MOST_SHOWN} more" if users[_MOST_SHOWN:] else ""
+        )
+        raise UsageError(
+            f"{run}: its data are also those of {shown}: erase them all with --all-runs-of-data, or this run's model "
+            "alone with --keep-data"
+        )
+
+
+def _pinning(project: Project, found: Found, raw: frozenset[str]) -> Iterator[str]:
+    """The branches of the remote whose head pins some of these raw data."""
+    for branch, commit in sorted(found.state.heads.items()):
+        asked = found.observation.asked.get(commit)
+        pins = [pin.raw_md5 for pin in asked.pins.values()] if asked else []
+        if not asked and commit != found.state.index:
+            told = project.repository.blob_ids(commit, "data")
+            texts = project.repository.small_blobs(told.values(), 4 << 20)
+            pins = [name for name in raw if any(name.encode() in text for text in texts.values())]
+        if raw.intersection(pins):
+            yield branch
+
+
+def _described(found: Found, runs: Mapping[str, RunEntry], doomed: Erasure) -> tuple[dict[str, int], dict[str, str]]:
+    sizes: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    for one in doomed.runs:
+        for known in runs[one].run.body["files"].values():
+            sizes[known["md5"]], digests[known["md5"]] = known["bytes"], known["sha256"]
+        for pin in found.pins.get(one, ()):
+            sizes[pin.raw_md5], digests[pin.raw_md5] = pin.raw_bytes, pin.raw_sha256
+    # what a folder lists is in no record of a run: its size and digest are told where it lies
+    for name in sorted(doomed.objects - sizes.keys()):
+        cached = found.storage.cached(name)
+        sizes[name] = cached.stat().st_size if cached.is_file() else 0
+    return (
+        {name: sizes[name] for name in doomed.objects},
+        {name: digests[name] for name in doomed.objects if name in digests},
+    )
+
+
+def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False) -> Forgotten:
+    """Do it: tombstones first, then the objects; with ``purge`` the records leave the history of the index as well.
+
+    Side effects: the index, the DVC cache and remote, cd4ml's private folder, drafts. Nothing in the work tree is
+    touched. Done again after it was cut off, it finishes. Raises RemoteError while an object is still there.
+    """
+    base_commit = doomed.found.observation.base_commit
+    if purge:
+        check_may_erase(project, base_commit)
+    with exclusive(project.private / WORK_LOCK):
+        files = tuple(_files_of_work_tree(project, doomed))
+        note_erased(project, doomed.erasure.runs, doomed.erasure.objects)
+        tombstones = record_removals(project, list(_tombstones(project, doomed, reason)))
+        _drop_drafts(project, doomed)
+        deleted = _delete(doomed)
+        _clear_private(project, doomed)
+        late = _late(project, doomed)
+        epoch, held_by = _purge(project, doomed) if purge else ("", ())
+    return Forgotten(tombstones, deleted, epoch, held_by, files, late)
+
+
+def _late(project: Project, doomed: Doomed) -> tuple[str, ...]:
+    """Runs that nobody knew of when it was shown, and that have to be erased as well."""
+    known = {one.run for one in doomed.found.inventory.holdings}
+    return tuple(
+        one.run
+        for one in take_inventory(project).inventory.holdings
+        if one.run not in known and doomed.erasure.objects.intersection((*one.objects, *one.raw))
+    )
+
+
+def _tombstones(project: Project, doomed: Doomed, reason: str) -> Iterator[dict[str, Any]]:
+    """One for each landed run that has none; it names all its objects, shared ones too: none is promised any more."""
+    holdings = {one.run: one for one in doomed.found.inventory.holdings}
+    for run in doomed.erasure.runs:
+        known = holdings[run]
+        if run not in doomed.found.landed or known.gone == "run":
+            continue
+        raw = {name: doomed.bytes[name] for name in known.raw & doomed.erasure.raw & doomed.erasure.objects}
+        listed = doomed.found.inventory.folders
+        inside = {name for one in known.objects for name in listed.get(one, ()) if name in doomed.erasure.objects}
+        objects = {**known.objects, **raw, **{name: doomed.bytes[name] for name in inside}}
+        yield removal(project, doomed.found, run, "run", objects, reason, sha256=doomed.sha256)
+
+
+def _drop_drafts(project: Project, doomed: Doomed) -> None:
+    for run in doomed.runs:
+        if run.run.id not in doomed.found.landed:
+            project.repository.drop_draft(run.run.id)
+            (project.private / DRAFTS_READ / f"{run.entry.result_commit}.json").unlink(missing_ok=True)
+
+
+def _delete(doomed: Doomed) -> int:
+    """Delete the objects in both places, and see that they are gone."""
+    storage = doomed.found.storage
+    names = sorted(doomed.erasure.objects, key=lambda name: (name.endswith(FOLDER), name))  # lists go after their files
+    deleted = len(delete_remotely(storage, names)) + sum(storage.drop_cached(name) for name in names)
+    storage.drop_run_cache(names)
+    left = [one for one in stored_objects(storage, PLACES) if one.md5 in doomed.erasure.objects]
+    if left:
+        raise RemoteError(f"{left[0].md5} is still there ({left[0].where}) after it was deleted")
+    return deleted
+
+
+def _clear_private(project: Project, doomed: Doomed) -> None:
+    """Everything of cd4ml's own that may hold what was erased; all of it can be made again."""
+    private = project.private
+    for name in doomed.erasure.objects:
+        if name in doomed.sha256:
+            (private / "raw" / doomed.sha256[name]).unlink(missing_ok=True)
+    for run in doomed.runs:
+        for folder in (private / "runs").glob(f"{run.run.fingerprint[:12]}-*"):
+            remove_tree(folder)
+    for name in ("truth", "reproduce"):
+        remove_tree(private / name)
+    for path in private.glob("query*"):
+        remove_tree(path)
+
+
+def _files_of_work_tree(project: Project, doomed: Doomed) -> Iterator[str]:
+    """Files under ``artifacts/`` of the work tree, and the sources of erased pins there, that hold erased bytes."""
+    root = project.repository.work_tree
+    if root is None:
+        return
+    sizes = set(doomed.bytes.values())
+    places = [path for path in (root / _OUTPUTS).rglob("*") if path.is_file() and not path.is_symlink()]
+    places += [root / pin.location for run in doomed.runs for pin in doomed.found.pins.get(run.run.id, ())]
+    for path in dict.fromkeys(places):
+        inside = Path(os.path.normpath(path)).is_relative_to(root)
+        if inside and path.is_file() and path.stat().st_size in sizes and digest_file(path).md5 in doomed.bytes:
+            yield path.relative_to(root).as_posix()
+
+
+def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+    repository = project.repository
+    state = trust.fetch(project)
+    runs = [run for run in doomed.erasure.runs if run in doomed.found.landed]
+    commits = erased_commits(project, state.index or "", runs)
+    tip = begin_epoch(project, state, runs)
+    repository.drop_vanished([(branch, commit) for branch, commit in state.vanished if commit in commits])
+    trust.fetch(project)
+    tags = [f"tag {name}" for name, commit in repository.tagged(project.remote).items() if commit in commits]
+    return tip, tuple(dict.fromkeys([*repository.refs_holding(commits), *tags]))

@@ -1,0 +1,203 @@
+"""``gc``: free the stored objects that nobody needs, the records of it first.
+
+The order is the promise: what is let go is written into the index, and seen there, before any byte goes; then
+everything is looked at again, and only what was shown and still may go is deleted. Cut off anywhere, the next
+one finishes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cd4ml.controller.care.inventory import Found, stored_objects, take_inventory
+from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.land import land_removal
+from cd4ml.controller.landing.landed import read_history
+from cd4ml.controller.project import Project
+from cd4ml.controller.running.run import WORK_LOCK
+from cd4ml.errors import RemoteError
+from cd4ml.gateways.dvc import Storage
+from cd4ml.gateways.files import FileDigest, digest_file, exclusive
+from cd4ml.gateways.process import crash_point
+from cd4ml.index.instant import utc_text
+from cd4ml.index.retention import GRACE_HOURS, Freed, Sweep, Where, needed, still_free, sweep
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+PLACES: tuple[Where, ...] = ("local", "remote")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a collection looks at: the places, those of them where unknown objects go too, and the grace."""
+
+    places: tuple[Where, ...] = PLACES
+    unknown: tuple[Where, ...] = ()
+    grace_hours: float = GRACE_HOURS
+
+
+@dataclass(frozen=True)
+class Look:
+    """What would be done, from one look."""
+
+    found: Found
+    sweep: Sweep
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done: removal records by run, deleted objects, objects put back, and lines on what was not done."""
+
+    recorded: Mapping[str, str]
+    freed: tuple[Freed, ...]
+    restored: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
+def plan_collection(project: Project, options: Options) -> Look:
+    """What may go now. Fetches; changes nothing. Raises RemoteError, ConfigError, RepositoryError."""
+    found = take_inventory(project)
+    stored = stored_objects(found.storage, options.places)
+    planned = sweep(found.inventory, stored, time.time(), grace_hours=options.grace_hours, unknown=options.unknown)
+    return Look(found, planned)
+
+
+def collect(project: Project, shown: Look, options: Options) -> Done:
+    """Do what was shown, as far as it still may be done.
+
+    Side effects: removal records on the remote, deleted objects in the cache and on the DVC remote. Raises
+    RemoteError, also when the index does not say yet what was let go: then nothing was deleted.
+    """
+    with exclusive(project.private / WORK_LOCK):
+        recorded = _let_go(project, shown, options)
+        now = plan_collection(project, options)
+        free = still_free(shown.sweep, now.sweep)
+        waiting = _in_progress(now.found) if any(one.stored.where == "remote" for one in free) else ()
+        if waiting:
+            free = tuple(one for one in free if one.stored.where == "local")
+        freed, restored = delete(project, now.found.storage, free)
+        drop_erased_copies(project, now.found)
+        return Done(recorded, freed, restored, waiting)
+
+
+def _let_go(project: Project, shown: Look, options: Options) -> dict[str, str]:
+    """Record what was shown to be let go and still is: hours may lie between, a release and another rule."""
+    if not shown.sweep.let_go:
+        return {}
+    fresh = plan_collection(project, options)
+    known = {one.run for one in shown.sweep.let_go}
+    bodies = [
+        removal(project, fresh.found, one.run, "artefacts", one.objects, f"rule {one.rule}", one.rule)
+        for one in fresh.sweep.let_go
+        if one.run in known
+    ]
+    return record_removals(project, bodies)
+
+
+def _in_progress(found: Found) -> tuple[str, ...]:
+    """Runs of other machines: what they have stored, or found stored, no record names yet."""
+    elsewhere = found.observation.elsewhere
+    if not elsewhere:
+        return ()
+    return (f"{len(elsewhere)} runs are in progress elsewhere: objects on the DVC remote wait for them; run it again",)
+
+
+def removal(
+    project: Project,
+    found: Found,
+    run: str,
+    what: str,
+    objects: Mapping[str, int],
+    reason: str,
+    rule: str = "",
+    sha256: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The body of a removal record of now."""
+    digests = sha256 or {}
+    return {
+        "kind": "removal",
+        "run": run,
+        "commit": found.observation.base_commit,
+        "what": what,
+        "reason": reason[:500],
+        "rule": rule,
+        "by": project.repository.me()[:500],
+        "at": utc_text(datetime.now(UTC).replace(microsecond=0)),
+        "objects": [
+            {"md5": name, "bytes": size, **({"sha256": digests[name]} if name in digests else {})}
+            for name, size in sorted(objects.items())
+        ],
+    }
+
+
+def record_removals(project: Project, bodies: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Land and fold these removal records, and see them in the index; gives their ids by run. Raises RemoteError."""
+    landed = {str(body["run"]): land_removal(project, body) for body in bodies}
+    if not landed:
+        return {}
+    told = fold_landed(project, trust.fetch(project))
+    state = trust.fetch(project)
+    known = {one.removal.id for one in read_history(project, state, drafts=False).removals}
+    missing = sorted(set(landed.values()) - known)
+    if missing:
+        why = f": {'; '.join(told)}" if told else ""
+        raise RemoteError(f"the index of {project.remote} does not hold {missing[0]} yet, so nothing is deleted{why}")
+    crash_point("gc.recorded")
+    return landed
+
+
+def delete_remotely(storage: Storage, names: Collection[str]) -> frozenset[str]:
+    """Delete objects of the DVC remote; gives the names of those that were there. Raises RemoteError."""
+    gone: frozenset[str] = frozenset()
+    if names and storage.remote:
+        with storage.open_remote() as remote:
+            gone = frozenset(name for name in names if remote.delete(name))
+    crash_point("gc.freed")
+    return gone
+
+
+def delete(project: Project, storage: Storage, free: Collection[Freed]) -> tuple[tuple[Freed, ...], tuple[str, ...]]:
+    """Delete objects, those of the remote first; gives what was there and went, and what was put back.
+
+    A run may have landed in the meantime that needs what has just gone from the remote: it is put back from the
+    cache, which is cleared last.
+    """
+    gone = delete_remotely(storage, [one.stored.md5 for one in free if one.stored.where == "remote"])
+    freed = [one for one in free if one.stored.where == "remote" and one.stored.md5 in gone]
+    keep = needed(take_inventory(project).inventory)
+    restored = _put_back(storage, sorted({one.stored.md5 for one in freed} & keep))
+    locally = [one for one in free if one.stored.where == "local" and one.stored.md5 not in keep]
+    freed += [one for one in locally if storage.drop_cached(one.stored.md5)]
+    return tuple(one for one in freed if one.stored.md5 not in restored), restored
+
+
+def drop_erased_copies(project: Project, found: Found) -> None:
+    """Remove this clone's own copies of raw data that were erased, here or elsewhere, and are not in use again."""
+    keep = needed(found.inventory)
+    kept = {one.run for one in found.inventory.holdings if one.kept}
+    for entry in found.history.removals:
+        if entry.removal.what != "run" or entry.removal.run in kept:
+            continue
+        for one in entry.removal.body["objects"]:
+            sha256 = one.get("sha256")
+            if isinstance(sha256, str) and _SHA256.fullmatch(sha256) and one["md5"] not in keep:
+                (project.private / "raw" / sha256).unlink(missing_ok=True)
+
+
+def _put_back(storage: Storage, names: Iterable[str]) -> tuple[str, ...]:
+    restored = []
+    for name in names:
+        cached = storage.cached(name)
+        if cached.is_file():
+            digest: FileDigest = digest_file(cached)
+            if digest.md5 == name:
+                with storage.open_remote() as remote:
+                    remote.store(cached, digest)
+                restored.append(name)
+    return tuple(restored)

@@ -1,0 +1,177 @@
+"""What a branch is held against: the base branch's result, that of the merge base, and what is in production."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cd4ml.controller.desired.heads import FIRST_PARENTS, Asks, HeadReader
+from cd4ml.controller.desired.specs import Base
+from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling.observe import Observation
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
+from cd4ml.gateways.untrusted import parse_json
+from cd4ml.index.record import RECORD_PATH, RunRecord
+from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
+from cd4ml.plan.state import Experiment, Target
+from cd4ml.promotion.assemble import Production
+from cd4ml.promotion.release_tags import candidates
+from cd4ml.spec.fingerprint import Components
+
+_LARGEST_RECORD = 1 << 20
+_MOST_COMPOSED = 50
+"""Commits of the base branch whose configuration is composed to find what was before its tip."""
+
+
+@dataclass(frozen=True)
+class References:
+    """Finds results of commits, in one observation."""
+
+    project: Project
+    observation: Observation
+
+    @cached_property
+    def policy(self) -> PlanPolicy:
+        """The base branch's say on what answers what."""
+        policy = self.observation.policy.experiments
+        return PlanPolicy(policy.rerun_on, policy.retries, elsewhere=self.observation.elsewhere)
+
+    @cached_property
+    def reader(self) -> HeadReader:
+        return HeadReader(self.project, Base(self.observation.base_commit, self.observation.policy))
+
+    @property
+    def base(self) -> Experiment:
+        """The base branch as an experiment."""
+        return self.observation.desired.experiments[0]
+
+    def standing(self, asked: Experiment, target: Target) -> Standing:
+        """Which run answers a target."""
+        return stand(asked, target, Evidence(self.observation.history), self.policy)
+
+    def result(self, components: Components | None) -> RunRecord | None:
+        """The result of a fingerprint, or a success that the base branch's rules take for it."""
+        if components is None:
+            return None
+        evidence = Evidence(self.observation.history)
+        found = evidence.history.result(components.fingerprint)
+        return found.run if found is not None else evidence.equivalent(components, self.policy)
+
+    # ── commits ──
+
+    def commit_of(self, revision: str) -> str:
+        """The commit that a revision names: a branch of the remote, or anything that Git knows. Raises UsageError."""
+        commit = self.observation.remote.heads.get(revision) or self.project.repository.resolve(revision)
+        if commit is None:
+            raise UsageError(f"--base {revision}: no branch, tag or commit of that name here")
+        return commit
+
+    def alone(self, commit: str) -> tuple[Experiment, Asks] | None:
+        """What a commit asks for under its own rules; nothing where it cannot be read."""
+        asks = self.reader.asks_alone([commit]).get(commit)
+        infos = self.reader.infos([commit])
+        if asks is None or commit not in infos:
+            return None
+        info = infos[commit]
+        target = Target("head", commit, info.tree, asks.components, asks.problems)
+        asked = Experiment(
+            branch=self.project.base,
+            commit=commit,
+            is_base=True,
+            author=info.author,
+            name=asks.name,
+            hypothesis=asks.hypothesis,
+            tags=asks.tags,
+            head=target,
+            committed=info.committed,
+        )
+        return asked, asks
+
+    def merge_base(self, base_commit: str, commit: str) -> tuple[str, RunRecord | None]:
+        """The newest commit that both have (``""``: none), and its result."""
+        try:
+            found = self.project.repository.merge_base(base_commit, commit)
+        except ToolError:
+            found = None
+        if found is None:
+            return "", None
+        if found == self.base.commit:
+            return found, self.result(self.base.head.components)
+        alone = self.alone(found)
+        return found, self.result(alone[1].components) if alone is not None else None
+
+    def before(self) -> tuple[str, RunRecord] | None:
+        """The newest commit that the base branch was at, that asks for something else than its tip, and its result.
+
+        That is the one recorded last before the tip, since a merge may be a fast-forward; where none was recorded, one
+        of the first-parent chain.
+        """
+        tip = self.base.head.fingerprint
+        for one in reversed(self.observation.history.of_branch(self.project.base)):
+            asked = one.experiment
+            if asked.fingerprint is None or asked.fingerprint == tip:
+                continue
+            known = self.observation.history.result(asked.fingerprint)
+            if known is not None and self.project.repository.is_ancestor(asked.commit, self.base.commit):
+                return asked.commit, known.run
+        recorded = self._recorded()
+        composed = 0
+        for commit in self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]:
+            fingerprint = recorded.get(commit)
+            if fingerprint is None and composed < _MOST_COMPOSED:
+                composed += 1
+                alone = self.alone(commit)
+                fingerprint = alone[0].head.fingerprint if alone is not None else None
+            if fingerprint is not None and fingerprint != tip:
+                found = self.observation.history.result(fingerprint)
+                if found is not None:
+                    return commit, found.run
+        return None
+
+    def _recorded(self) -> Mapping[str, str]:
+        entries = self.observation.history.of_branch(self.project.base)
+        return {one.experiment.commit: one.experiment.fingerprint for one in entries if one.experiment.fingerprint}
+
+    # ── releases ──
+
+    def production(self) -> tuple[Production | None, tuple[str, ...]]:
+        """What tags say is in production, where that is a result of the index; and what a reader must know of it.
+
+        A tag is believed no further than the commit under it: its tree must hold a record, and the index must hold
+        the same record with that very commit.
+        """
+        try:
+            tags = self.project.repository.annotated_tags(self.project.remote)
+        except RemoteError:
+            return None, ("what is in production is not known: the remote's tags cannot be read",)
+        claims = candidates(tags)
+        ignored: list[str] = []
+        for claim in claims:
+            run = self._released(claim.commit)
+            if run is not None:
+                return Production(run, claim.release, claim.environment), _ignored(ignored)
+            ignored.append(claim.tag)
+        stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
+        return None, (*_ignored(ignored), stands)
+
+    def _released(self, commit: str) -> RunRecord | None:
+        try:
+            data = self.project.repository.read_blob(commit, RECORD_PATH, _LARGEST_RECORD)
+        except (RepositoryError, ToolError, IntegrityError):
+            return None
+        told = parse_json(data) if data is not None else None
+        name = told.get("id") if isinstance(told, dict) else None
+        found = self.observation.history.run_by_id(name) if isinstance(name, str) else None
+        return found.run if found is not None and found.entry.result_commit == commit and found.run.succeeded else None
+
+
+def _ignored(tags: list[str]) -> tuple[str, ...]:
+    if not tags:
+        return ()
+    more = f" and {len(tags) - 1} more" if len(tags) > 1 else ""
+    return (f"the release tag {tags[0][:100]}{more} is on no result of the index, and is not counted",)
+
+
+ANSWERING = frozenset({Kind.RESULT, Kind.OLDER})
+"""Ways in which a target has a run that succeeded."""
