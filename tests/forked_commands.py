@@ -1,14 +1,14 @@
 """``cd4ml`` for pages and programs that type it dozens of times: each command is a fork of one that has its imports.
 
 What runs is the command's own entry, in a process of its own, with the caller's arguments, folder, environment and
-descriptors; only the seconds of importing are paid once. That ``cd4ml`` also starts from nothing, the tests of the
+descriptors, and it ends as that process ends, by a signal if need be; only the seconds of importing are paid once. A
+signal to what was called does not reach it. That ``cd4ml`` also starts from nothing, the tests of the
 command line show, and those of CI, whose jobs start it so.
 """
 
 from __future__ import annotations
 
 import array
-import atexit
 import contextlib
 import gc
 import importlib
@@ -48,8 +48,10 @@ descriptors = array.array("i", [0, 1, 2])
 with line.makefile("wb") as sink:
     line.sendmsg([b"\\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     sink.write(json.dumps(request).encode() + b"\\n")
-told = line.recv(16)
-sys.exit(int(told) if told else 137)
+code = int(line.recv(16) or 3)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 
 
@@ -77,11 +79,10 @@ def forked_commands(folder: Path) -> Iterator[Path]:
 
 
 def _serve(address: str) -> None:
-    """Fork for each command that comes; returns in the fork, ready to be that command."""
+    """Fork for each command that comes; returns in the fork, which is to be that command."""
     for name in _IMPORTS:
         importlib.import_module(name)
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork tells by itself how it ended
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{address}.new")
         listener.listen(8)
@@ -91,16 +92,26 @@ def _serve(address: str) -> None:
             if not os.fork():
                 break
             line.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _become(line)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    _attend(line)
 
 
-def _become(line: socket.socket) -> None:
+def _attend(line: socket.socket) -> None:
+    """Fork once more, wait for how the command ends, and tell its client; returns in the command's process."""
     descriptors = array.array("i")
     _, ancillary, _, _ = line.recvmsg(1, socket.CMSG_SPACE(3 * descriptors.itemsize))
     descriptors.frombytes(ancillary[0][2])
     with line.makefile("rb") as source:
         request = json.loads(source.readline())
+    if command := os.fork():
+        for descriptor in (0, 1, 2, *descriptors):
+            os.close(descriptor)
+        _, status = os.waitpid(command, 0)
+        line.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    line.close()
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -110,20 +121,9 @@ def _become(line: socket.socket) -> None:
     sys.argv[:] = request["arguments"]
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
-    def tell() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        line.sendall(str(code).encode())
-
-    code = 3
-    atexit.register(tell)  # the first to be registered is the last to be called
-    from cd4ml.cli.entry import main
-
-    try:
-        main()
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-
 
 if __name__ == "__main__":
     _serve(sys.argv[1])
+    from cd4ml.cli.entry import main
+
+    main()

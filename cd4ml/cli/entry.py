@@ -6,6 +6,7 @@ to nothing: it is tried before the command line proper is imported.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -21,4 +22,6 @@ def main() -> None:
                 sys.exit(code)
     from cd4ml.cli.app import run
 
-    sys.exit(run(arguments))
+    code = run(arguments)
+    gc.freeze()  # the end of the process frees it all: a last search for garbage would cost more than many commands do
+    sys.exit(code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -28,15 +28,22 @@ class _NotPlainError(ValueError):
 def taking_plainly(command: Command) -> Command:
     """The command, which from now on takes plain arguments as they are; of a group, so do its commands."""
     one: Any = command
-    for param in one.params:
-        if hasattr(param, "type_descriptor"):  # an older typer converts by itself, at no cost
-            param.process_value = partial(_processed, param, param.process_value)
+    one.get_params = partial(_params, one.get_params)  # which makes that of --help as well
     for inner in getattr(one, "commands", {}).values():
         taking_plainly(inner)
     return command
 
 
-def _processed(param: Any, convert: Any, context: Any, value: Any) -> Any:
+def _params(params_of: Callable[[Any], list[Any]], context: Any) -> list[Any]:
+    params = params_of(context)
+    for param in params:
+        # an older typer, which describes no types, converts by itself at no cost
+        if hasattr(param, "type_descriptor") and not isinstance(param.process_value, partial):
+            param.process_value = partial(_processed, param, param.process_value)
+    return params
+
+
+def _processed(param: Any, convert: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
     try:
         plain = _plain(param, value)
     except _NotPlainError:
@@ -67,10 +74,10 @@ def _are_texts(value: Any) -> bool:
 def _one(declared: Any, info: Any, value: Any) -> Any:
     if (declared is str and isinstance(value, str)) or (isinstance(value, Enum) and type(value) is declared):
         return value
-    if declared is int and isinstance(value, str) and not info.clamp and _INTEGER.fullmatch(value):
+    if declared is int and not info.clamp and (type(value) is int or _INTEGER.fullmatch(str(value))):
         return _within(int(value), info.min, info.max)
     if declared is Path and isinstance(value, str | Path) and _asks_nothing(info, _OF_PATHS):
-        if not (info.file_okay and info.dir_okay) or (os.path.exists(value) and not os.access(value, os.R_OK)):
+        if not (info.file_okay and info.dir_okay) or (Path(value).exists() and not os.access(value, os.R_OK)):
             raise _NotPlainError
         return Path(value)
     raise _NotPlainError

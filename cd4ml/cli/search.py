@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
+from cd4ml.cli.context import Context, JsonFlag, json_text, print_json, say, show, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -137,12 +137,11 @@ def printed(found: Found, form: Format) -> None:
 
 
 def _bytes(found: Found, form: Format) -> bytes:
-    from cd4ml.cli.context import json_text
+    if form is Format.JSON and not found.columns:
+        return json_text("runs", found.runs).encode()
     from cd4ml.index.grid import grid
     from cd4ml.report.runs import csv_text, json_rows, parquet_bytes
 
-    if form is Format.JSON and not found.columns:
-        return json_text("runs", found.runs).encode()
     table = grid(found.runs, found.columns, found.held)
     if form is Format.JSON:
         return json_text("rows", json_rows(table), columns=[column.name for column in table.columns]).encode()

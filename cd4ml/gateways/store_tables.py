@@ -21,7 +21,7 @@ from cd4ml.index.sql import COLUMNS, COMPONENTS, OF_BRANCH
 INDEX, LANDING, DRAFT = 0, 1, 2
 """Where an entry comes from: the index, a landing ref that is not folded yet, a record that is kept here alone."""
 
-_FORMAT = 3
+_FORMAT = 4
 """To be raised when what the columns mean changes and their names do not."""
 
 # In quotes, since "commit" is a word of SQL.

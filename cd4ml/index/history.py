@@ -183,6 +183,17 @@ class _Folded(History):
     def run_by_id(self, run_id: str) -> RunEntry | None:
         return self._by_id.get(run_id)
 
+    def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
+        found = (one for run in set(runs) for one in self._removals.get(run, ()))
+        return tuple(sorted(found, key=lambda one: one.entry.order))
+
+    @cached_property
+    def _removals(self) -> Mapping[str, list[RemovalEntry]]:
+        found: dict[str, list[RemovalEntry]] = {}
+        for one in self.removals:
+            found.setdefault(one.removal.run, []).append(one)
+        return found
+
     @cached_property
     def _by_fingerprint(self) -> Mapping[str, list[RunEntry]]:
         found: dict[str, list[RunEntry]] = {}
@@ -208,7 +219,11 @@ class _Folded(History):
 
 @dataclass(frozen=True)
 class LookedUp(History):
-    """A history of which a part is at hand: experiment records by branch, runs by fingerprint."""
+    """A history of which a part is at hand: experiment records by branch, runs by fingerprint.
+
+    Removals of the runs at hand, and of those that last answered a branch at hand, are looked up together when
+    somebody first asks for one.
+    """
 
     whole: History
     by_branch: Mapping[str, tuple[ExperimentEntry, ...]]
@@ -217,6 +232,15 @@ class LookedUp(History):
     @cached_property
     def _by_id(self) -> Mapping[str, RunEntry]:
         return {run.run.id: run for runs in self.by_fingerprint.values() for run in runs}
+
+    @cached_property
+    def _removals(self) -> Mapping[str, list[RemovalEntry]]:
+        last = (records[-1].experiment for records in self.by_branch.values() if records)
+        answering = (run for one in last for run in one.answer.values() if run)
+        found: dict[str, list[RemovalEntry]] = {run: [] for run in (*self._by_id, *answering)}
+        for one in self.whole.removals_of(found):
+            found[one.removal.run].append(one)
+        return found
 
     @property
     def runs(self) -> tuple[RunEntry, ...]:
@@ -261,7 +285,10 @@ class LookedUp(History):
         return self.whole.answering(runs)
 
     def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
-        return self.whole.removals_of(runs)
+        others = [run for run in runs if run not in self._removals]
+        found = [one for run in set(runs) for one in self._removals.get(run, ())]
+        found += self.whole.removals_of(others) if others else ()
+        return tuple(sorted(found, key=lambda one: one.entry.order))
 
     def speaking_of(self, text: str) -> Iterable[RunEntry]:
         return self.whole.speaking_of(text)

@@ -1,17 +1,29 @@
 """The filter language of ``cd4ml search``: text to value.
 
-Importing this module imports the parser library; verbs that do not search leave it alone.
+A search would spend a fifth of its time on importing a parser generator and building tables from a grammar, so the
+parser is written out. It reads the language of this grammar, where AND binds tighter than OR, and NOT than both::
+
+    filter:      conjunction (OR conjunction)*
+    conjunction: negation (AND negation)*
+    negation:    NOT negation | "(" filter ")" | test
+    test:        FIELD OPERATOR value
+               | FIELD [NOT] IN "(" value ("," value)* ")"
+               | FIELD [NOT] (LIKE | ILIKE) TEXT
+               | FIELD IS [NOT] NULL
+               | FIELD [NOT] BETWEEN value AND value
+               | [MATCH] TEXT
+    value:       NUMBER | TEXT | DATE | DURATION | TRUE | FALSE
+
+A keyword is one where the grammar has a place for it, and a name elsewhere: ``in = 3`` asks for a field ``in``.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib import resources
-from typing import Any, cast
-
-from lark import Lark, Token, Transformer
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 from cd4ml.errors import UsageError
 from cd4ml.index.fields import canonical, canonical_word
@@ -62,109 +74,245 @@ def parse(text: str) -> Filter | None:
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"the filter has {len(text)} characters; at most {MAX_CHARACTERS} are read")
     try:
-        # The tree is built while the text is read, bottom up, so that no input can exhaust the stack.
-        filter_ = cast("Filter", _parser().parse(text))
+        filter_ = _read(_Tokens(text))
     except _MistakeError as mistake:
         raise located("filter", text, mistake.position, str(mistake)) from None
-    except UnexpectedInput as error:
-        raise located("filter", text, _position(error, text), _explain(error)) from None
     if depth(filter_) > MAX_NESTING:
         raise located("filter", text, 0, f"nested more than {MAX_NESTING} deep")
     return filter_
 
 
-@cache
-def _parser() -> Lark:
-    grammar = resources.files("cd4ml.index").joinpath("filter.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", transformer=_Build())
+# ── words ──
+
+_KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "IS", "NULL", "BETWEEN", "MATCH", "TRUE", "FALSE"})
+_PUNCTUATION = {"(": "LPAR", ")": "RPAR", ",": "COMMA"}
+_END = "$END"
+
+_BLANKS = re.compile(r"\s*")
+_TOKEN = re.compile(
+    r"""
+    (?P<FIELD>    [^\W\d][\w-]* (?: \.(?: [\w-]+ | "(?:[^"\0]|"")*" | `[^`\0]*` ) )* )
+  | (?P<DATE>     [0-9]{4}-[0-9]{2}-[0-9]{2}
+                  (?: T[0-9]{2}:[0-9]{2} (?: :[0-9]{2} (?:\.[0-9]{1,6})? )? (?: Z|[+-][0-9]{2}:[0-9]{2} )? )?
+                  (?![\w.:-]) )
+  | (?P<DURATION> [0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)? [smhdw] (?![\w.]) )
+  | (?P<NUMBER>   [+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? (?![\w.]) )
+  | (?P<OPERATOR> <=|>=|!=|<>|==|=|<|> )
+  | (?P<TEXT>     '(?:[^'\0]|'')*' | "(?:[^"\0]|"")*" )
+  | (?P<MARK>     [(),] )
+    """,
+    re.VERBOSE,
+)
+
+Kinds = frozenset[str]
+
+_OPERAND: Kinds = frozenset({"FIELD", "LPAR", "MATCH", "NOT", "TEXT"})
+_AFTER_FIELD: Kinds = frozenset({"BETWEEN", "ILIKE", "IN", "IS", "LIKE", "NOT", "OPERATOR"})
+_AFTER_NOT: Kinds = frozenset({"BETWEEN", "ILIKE", "IN", "LIKE"})
+_VALUE: Kinds = frozenset({"DATE", "DURATION", "FALSE", "NUMBER", "TEXT", "TRUE"})
+_CLOSING: Kinds = frozenset({"RPAR", _END})
+_AFTER_TEST: Kinds = _CLOSING | {"AND", "OR"}
+_AFTER_VALUE: Kinds = _AFTER_TEST | {"COMMA"}
 
 
-class _Build(Transformer[Token, Filter]):
-    """One method for each rule of the grammar; ``items`` are what the rule matched, in order."""
-
-    def disjunction(self, items: list[Any]) -> Filter:
-        return Or(tuple(item for item in items if not isinstance(item, Token)))
-
-    def conjunction(self, items: list[Any]) -> Filter:
-        return And(tuple(item for item in items if not isinstance(item, Token)))
-
-    def negation(self, items: list[Any]) -> Filter:
-        return Not(items[1])
-
-    def group(self, items: list[Any]) -> Filter:
-        return cast("Filter", items[0])
-
-    def comparison(self, items: list[Any]) -> Filter:
-        field, spelled = _field(items[0]), str(items[1])
-        operator = cast("Operator", _SPELLINGS.get(spelled, spelled))
-        return _checked(Comparison(field, operator, _value_of(field, items[2])), items)
-
-    def one_of(self, items: list[Any]) -> Filter:
-        field = _field(items[0])
-        values = tuple(_value_of(field, token) for token in items[1:] if token.type not in ("NOT", "IN"))
-        return _checked(OneOf(field, values, _negated(items)), items)
-
-    def like(self, items: list[Any]) -> Filter:
-        ignore_case = any(token.type == "ILIKE" for token in items)
-        return _checked(Like(_field(items[0]), str(_value(items[-1])), ignore_case, _negated(items)), items)
-
-    def is_null(self, items: list[Any]) -> Filter:
-        return _checked(IsNull(_field(items[0]), _negated(items)), items)
-
-    def between(self, items: list[Any]) -> Filter:
-        low, high = (_value(token) for token in (items[-3], items[-1]))
-        return _checked(Between(_field(items[0]), low, high, _negated(items)), items)
-
-    def text(self, items: list[Any]) -> Filter:
-        return _checked(Text(str(_value(items[-1]))), items)
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
 
 
-def _negated(items: list[Token]) -> bool:
-    return any(token.type == "NOT" for token in items)
+class _Tokens:
+    """The words of a text, one after the other."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def next(self, known: Kinds, meant: Kinds) -> _Token:
+        """The next one, which is of one of the kinds that are ``known`` here, or the end. Raises _MistakeError.
+
+        What is known follows from the word before; what is ``meant``, and told of, from all words before.
+        """
+        start = cast("re.Match[str]", _BLANKS.match(self._text, self._at)).end()
+        if start == len(self._text):
+            return _Token(_END, "", start)
+        match = _TOKEN.match(self._text, start)
+        if match is None:
+            raise _MistakeError(f"expected {_told(known - {_END})} here", start)
+        self._at = match.end()
+        token = _Token(self._kind(match, known), match[0], start)
+        return token if token.kind in known else _among(token, meant)
+
+    def take(self, known: Kinds) -> _Token:
+        """The next one, which is of one of these kinds, and not the end. Raises _MistakeError."""
+        return self.take_of(known, known)
+
+    def take_of(self, known: Kinds, meant: Kinds) -> _Token:
+        """The next one, which is of one of the kinds that are meant. Raises _MistakeError."""
+        return _among(self.next(known, meant), meant)
+
+    def _kind(self, match: re.Match[str], known: Kinds) -> str:
+        kind, word = str(match.lastgroup), match[0].upper()
+        if kind == "MARK":
+            return _PUNCTUATION[word]
+        if kind != "FIELD" or word not in _KEYWORDS or self._text.startswith(".", match.end()):
+            return kind
+        return kind if kind in known and word not in known else word
 
 
-def _field(token: Token) -> Field:
-    return Field(canonical(split_path(str(token))))
+def _among(token: _Token, known: Kinds) -> _Token:
+    """The token. Raises _MistakeError unless it is of one of the kinds."""
+    if token.kind not in known:
+        raise _unexpected(token, known)
+    return token
 
 
-def _value_of(field: Field, token: Token) -> Value:
+# ── sentences ──
+
+
+@dataclass
+class _Level:
+    """What stands between two brackets: alternatives, each of which joins operands."""
+
+    alternatives: list[list[Filter]] = field(default_factory=lambda: [[]])
+    negations: int = 0
+    """NOTs that the next operand has before it."""
+
+    def add(self, operand: Filter) -> None:
+        for _ in range(self.negations):
+            operand = Not(operand)
+        self.negations = 0
+        self.alternatives[-1].append(operand)
+
+    def closed(self) -> Filter:
+        joined: list[Filter] = [And(tuple(some)) if len(some) > 1 else some[0] for some in self.alternatives]
+        return Or(tuple(joined)) if len(joined) > 1 else joined[0]
+
+
+def _read(tokens: _Tokens) -> Filter:
+    # Levels are kept in a list and not by recursion, so that no input can exhaust the stack.
+    levels = [_Level()]
+    while True:
+        token = tokens.take(_OPERAND)
+        if token.kind == "NOT":
+            levels[-1].negations += 1
+            continue
+        if token.kind == "LPAR":
+            levels.append(_Level())
+            continue
+        operand, following = _read_test(tokens, token, _after(levels))
+        while True:
+            levels[-1].add(operand)
+            if following.kind in _CLOSING:
+                _among(following, _after(levels) & _CLOSING)
+            if _among(following, _after(levels)).kind != "RPAR":
+                break
+            operand = levels.pop().closed()
+            following = tokens.next(_AFTER_TEST, _after(levels))
+        if following.kind == _END:
+            return levels[0].closed()
+        if following.kind == "OR":
+            levels[-1].alternatives.append([])
+
+
+def _after(levels: Sequence[_Level]) -> Kinds:
+    return _AFTER_TEST - {"RPAR" if len(levels) == 1 else _END}
+
+
+def _read_test(tokens: _Tokens, first: _Token, after: Kinds) -> tuple[Filter, _Token]:
+    """The test that begins with this token, and the token after it: what is meant there is ``after``."""
+    if first.kind != "FIELD":
+        words = tokens.take(frozenset({"TEXT"})) if first.kind == "MATCH" else first
+        following = tokens.next(_AFTER_TEST, after)
+        return _checked(Text(str(_value(words))), first, words), following
+    verb, negated = tokens.take(_AFTER_FIELD), False
+    if verb.kind == "NOT":
+        verb, negated = tokens.take(_AFTER_NOT), True
+    if verb.kind == "OPERATOR":
+        value, following = tokens.take(_VALUE), tokens.next(_AFTER_VALUE, after)
+        asked = _field(first)
+        operator = cast("Operator", _SPELLINGS.get(verb.text, verb.text))
+        return _checked(Comparison(asked, operator, _value_of(asked, value)), first, value), following
+    if verb.kind == "IN":
+        values = _read_list(tokens)
+        following = tokens.next(_AFTER_TEST, after)
+        asked = _field(first)
+        one_of = OneOf(asked, tuple(_value_of(asked, value) for value in values), negated)
+        return _checked(one_of, first, values[-1]), following
+    if verb.kind == "IS":
+        last = tokens.take(frozenset({"NOT", "NULL"}))
+        negated = last.kind == "NOT"
+        last = tokens.take(frozenset({"NULL"})) if negated else last
+        following = tokens.next(_AFTER_TEST, after)
+        return _checked(IsNull(_field(first), negated), first, last), following
+    if verb.kind == "BETWEEN":
+        low = tokens.take(_VALUE)
+        tokens.take_of(_AFTER_VALUE, frozenset({"AND"}))
+        high, following = tokens.take(_VALUE), tokens.next(_AFTER_VALUE, after)
+        bounds = _value(low), _value(high)
+        return _checked(Between(_field(first), *bounds, negated), first, high), following
+    pattern, following = tokens.take(frozenset({"TEXT"})), tokens.next(_AFTER_TEST, after)
+    like = Like(_field(first), str(_value(pattern)), verb.kind == "ILIKE", negated)
+    return _checked(like, first, pattern), following
+
+
+def _read_list(tokens: _Tokens) -> Sequence[_Token]:
+    """Values in brackets."""
+    tokens.take(frozenset({"LPAR"}))
+    values = [tokens.take(_VALUE)]
+    while tokens.take_of(_AFTER_VALUE, frozenset({"COMMA", "RPAR"})).kind == "COMMA":
+        values.append(tokens.take(_VALUE))
+    return values
+
+
+# ── their meaning ──
+
+
+def _field(token: _Token) -> Field:
+    return Field(canonical(split_path(token.text)))
+
+
+def _value_of(asked: Field, token: _Token) -> Value:
     """What a field is asked to be, its word in our own spelling."""
-    return cast("Value", canonical_word(field.path, _value(token)))
+    return cast("Value", canonical_word(asked.path, _value(token)))
 
 
-def _value(token: Token) -> Value:
-    text = str(token)
-    if token.type == "TEXT":
+def _value(token: _Token) -> Value:
+    kind, text, _ = token
+    if kind == "TEXT":
         return text[1:-1].replace(text[0] * 2, text[0])
-    if token.type in ("TRUE", "FALSE"):
-        return token.type == "TRUE"
-    if token.type == "DURATION":
+    if kind in ("TRUE", "FALSE"):
+        return kind == "TRUE"
+    if kind == "DURATION":
         return Duration(_number(token, text[:-1]), text[-1])
-    if token.type == "NUMBER":
+    if kind == "NUMBER":
         return _number(token, text)
     return text
 
 
-def _number(token: Token, text: str) -> int | float:
+def _number(token: _Token, text: str) -> int | float:
     if text.lstrip("+-").isdigit() and len(text) < 20 and -_INT64 <= int(text) < _INT64:
         return int(text)
     number = float(text)
     if math.isinf(number):
-        raise _MistakeError(f"{text} is too large a number", token.start_pos or 0)
+        raise _MistakeError(f"{text} is too large a number", token.start)
     return number
 
 
-def _checked(test: Test, items: list[Token]) -> Filter:
+def _checked(test: Test, first: _Token, last: _Token) -> Filter:
+    """The test. Raises _MistakeError at the first token for its field, at the last for what it is compared with."""
     try:
         _ = isinstance(test, Text) or test.field.holds
     except UsageError as error:
-        raise _MistakeError(str(error), items[0].start_pos or 0) from None
+        raise _MistakeError(str(error), first.start) from None
     try:
         check_test(test)
     except UsageError as error:
-        raise _MistakeError(str(error), items[-1].start_pos or 0) from None
+        raise _MistakeError(str(error), last.start) from None
     return test
 
+
+# ── mistakes ──
 
 _WORDS = {
     "FIELD": "a field such as metrics.rmse",
@@ -176,34 +324,20 @@ _WORDS = {
     "NULL": "NULL",
     "AND": "AND",
     "OR": "OR",
-    "$END": "the end",
+    _END: "the end",
 }
 
 
-def _position(error: UnexpectedInput, text: str) -> int:
-    at_end = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    return len(text) if at_end or error.pos_in_stream is None else error.pos_in_stream
+def _unexpected(token: _Token, known: Kinds) -> _MistakeError:
+    message = f"expected {_told(known)} here"
+    if token.kind == "FIELD" and "NUMBER" in known:
+        message = f"expected a value here; text is written in quotes: '{token.text}'"
+    elif token.kind == "NULL" and "NUMBER" in known:
+        message = "nothing equals NULL; write IS NULL or IS NOT NULL"
+    return _MistakeError(message, token.start)
 
 
-def _explain(error: UnexpectedInput) -> str:
-    expected = _expected(error)
-    if isinstance(error, UnexpectedToken):
-        if error.token.type == "FIELD" and "NUMBER" in _names(error):
-            return f"expected a value here; text is written in quotes: '{error.token}'"
-        if error.token.type == "NULL" and "NUMBER" in _names(error):
-            return "nothing equals NULL; write IS NULL or IS NOT NULL"
-    return f"expected {expected} here"
-
-
-def _names(error: UnexpectedInput) -> frozenset[str]:
-    if isinstance(error, UnexpectedToken):
-        return frozenset(error.accepts or error.expected)
-    return frozenset(error.allowed or ()) if isinstance(error, UnexpectedCharacters) else frozenset()
-
-
-def _expected(error: UnexpectedInput) -> str:
-    names = _names(error)
-    if "NUMBER" in names:
+def _told(known: Kinds) -> str:
+    if "NUMBER" in known:
         return "a value (a number, text in quotes, true, false, a date, a duration such as 7d)"
-    words = [word for name, word in _WORDS.items() if name in names]
-    return " or ".join(words) if words else "something else"
+    return " or ".join(word for kind, word in _WORDS.items() if kind in known) or "something else"

@@ -13,6 +13,7 @@ from cd4ml.index.fields import nearest
 from cd4ml.index.history import ExperimentEntry, History, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.instant import utc_form
 from cd4ml.index.record import Entry, RemovalRecord, RunRecord
+from cd4ml.index.removed import ERASED, counting, words
 
 Health = Literal["Healthy", "Degraded", "Unknown"]
 Role = Literal["result", "replicate", "attempt", "refused", "unknown", "imported"]
@@ -235,8 +236,7 @@ class Questions:
         for key, ask in asked.items():
             for run_id, side in ask.answering.items():
                 answered[run_id] = (*answered.get(run_id, ()), (key, side))
-        ordered = sorted(removals, key=lambda one: one.removal.what == "run")
-        return cls(asked, merges, answered, {one.removal.run: one.removal for one in ordered})
+        return cls(asked, merges, answered, counting(removals))
 
     def own_key(self, run: RunEntry) -> Key:
         """The branch and commit that the run was made for: of a merge result, the branch's and not the merge's."""
@@ -273,13 +273,18 @@ class Questions:
         return self._made(_imported_row(entry), own=True).row
 
     def _made(self, row: Row, *, own: bool) -> Made:
-        """With what was let go of its run; of two removals the later counts, and an erasure always."""
+        """With what was let go of its run. An erased run is Degraded, and its reason says so after its own."""
         removal = self.let_go.get(row.id)
         if removal is None:
             return Made(row, own)
         told = {part: str(removal.body[part]) for part in ("what", "at", "by", "reason", "rule")}
         told["at"] = utc_form(told["at"])
-        return Made(replace(row, let_go=removal.what, removal=told), own)
+        row = replace(row, let_go=removal.what, removal=told)
+        if removal.what != ERASED:
+            return Made(row, own)
+        # that the index holds no such run says nothing more once its record was erased as well
+        before = (row.reason,) if row.reason and row.role != "unknown" else ()
+        return Made(replace(row, health="Degraded", reason="; ".join((*before, words(told)))), own)
 
 
 def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycles: Lifecycles, fold: int) -> Row:
@@ -591,7 +596,7 @@ def tombstone_line(removals: Iterable[RemovalEntry], name: str) -> str:
     """What is left of a run of that id (or a prefix of it) whose record was erased as well; ``""`` for any other."""
     for one in removals:
         removal = one.removal
-        if removal.what == "run" and len(name) >= MIN_PREFIX and removal.run.startswith(name):
+        if removal.what == ERASED and len(name) >= MIN_PREFIX and removal.run.startswith(name):
             body = removal.body
             return f"{removal.run} was erased at {body['at']} by {body['by']}, as {removal.id} says: {body['reason']}"
     return ""

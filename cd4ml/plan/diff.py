@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from cd4ml.index.history import ExperimentEntry, History
 from cd4ml.index.record import RunRecord
+from cd4ml.index.removed import ERASED
 from cd4ml.plan import reason
 from cd4ml.plan.action import (
     Action,
@@ -248,17 +249,27 @@ def _health(sides: _Sides) -> Health:
 
 
 def _reasons(sides: _Sides, base: str) -> list[str]:
-    """The head's reason, unless it is good and the merge result or a conflict has something to say."""
+    """The head's reason, unless it is good and the merge result or a conflict has something to say.
+
+    That a run was let go is said in any case.
+    """
     more = _merge_reasons(sides, base)
-    settled = sides.head.kind in (Kind.RESULT, Kind.OLDER)
-    return more if settled and more else [sides.head.reason, *more]
+    settled = sides.head.kind in _GOOD
+    first = sides.head.removed if settled and more else sides.head.reason
+    merge = sides.merge
+    apart = merge is not None and merge.kind in _GOOD and merge.answer != sides.head.answer
+    last = reason.of_merge_result(merge.removed) if merge is not None and merge.removed and apart else ""
+    return [text for text in (first, *more, last) if text]
+
+
+_GOOD = frozenset({Kind.RESULT, Kind.OLDER})
 
 
 def _merge_reasons(sides: _Sides, base: str) -> list[str]:
     if sides.asked.conflicts:
         return [reason.conflicts(base, sorted(sides.asked.conflicts))]
     merge = sides.merge
-    if merge is None or merge.kind in (Kind.RESULT, Kind.OLDER):
+    if merge is None or merge.kind in _GOOD or (merge.kind is Kind.ERASED and merge.answer == sides.head.answer):
         return []
     return [_why(sides, merge) if merge.kind is Kind.MISSING else reason.of_merge_result(merge.reason)]
 
@@ -325,7 +336,7 @@ def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, poli
         lifecycle=Lifecycle.MERGED if merged_unrecorded(asked, desired) else Lifecycle.DISCARDED,
         fingerprint=asked.head.fingerprint,
         merge_fingerprint=merge_fingerprint_of(asked),
-        reason=record.why,
+        reason=reason.joined([record.why, *dict.fromkeys(side.removed for side in sides.all if side.removed)]),
         author=asked.author,
         name=asked.name,
         hypothesis=asked.hypothesis,
@@ -354,15 +365,18 @@ def _closed(entry: ExperimentEntry, lifecycle: Lifecycle, why: str, evidence: Ev
     runs = [evidence.run(run_id) for run_id in record.answer.values() if run_id]
     head = evidence.run(record.answer.get("head"))
     settled = bool(runs) or bool(body.get("problems"))
+    removals = [evidence.removal(run_id) for run_id in dict.fromkeys(record.answer.values()) if run_id]
+    removed = [one for one in removals if one is not None]
+    erased = any(one.what == ERASED for one in removed)
     return PlanItem(
         branch=record.branch,
         commit=record.commit,
         sync=SyncStatus.SYNCED if settled else SyncStatus.UNKNOWN,
-        health=_closed_health(runs, bool(body.get("problems"))),
+        health=Health.DEGRADED if erased else _closed_health(runs, bool(body.get("problems"))),
         lifecycle=lifecycle,
         fingerprint=record.fingerprint,
         merge_fingerprint=record.merge_fingerprint,
-        reason=why,
+        reason=reason.joined([why, *dict.fromkeys(map(reason.removed, removed))]),
         author=str(body.get("author", "")),
         name=str(body.get("name", "")),
         hypothesis=str(body.get("hypothesis", "")),

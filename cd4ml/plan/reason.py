@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cd4ml.errors import Problem
+from cd4ml.index.record import RemovalRecord
+from cd4ml.index.removed import ERASED, words
 from cd4ml.spec.secrets import redacted
 
 NEVER_RUN = "never run"
@@ -117,6 +119,12 @@ def gone_renamed(branch: str) -> str:
 def up_to_date(run_id: str) -> str:
     """Nothing to do."""
     return f"up to date: result {run_id}"
+
+
+def removed(removal: RemovalRecord) -> str:
+    """What a run stored was let go, so that only running it again gives it; or the run was erased, for good."""
+    told = words(removal.body)
+    return told if removal.what == ERASED else f"{told}: cd4ml reproduce {removal.run} runs it again"
 
 
 def answered(run_ids: Sequence[str]) -> str:

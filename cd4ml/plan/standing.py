@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from cd4ml.index.claims import Claim
 from cd4ml.index.history import History
-from cd4ml.index.record import RunRecord
+from cd4ml.index.record import RemovalRecord, RunRecord
+from cd4ml.index.removed import ERASED as ERASED_RUN
+from cd4ml.index.removed import counting
 from cd4ml.plan import reason
 from cd4ml.plan.state import Experiment, Health, Target
 from cd4ml.spec.fingerprint import Components
@@ -61,6 +63,15 @@ class Evidence:
         found = self.history.run_by_id(run_id) if run_id else None
         return found.run if found else None
 
+    def removal(self, run_id: str | None) -> RemovalRecord | None:
+        """What was let go of that run, as the record that counts says."""
+        return counting(self.history.removals_of((run_id,))).get(run_id) if run_id else None
+
+    def erased(self, run_id: str | None) -> RemovalRecord | None:
+        """The record that says that this run was erased, if one does."""
+        removal = self.removal(run_id)
+        return removal if removal is not None and removal.what == ERASED_RUN else None
+
     def equivalent(self, components: Components, policy: PlanPolicy) -> RunRecord | None:
         """The first success that ``policy.rerun_on`` cannot tell from these components."""
         if policy.exact:
@@ -75,6 +86,7 @@ class Kind(StrEnum):
 
     RESULT = "result"  # a run of the very fingerprint succeeded
     OLDER = "older"  # a run succeeded that differs only in what rerun_on leaves out
+    ERASED = "erased"  # one of both, and then the run was erased: it is not run again
     FAILED = "failed"  # failed for good, or as often as is allowed
     RETRY = "retry"  # failed, and is to be tried again
     MISSING = "missing"  # nothing answers
@@ -82,7 +94,7 @@ class Kind(StrEnum):
     REFUSED = "refused"  # the configuration cannot be run
 
 
-ANSWERED = frozenset({Kind.RESULT, Kind.OLDER, Kind.FAILED, Kind.REFUSED})
+ANSWERED = frozenset({Kind.RESULT, Kind.OLDER, Kind.ERASED, Kind.FAILED, Kind.REFUSED})
 """Ways that stay as they are until somebody moves something."""
 
 WANTS_RUN = frozenset({Kind.MISSING, Kind.RETRY})
@@ -90,6 +102,7 @@ WANTS_RUN = frozenset({Kind.MISSING, Kind.RETRY})
 _HEALTH = {
     Kind.RESULT: Health.HEALTHY,
     Kind.OLDER: Health.HEALTHY,
+    Kind.ERASED: Health.DEGRADED,
     Kind.FAILED: Health.DEGRADED,
     Kind.RETRY: Health.PROGRESSING,
     Kind.MISSING: Health.MISSING,
@@ -100,12 +113,16 @@ _HEALTH = {
 
 @dataclass(frozen=True)
 class Standing:
-    """``run`` is the run that answers or, for a retry, the last attempt; ``reason`` speaks of this target."""
+    """``run`` is the run that answers or, for a retry, the last attempt; ``reason`` speaks of this target.
+
+    ``removal`` says what was let go of the run that answers; where its record was erased as well, there is no ``run``.
+    """
 
     target: Target
     kind: Kind
     reason: str
     run: RunRecord | None = None
+    removal: RemovalRecord | None = None
 
     @property
     def is_final(self) -> bool:
@@ -118,7 +135,14 @@ class Standing:
     @property
     def answer(self) -> str | None:
         """The id of the run that answers."""
-        return self.run.id if self.run and self.is_final else None
+        if not self.is_final:
+            return None
+        return self.run.id if self.run else self.removal.run if self.removal else None
+
+    @property
+    def removed(self) -> str:
+        """That the run was let go or erased, in words; nothing where it was not."""
+        return reason.removed(self.removal) if self.removal else ""
 
 
 def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPolicy) -> Standing:
@@ -126,7 +150,23 @@ def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPol
 
     A failure counts for its very fingerprint only, an environment included, since another environment may
     heal it; so a failure for good outranks the success of an older environment, and a transient one does not.
+
+    Removals change words and health. They choose no other run, and none makes anything run: whoever may land a record
+    may land one.
     """
+    found = _stand(asked, target, evidence, policy)
+    removal = evidence.removal(found.answer)
+    if removal is None or found.kind is Kind.ERASED:
+        return found
+    found = replace(found, removal=removal)
+    if found.kind is Kind.FAILED:
+        return found
+    if removal.what == ERASED_RUN:
+        return replace(found, kind=Kind.ERASED, reason=found.removed)
+    return replace(found, reason=reason.joined([found.reason, found.removed]))
+
+
+def _stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPolicy) -> Standing:
     components = target.components
     if components is None:
         return Standing(target, Kind.REFUSED, reason.refused(target.problems))
@@ -143,8 +183,26 @@ def stand(asked: Experiment, target: Target, evidence: Evidence, policy: PlanPol
         return Standing(target, Kind.OLDER, _older_reason(components, older), older)
     if failures:
         return _unless_elsewhere(_interrupted(asked, target, failures, policy), fingerprint, asked, policy)
+    erased = _erased(asked, target, evidence) if asked.branch not in policy.retry else None
+    if erased is not None:
+        return Standing(target, Kind.ERASED, reason.removed(erased), None, erased)
     missing = Standing(target, Kind.MISSING, _missing_reason(asked, components, evidence, policy))
     return _unless_elsewhere(missing, fingerprint, asked, policy)
+
+
+def _erased(asked: Experiment, target: Target, evidence: Evidence) -> RemovalRecord | None:
+    """That what answered this very fingerprint of the branch was erased, its record with it.
+
+    Then a tombstone and the branch's own record of the answer are all that is left. What was erased is not to come
+    back because nobody finds it any more: a person who wants it says ``--retry``.
+    """
+    for entry in reversed(evidence.history.of_branch(asked.branch)):
+        record = entry.experiment
+        known = record.fingerprint if target.side == "head" else record.merge_fingerprint
+        answer = record.answer.get(target.side)
+        if known == target.fingerprint and answer:
+            return evidence.erased(answer) if evidence.run(answer) is None else None
+    return None
 
 
 def _unless_elsewhere(standing: Standing, fingerprint: str, asked: Experiment, policy: PlanPolicy) -> Standing:

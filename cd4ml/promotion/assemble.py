@@ -42,14 +42,15 @@ _MOST_FILES = 5
 _LONGEST = 300
 _MOST_METRICS = 2000
 
-AnswerKind = Literal["ran", "failed", "pending", "refused"]
+AnswerKind = Literal["ran", "erased", "failed", "pending", "refused"]
 
 
 @dataclass(frozen=True)
 class Answered:
     """How a tree that asks for something was answered.
 
-    ``run`` is the run that succeeded, or the failure that counts. ``params`` is what it asks for, resolved, and
+    ``run`` is the run that succeeded, or the failure that counts. What was erased says so in ``reason``, and has no run
+    where its record was erased as well. ``params`` is what it asks for, resolved, and
     ``data`` its pins as a record tells them; both are known even where nothing was run. ``reason`` is one line.
     """
 
@@ -160,10 +161,17 @@ def assemble(facts: Facts) -> Review:
         expectations_asked=asked,
         cost=cost,
         relatives=facts.relatives,
-        reproduce=f"cd4ml reproduce {shlex.quote(challenger.run.id)}" if challenger.run is not None else "",
+        reproduce=_reproduce(challenger),
         notes=facts.notes,
     )
     return replace(review, merge=_merge(facts, review))
+
+
+def _reproduce(challenger: Answered) -> str:
+    """The command that runs it again; nothing where there is no run, or its data and model were erased."""
+    if challenger.run is None or challenger.kind == "erased":
+        return ""
+    return f"cd4ml reproduce {shlex.quote(challenger.run.id)}"
 
 
 def _merge(facts: Facts, review: Review) -> Merge:
@@ -192,6 +200,8 @@ def _unanswered(facts: Facts) -> Judged:
         return Judged("failed", _failure(one.run))
     if one.kind == "refused":
         return Judged("failed", f"failed at configuration because {one.reason}")
+    if one.kind == "erased":
+        return Judged("failed", _erased("it", one))
     return Judged("pending", one.reason)
 
 
@@ -199,6 +209,10 @@ def _failure(run: RunRecord | None) -> str:
     why = (run.reason if run is not None else None) or {}
     message = " ".join(str(why.get("message", "no message")).split())
     return f"failed at {why.get('stage', 'an unnamed stage')} because {message}"
+
+
+def _erased(whose: str, one: Answered) -> str:
+    return f"{whose} was {one.reason}"
 
 
 def _conflict(facts: Facts) -> str:
@@ -235,6 +249,8 @@ def _without_champion(facts: Facts) -> str:
         return f"{facts.held_against} {_failure(one.run)}"
     if one.kind == "refused":
         return f"the configuration of {facts.held_against} is refused: {one.reason}"
+    if one.kind == "erased":
+        return _erased(f"the result of {facts.held_against}", one)
     return f"{facts.held_against} has no result: {one.reason}"
 
 

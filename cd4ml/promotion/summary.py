@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import Entry, RemovalRecord, RunRecord
-from cd4ml.promotion.leaderboard import BoardKey, key_of, value_of
+
+if TYPE_CHECKING:
+    from cd4ml.promotion.leaderboard import BoardKey
 
 SUMMARY_FILE = "summary.json"
 PAGE_FILE = "README.md"
@@ -92,6 +94,8 @@ def _count(counts: dict[str, int], name: str) -> None:
 
 
 def _brief(entry: Entry, run: RunRecord) -> dict[str, Any]:
+    from cd4ml.promotion.leaderboard import value_of  # a reader asks for the name of the file alone
+
     primary = (run.body.get("primary") or {}).get("metric") or ""
     return {
         "run": run.id,
@@ -109,6 +113,8 @@ def _brief(entry: Entry, run: RunRecord) -> dict[str, Any]:
 
 def _rank(value: dict[str, Any], entry: Entry, run: RunRecord) -> None:
     """Give a result its place on its list, which moves to the front."""
+    from cd4ml.promotion.leaderboard import key_of
+
     key = key_of(run)
     if key is None:
         return

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from cd4ml.index.removed import words
 from cd4ml.plan.action import Action, Plan, PlanItem, Run
 from cd4ml.report.layout import Column, Row, branch_text, counted, listing, quiet, word
 from cd4ml.report.visible import ABSENT, plain_number, visible
@@ -29,7 +30,7 @@ def status_table(items: Iterable[PlanItem], metric: str = "", side: str = "valid
 
 
 def runs_table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -> RenderableType:
-    """Runs as ``search --json`` lists them, one a line; what did not succeed has its reason beneath.
+    """Runs as ``search --json`` lists them, one a line; what did not succeed, or was let go, says so beneath.
 
     A run is named by the first 10 digits of its fingerprint. ``metrics`` names the metrics to show on the
     validation and the test side; without it, the primary metric of the first run that declares one.
@@ -41,7 +42,7 @@ def runs_table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -
     measures = [(side, metric) for metric in shown for side in ("validation", "test")]
     columns = [Column("Branch"), Column("Run"), Column("Health"), Column("Lifecycle")]
     columns += [Column(f"{_SHORT.get(side, side)} {visible(metric)}", "right") for side, metric in measures]
-    return listing(columns, [Row(_run_cells(run, measures), _failure_note(run)) for run in runs])
+    return listing(columns, [Row(_run_cells(run, measures), _note(run)) for run in runs])
 
 
 def plan_view(plan: Plan) -> RenderableType:
@@ -86,9 +87,12 @@ def _primary_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return []
 
 
-def _failure_note(run: Mapping[str, Any]) -> Text | None:
-    reason = run.get("reason")
-    return quiet(str(reason)) if reason and run.get("health") != "Healthy" else None
+def _note(run: Mapping[str, Any]) -> Text | None:
+    """Why it is not healthy; of a healthy one, that what it stored was let go."""
+    reason, removal = run.get("reason"), run.get("removal")
+    if run.get("health") != "Healthy":
+        return quiet(str(reason)) if reason else None
+    return quiet(words(removal)) if removal else None
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from cd4ml.spec.experiment import OwnStageSpec, Spec, Task
+if TYPE_CHECKING:  # whoever asks for the name of a file needs no specification
+    from cd4ml.spec.experiment import OwnStageSpec, Spec, Task
 
 SIDES = ("train", "validation", "test")
 

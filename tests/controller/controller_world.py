@@ -166,7 +166,7 @@ def remember_compositions(shell: Shell) -> None:
 
     To compose takes as long as to run, and what was composed is known by the tree of ``conf/`` alone.
     """
-    asked = [{BASELINE: f"# @package _global_\nseed: {seed}\n"} for seed in (2, 3, 5)]
+    asked: list[dict[str, Content]] = [{BASELINE: f"# @package _global_\nseed: {seed}\n"} for seed in (2, 3, 5)]
     asked += [{**gusty(shell), BASELINE: OTHER_SEED.format(seed=seed)} for seed in (1, 2)]
     with tempfile.TemporaryDirectory() as folder:
         aside = shell.at(Path(folder) / "aside")

@@ -246,24 +246,28 @@ def test_the_second_reconcile_in_a_clone_says_that_it_waits_and_then_has_nothing
     rejected(team, "exp/x")
     environment = {**os.environ, **team.environment}
 
-    def start() -> subprocess.Popen[str]:
+    def start(**more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["cd4ml", "reconcile", "--json"],
             cwd=team.folder,
-            env=environment,
+            env=environment | more,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    first = start()
-    assert first.stderr is not None
-    while "started" not in first.stderr.readline():
+    first = start(CD4ML_STOP_AT="execute.started")
+    while "T" not in Path(f"/proc/{first.pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]:
         assert first.poll() is None
+        time.sleep(0.05)
     second = start()
-    time.sleep(0.5)
+    assert second.stderr is not None
+    err = ""
+    while "waiting for it" not in err:
+        assert second.poll() is None
+        err += second.stderr.readline()
+    os.kill(first.pid, signal.SIGCONT)
     first.communicate(timeout=60)
-    out, err = second.communicate(timeout=60)
+    out, _ = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "waiting for it" in err
     assert json.loads(out)["ran"] == []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, runs
+from tests.controller.controller_world import Done, cd4ml, runs
 
 MODEL = """
 import cd4ml_extra
@@ -34,6 +36,7 @@ hypothesis: ""
 code: [mine]
 allowed_packages: [sklearn, xgboost, mine]
 """
+CONSTANT = "params.model.name = 'constant'"
 
 
 def wheelhouse(folder: Path, version: str, value: int) -> Path:
@@ -52,9 +55,8 @@ def wheelhouse(folder: Path, version: str, value: int) -> Path:
     return folder
 
 
-@pytest.fixture
-def extended(team: Shell) -> Shell:
-    """``main`` asks for a model that needs a package which is not installed, and locks it."""
+def extend(team: Shell) -> None:
+    """Let the work tree ask for a model that needs a package which is not installed, and lock it."""
     for path, text in {
         "mine/__init__.py": "",
         "mine/models.py": MODEL,
@@ -65,7 +67,13 @@ def extended(team: Shell) -> Shell:
         (team.folder / path).write_text(text, "utf-8")
     lock = team.folder / "requirements.lock"
     lock.write_text(lock.read_text("utf-8") + "cd4ml-extra==2.0\n", "utf-8")
-    return team
+
+
+def allow(team: Shell) -> None:
+    """Let the work tree allow cd4ml to make environments."""
+    root = team.folder / "conf/config.yaml"
+    text = root.read_text("utf-8")
+    root.write_text(text.replace("  lock: requirements.lock\n", "  lock: requirements.lock\n  venv: true\n"), "utf-8")
 
 
 def push(team: Shell) -> None:
@@ -74,63 +82,90 @@ def push(team: Shell) -> None:
     team.run("git", "push", "--quiet", "origin", "main")
 
 
-def test_a_lock_that_is_not_installed_is_refused_in_one_line_where_main_says_so(extended: Shell) -> None:
-    push(extended)
-    done = cd4ml(extended, "reconcile", "main", code=1)
+def finding(team: Shell, wheels: Path) -> Shell:
+    """The same where pip knows that folder of wheels, and nothing else."""
+    return Shell(team.folder, {**team.environment, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)})
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A project whose ``main`` was run in an environment of its lock. Copied for whoever changes it.
+
+    ``failed`` is how the attempt ended before the locked version could be had.
+    """
+
+    team: Shell
+    failed: Done
+
+
+@pytest.fixture(scope="module")
+def ran(template_project: Path, tmp_path_factory: pytest.TempPathFactory, few_flights: Path, warm: str) -> Ran:
+    folder = tmp_path_factory.mktemp("extended")
+    shutil.copytree(template_project, folder / "team", symlinks=True)
+    team = Shell(folder / "team/project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
+    extend(team)
+    allow(team)
+    push(team)
+    team = finding(team, wheelhouse(folder / "wheels", "1.0", 7))
+    failed = cd4ml(team, "reconcile", "main", code=1)
+    assert runs(team, CONSTANT) == []
+    wheelhouse(folder / "wheels", "2.0", 9)
+    cd4ml(team, "reconcile", "main")
+    return Ran(team, failed)
+
+
+@pytest.fixture
+def again(ran: Ran, tmp_path: Path) -> Shell:
+    """A copy of it, without the environment that was made; the wheels are to be put into ``wheels`` beside it."""
+    shutil.copytree(ran.team.folder.parent, tmp_path / "team", symlinks=True)
+    shutil.rmtree(tmp_path / "team/project/.git/cd4ml/environments")
+    return finding(ran.team.at(tmp_path / "team/project"), tmp_path / "wheels")
+
+
+def test_a_lock_that_is_not_installed_is_refused_in_one_line_where_main_says_so(team: Shell) -> None:
+    extend(team)
+    push(team)
+    done = cd4ml(team, "reconcile", "main", code=1)
     (line,) = [line for line in done.lines if "requirements.lock" in line]
     assert "cd4ml-extra: lock says 2.0, it is not installed" in line
     assert "environment.venv" in line
 
 
-def test_where_main_allows_it_the_run_executes_in_an_environment_made_from_its_lock(
-    extended: Shell, tmp_path: Path
-) -> None:
-    root = extended.folder / "conf/config.yaml"
-    text = root.read_text("utf-8")
-    root.write_text(text.replace("  lock: requirements.lock\n", "  lock: requirements.lock\n  venv: true\n"), "utf-8")
-    push(extended)
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse(tmp_path / "wheels", "1.0", 7))}
-    extended = Shell(extended.folder, {**extended.environment, **pip})
-    failed = cd4ml(extended, "reconcile", "main", code=1)
-    assert any("its environment cannot be made" in line for line in failed.lines)
-    assert runs(extended, "params.model.name = 'constant'") == []
-    wheelhouse(tmp_path / "wheels", "2.0", 9)
-    cd4ml(extended, "reconcile", "main")
-    (run,) = runs(extended, "params.model.name = 'constant'")
+def test_where_main_allows_it_the_run_executes_in_an_environment_made_from_its_lock(ran: Ran) -> None:
+    assert any("its environment cannot be made" in line for line in ran.failed.lines)
+    (run,) = runs(ran.team, CONSTANT)
     assert run["outcome"] == "succeeded"
-    cached = (path.read_bytes() for path in (extended.folder / ".dvc/cache").rglob("*") if path.is_file())
+    cached = (path.read_bytes() for path in (ran.team.folder / ".dvc/cache").rglob("*") if path.is_file())
     assert any(b"mine.models" in data and b'"content":"9.0"' in data for data in cached)
-    lock = extended.folder / "requirements.lock"
+
+
+def test_another_version_in_the_lock_is_run_anew_and_the_environment_that_was_made_serves_again(
+    again: Shell, tmp_path: Path
+) -> None:
+    lock = again.folder / "requirements.lock"
     lock.write_text(lock.read_text("utf-8").replace("cd4ml-extra==2.0", "cd4ml-extra==3.0"), "utf-8")
-    push(extended)
+    push(again)
     wheelhouse(tmp_path / "wheels", "3.0", 500)
-    cd4ml(extended, "reconcile", "main", "--refresh-env")
-    rmse = {run["metrics"]["test"]["rmse"] for run in runs(extended, "params.model.name = 'constant'")}
+    cd4ml(again, "reconcile", "main", "--refresh-env")
+    rmse = {run["metrics"]["test"]["rmse"] for run in runs(again, CONSTANT)}
     assert len(rmse) == 2, "what the other version made must not answer for this one"
-    cd4ml(extended, "new", "again", "seed=5", "--push")
+    cd4ml(again, "new", "again", "seed=5", "--push")
     shutil.rmtree(tmp_path / "wheels")
-    cd4ml(extended, "reconcile", "exp/again")  # the environment that was made serves
+    cd4ml(again, "reconcile", "exp/again")
 
 
 def test_a_run_again_names_the_packages_that_differ_and_rebuilds_its_environment_when_asked(
-    extended: Shell, tmp_path: Path
+    again: Shell, tmp_path: Path
 ) -> None:
-    root = extended.folder / "conf/config.yaml"
-    text = root.read_text("utf-8")
-    root.write_text(text.replace("  lock: requirements.lock\n", "  lock: requirements.lock\n  venv: true\n"), "utf-8")
-    push(extended)
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheelhouse(tmp_path / "wheels", "2.0", 9))}
-    extended = Shell(extended.folder, {**extended.environment, **pip})
-    cd4ml(extended, "reconcile", "main")
-    (run,) = runs(extended, "params.model.name = 'constant'")
-    private = extended.folder / ".git/cd4ml"
-    shutil.rmtree(private / "environments")
-    without = cd4ml(extended, "reproduce", run["id"], code=1)
+    wheelhouse(tmp_path / "wheels", "2.0", 9)
+    (run,) = runs(again, CONSTANT)
+    without = cd4ml(again, "reproduce", run["id"], code=1)
     assert "environment: cd4ml-extra: lock says 2.0, it is not installed" in without.out
     assert "--rebuild-env" in without.out
-    rebuilt = cd4ml(extended, "reproduce", run["id"], "--rebuild-env", "--json")
+    rebuilt = cd4ml(again, "reproduce", run["id"], "--rebuild-env", "--json")
     (told,) = rebuilt.json["reproductions"]
     assert told["equal"]
     assert told["model_digest"] == run["model_digest"]
+    private = again.folder / ".git/cd4ml"
     assert not list((private / "reproduce").iterdir())
     assert not (private / "environments").exists()

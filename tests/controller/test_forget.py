@@ -86,6 +86,35 @@ def test_forgetting_a_run_erases_what_it_learned_wherever_it_lies(team: Shell) -
     assert (again["removals"], again["deleted"]) == ([{"run": one.id, "record": None}], 0), "once is enough"
 
 
+def test_a_run_that_was_forgotten_is_degraded_for_everybody_and_never_run_again_by_itself(team: Shell) -> None:
+    """Nor is it compared, nor promoted; one that was let go stays healthy, and is told of all the same."""
+    experiment(team, "exp/x", seed=3)
+    cd4ml(team, "reconcile")
+    freed = plant(team, "freed")
+    rule(team, "branch = 'exp/freed'")
+    cd4ml(team, "reconcile")
+    cd4ml(team, "gc", "--apply")
+    (run,) = runs(team, "branch = 'exp/x'")
+    cd4ml(team, "forget", run["id"], *FORGET, "--keep-data")
+    (row,) = runs(team, "health = 'Degraded' and branch = 'exp/x'")
+    told = f"by Test <test@localhost>: {FORGET[1]}"
+    assert row["id"] == run["id"]
+    assert row["reason"].startswith("erased on 20")
+    assert row["reason"].endswith(told)
+    (item,) = cd4ml(team, "status", "exp/x", "--json").json["experiments"]
+    assert (item["sync"], item["health"], item["actions"]) == ("Synced", "Degraded", [])
+    assert item["reason"] == row["reason"]
+    assert cd4ml(team, "reconcile", "--json").json["ran"] == []
+    assert cd4ml(team, "reconcile", "exp/x", "--retry", "--json", code=1).json["ran"] == []
+    (report,) = cd4ml(team, "report", "exp/x", "--json").json["reports"]
+    assert (report["verdict"], report["reason"]) == ("failed", f"it was {row['reason']}")
+    assert (report["merge"]["promotes"], report["merge"]["trains"], report["reproduce"]) == (False, False, "")
+    (kept,) = runs(team, "let_go = 'artefacts'")
+    assert (kept["id"], kept["health"], kept["reason"]) == (freed.id, "Healthy", None)
+    shown = " ".join(cd4ml(team, "search", "branch = 'exp/freed'").out.split())
+    assert "its artefacts were let go on 20" in shown
+
+
 def test_forgetting_the_data_takes_every_run_of_them_along(team: Shell) -> None:
     """Raw data go from the DVC remote, the cache and cd4ml's own copies; who pins them is named."""
     one, other = plant(team, "one", fold=False), plant(team, "other")
@@ -103,10 +132,12 @@ def test_forgetting_the_data_takes_every_run_of_them_along(team: Shell) -> None:
 
 
 @pytest.mark.parametrize("point", ["gc.recorded", "gc.freed"])
-def test_an_erasure_that_was_killed_is_finished_when_it_is_asked_for_again(team: Shell, point: str) -> None:
+def test_an_erasure_that_was_killed_is_finished_when_it_is_asked_for_again(
+    team: Shell, forked_cd4ml: Path, point: str
+) -> None:
     one = plant(team, "one")
     command = ("forget", one.id, *FORGET, "--keep-data")
-    assert team.attempt("cd4ml", *command, CD4ML_CRASH_AT=point).returncode == -9
+    assert team.finding(forked_cd4ml).attempt("cd4ml", *command, CD4ML_CRASH_AT=point).returncode == -9
     assert [run["id"] for run in runs(team, "let_go = 'run'")] == [one.id]
     cd4ml(team, *command)
     assert not one.objects & {*listing(cache(team)), *listing(storage(team))}

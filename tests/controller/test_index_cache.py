@@ -17,10 +17,11 @@ from cd4ml.errors import IntegrityError
 from cd4ml.gateways import envelopes, git
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, RemoteState, Repository
 from cd4ml.gateways.process import Helper
+from cd4ml.gateways.store import QueryCache
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
-from cd4ml.index.record import RECORD_PATH, encode, seal
+from cd4ml.index.record import RECORD_PATH, Entry, encode, seal
 from cd4ml.index.rows import rows, run_told_by
 from cd4ml.promotion.leaderboard import leaderboard
 from tests.gateways.store_world import held
@@ -91,11 +92,35 @@ def test_what_names_a_run_or_holds_a_text_is_found_as_among_all_entries(
         assert history.answering(some) == expected.answering(some)
         assert history.removals_of(some) == expected.removals_of(some)
     assert len(history.removals_of(ids[1:2])) == 2
+    known = history.looked_up(history.branches, [run.run.fingerprint for run in expected.runs[:3]])
+    for some in ([], ids[:1], ids[1:5], ids, [*ids[1:3], "r" + "0" * 20, ids[1]]):
+        assert known.removals_of(some) == expected.removals_of(some)
     for run in (one.run for one in expected.runs[:5]):
         for text in (run.id, run.commit, run.components["data"]):
             holding = {one.run.id for one in expected.runs if text.encode() in encode_envelope(one.entry)}
             assert {one.run.id for one in history.speaking_of(text)} == holding
             assert run.id in holding
+
+
+def test_removals_of_many_branches_are_looked_up_together(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = grown(project, 40)
+    whole = read_history(project, state)
+    runs = whole.runs
+    asked: list[str] = []
+    entries = QueryCache.entries
+
+    def counting(cache: QueryCache, condition: str, *values: Any, **others: Any) -> tuple[Entry, ...]:
+        asked.append(condition)
+        return entries(cache, condition, *values, **others)
+
+    monkeypatch.setattr(QueryCache, "entries", counting)
+    known = whole.looked_up(whole.branches, {run.run.fingerprint for run in runs})
+    before = len(asked)
+    for run in runs:
+        assert known.removals_of([run.run.id]) == ()
+    assert len(asked) == before + 1
 
 
 def test_the_rows_of_runs_tell_a_leaderboard_what_their_records_do(project: Project) -> None:

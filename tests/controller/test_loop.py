@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from typing import Any
 
 from tests.conftest import Shell
-
-
-def experiments(shell: Shell, verb: str = "status") -> dict[str, dict[str, Any]]:
-    return {item["branch"]: item for item in json.loads(shell.run("cd4ml", verb, "--json"))["experiments"]}
-
-
-def runs(shell: Shell, text: str = "") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(shell.run("cd4ml", "search", text, "--json"))["runs"]
-    return found
+from tests.controller.controller_world import cd4ml, experiments, runs
 
 
 def test_a_reconciled_base_branch_is_synced_and_the_next_plan_is_empty(team: Shell) -> None:
     main = experiments(team)["main"]
     assert (main["sync"], main["health"], main["lifecycle"]) == ("Synced", "Healthy", "open")
-    team.run("cd4ml", "plan", "--exit-code")
+    cd4ml(team, "plan", "--exit-code")
 
 
 def test_a_second_reconcile_moves_no_ref(team: Shell) -> None:
     before = team.run("git", "-C", "../remote.git", "for-each-ref")
-    team.run("cd4ml", "reconcile")
+    cd4ml(team, "reconcile")
     assert team.run("git", "-C", "../remote.git", "for-each-ref") == before
 
 
 def test_a_pushed_experiment_is_run_once_and_only_its_model_is_trained_anew(team: Shell) -> None:
-    team.run("cd4ml", "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
-    team.run("cd4ml", "plan", "--exit-code", code=10)
-    done = team.attempt("cd4ml", "reconcile")
-    assert done.returncode == 0
-    told = [line for line in done.stderr.splitlines() if line.endswith("started") and "land" not in line]
+    cd4ml(team, "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
+    cd4ml(team, "plan", "--exit-code", code=10)
+    done = cd4ml(team, "reconcile")
+    told = [line for line in done.err.splitlines() if line.endswith("started") and "land" not in line]
     assert told == ["exp/boosting: train started", "exp/boosting: predict started"]
     item = experiments(team)["exp/boosting"]
     assert (item["sync"], item["health"]) == ("Synced", "Healthy")
@@ -43,18 +32,18 @@ def test_a_pushed_experiment_is_run_once_and_only_its_model_is_trained_anew(team
 
 
 def test_rejected_data_is_a_result_that_names_the_expectation(team: Shell) -> None:
-    team.run("cd4ml", "new", "gusts", "validation=gusts", "--push")
-    team.run("cd4ml", "reconcile")  # unnamed: a degraded experiment is not an error of the reconcile
+    cd4ml(team, "new", "gusts", "validation=gusts", "--push")
+    cd4ml(team, "reconcile")  # unnamed: a degraded experiment is not an error of the reconcile
     item = experiments(team)["exp/gusts"]
     assert (item["sync"], item["health"]) == ("Synced", "Degraded")
     assert "expect_column_values_to_not_be_null on wind_gust" in item["reason"]
-    team.run("cd4ml", "reconcile", "exp/gusts", code=1)
-    team.run("cd4ml", "plan", "--exit-code")
+    cd4ml(team, "reconcile", "exp/gusts", code=1)
+    cd4ml(team, "plan", "--exit-code")
 
 
 def test_a_deleted_branch_is_found_and_reproduced_in_a_fresh_clone(team: Shell) -> None:
-    team.run("cd4ml", "new", "trees", "model=xgboost", "model.estimator.n_estimators=10", "--push")
-    team.run("cd4ml", "reconcile")
+    cd4ml(team, "new", "trees", "model=xgboost", "model.estimator.n_estimators=10", "--push")
+    cd4ml(team, "reconcile")
     (ran,) = runs(team, "branch = 'exp/trees'")
     team.run("git", "branch", "-D", "exp/trees")
     team.run("git", "push", "--quiet", "origin", "--delete", "exp/trees")
@@ -66,20 +55,21 @@ def test_a_deleted_branch_is_found_and_reproduced_in_a_fresh_clone(team: Shell) 
     fresh = team.at(team.folder.parent / "fresh")
     (found,) = runs(fresh, "lifecycle = 'discarded'")
     assert (found["id"], found["metrics"]) == (ran["id"], ran["metrics"])
-    told = json.loads(fresh.run("cd4ml", "reproduce", "exp/trees", "--json"))["reproductions"][0]
+    told = cd4ml(fresh, "reproduce", "exp/trees", "--json").json["reproductions"][0]
     assert told["equal"]
     assert told["metrics"] == ran["metrics"]
     assert told["model_digest"] == ran["model_digest"]
 
 
 def test_merging_an_experiment_runs_nothing_again(team: Shell) -> None:
-    team.run("cd4ml", "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
-    team.run("cd4ml", "reconcile")
+    cd4ml(team, "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
+    cd4ml(team, "reconcile")
     team.run("git", "merge", "--quiet", "--squash", "exp/boosting")
     team.run("git", "commit", "--quiet", "--message", "Promote boosting")
     team.run("git", "push", "--quiet", "origin", "main")
-    done = team.attempt("cd4ml", "reconcile")
-    assert "train" not in done.stderr
+    done = cd4ml(team, "reconcile", "--json")
+    assert done.json["ran"] == []
+    assert "train" not in done.err
     after = experiments(team)
     assert "already run as" in after["main"]["reason"]
     assert after["exp/boosting"]["lifecycle"] == "merged"

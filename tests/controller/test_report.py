@@ -413,8 +413,11 @@ def test_a_run_without_its_predictions_is_not_comparable_and_says_which(odd: Wor
 
 def test_artefacts_that_were_let_go_are_said_so(odd: World) -> None:
     shell, made = odd
-    told = f"the artefacts of {made['exp/freed']['id']} were let go: older than a year"
-    assert report(shell, "exp/freed")["reason"] == told
+    freed = made["exp/freed"]["id"]
+    by = "were let go on 2026-11-03 by Ada <ada@example.org>"
+    found = report(shell, "exp/freed")
+    assert found["reason"] == f"the artefacts of {freed} {by}: older than a year"
+    assert f"its artefacts {by}: cd4ml reproduce {freed} runs it again" in found["notes"]
 
 
 def test_another_target_is_not_comparable(odd: World) -> None:

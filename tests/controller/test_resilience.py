@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml, experiments
 
 
 def test_a_damaged_copy_of_the_truth_is_made_again_and_fails_nobody(team: Shell) -> None:
@@ -13,8 +12,8 @@ def test_a_damaged_copy_of_the_truth_is_made_again_and_fails_nobody(team: Shell)
     content[len(content) // 2] ^= 1
     kept.chmod(0o644)
     kept.write_bytes(content)
-    team.run("cd4ml", "new", "stiff", "model.parameters.alpha=30", "--push")
-    team.run("cd4ml", "reconcile", "exp/stiff")
+    cd4ml(team, "new", "stiff", "model.parameters.alpha=30", "--push")
+    cd4ml(team, "reconcile", "exp/stiff")
     assert kept.read_bytes() != bytes(content)
 
 
@@ -30,19 +29,18 @@ def test_a_commit_of_the_year_10000_is_an_experiment_like_any_other(team: Shell)
     team.run("git", "add", "other.txt")
     team.run("git", "commit", "--quiet", "-m", "main moves, so that the merge result is a commit of its own")
     team.run("git", "push", "--quiet", "origin", "main", "exp/late")
-    team.run("cd4ml", "reconcile")
-    found = {item["branch"]: item for item in json.loads(team.run("cd4ml", "status", "--json"))["experiments"]}
+    cd4ml(team, "reconcile")
+    found = experiments(team)
     assert (found["exp/late"]["sync"], found["exp/late"]["health"]) == ("Synced", "Healthy")
-    team.run("cd4ml", "plan", "--exit-code")
+    cd4ml(team, "plan", "--exit-code")
 
 
 def test_a_branch_merged_before_it_was_ever_recorded_reads_merged_after_it_is_deleted(team: Shell) -> None:
-    team.run("cd4ml", "new", "stiff", "model.parameters.alpha=40", "--push")
+    cd4ml(team, "new", "stiff", "model.parameters.alpha=40", "--push")
     team.run("git", "merge", "--quiet", "--no-ff", "-m", "Promote stiff", "exp/stiff")
     team.run("git", "push", "--quiet", "origin", "main")
-    team.run("cd4ml", "reconcile")
+    cd4ml(team, "reconcile")
     team.run("git", "push", "--quiet", "origin", "--delete", "exp/stiff")
     team.run("git", "branch", "-D", "exp/stiff")
-    team.run("cd4ml", "reconcile")
-    found = {item["branch"]: item for item in json.loads(team.run("cd4ml", "status", "--json"))["experiments"]}
-    assert found["exp/stiff"]["lifecycle"] == "merged"
+    cd4ml(team, "reconcile")
+    assert experiments(team)["exp/stiff"]["lifecycle"] == "merged"

@@ -85,21 +85,6 @@ def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(
     team.run("cd4ml", "plan", "--exit-code")
 
 
-def test_a_merged_experiment_trains_nothing_and_reads_merged(team: Shell, forked_cd4ml: Path) -> None:
-    """The README says so of any way of merging; here it is squashed, so that no ancestry tells."""
-    team = team.finding(forked_cd4ml)
-    team.run("cd4ml", "new", "boosting", "model=hist_gradient_boosting", "model.estimator.max_iter=20", "--push")
-    team.run("cd4ml", "reconcile")
-    team.run("git", "merge", "--quiet", "--squash", "exp/boosting")
-    team.run("git", "commit", "--quiet", "--message", "Take boosting in")
-    team.run("git", "push", "--quiet", "origin", "main")
-    done = team.attempt("cd4ml", "reconcile", "--json")
-    assert done.returncode == 0
-    told = json.loads(done.stdout)
-    assert told["ran"] == []
-    assert {item["branch"]: item["lifecycle"] for item in told["experiments"]}["exp/boosting"] == "merged"
-
-
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_inside_the_repository_leads_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text("utf-8")):

@@ -224,9 +224,27 @@ def test_a_run_says_what_of_it_was_let_go() -> None:
     removal = {"kind": "removal", "commit": "c" * 40, "run": RUN_ID, "what": "artefacts", "reason": "old"}
     removed = seal({**removal, "rule": "", "by": "Bo", "at": "2026-12-01T10:00:00Z", "objects": []})
     (row,) = listed([RUN], [removed])
-    assert row.let_go == "artefacts"
+    assert (row.let_go, row.health, row.reason) == ("artefacts", "Healthy", None)
     (row,) = listed([RUN], [removed], [seal({**removed, "what": "run"})])
-    assert row.let_go == "run"
+    assert (row.let_go, row.health, row.outcome) == ("run", "Degraded", "succeeded")
+    assert row.reason == "erased on 2026-12-01 by Bo: old"
+
+
+def erased(run: str) -> dict[str, Any]:
+    told = {"reason": "Request 12", "rule": "", "by": "Bo", "at": "2026-12-01T23:30:00-02:00", "objects": []}
+    return seal({"kind": "removal", "commit": "c" * 40, "run": run, "what": "run", **told})
+
+
+def test_a_failed_run_that_was_erased_says_both() -> None:
+    failed = run_body(failed=True)
+    (row,) = listed([failed], [erased(failed["id"])])
+    assert (row.health, row.reason) == ("Degraded", "validate: 2 rows; erased on 2026-12-02 by Bo: Request 12")
+
+
+def test_an_answer_whose_record_was_erased_as_well_is_degraded_and_says_so() -> None:
+    (row,) = listed([answered()], [erased(RUN_ID)])
+    assert (row.id, row.role, row.health) == (RUN_ID, "unknown", "Degraded")
+    assert row.reason == "erased on 2026-12-02 by Bo: Request 12"
 
 
 ENTRIES = st.lists(st.tuples(bodies(), st.integers(1, 3)), max_size=8)

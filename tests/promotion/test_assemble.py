@@ -130,6 +130,8 @@ def test_a_conflict_comes_before_everything_that_the_numbers_say() -> None:
             "failed at train because no room",
         ),
         (Answered("failed", "", None), "failed", "failed at an unnamed stage because no message"),
+        (Answered("erased", "erased on 2026-11-03 by Bo: x"), "failed", "it was erased on 2026-11-03 by Bo: x"),
+        (Answered("erased", "erased on 2026-11-03 by Bo: x", run(2)), "failed", "it was erased on 2026-11-03 by Bo: x"),
     ],
 )
 def test_what_did_not_succeed_says_why_and_one_gate_holds(challenger: Answered, verdict: str, reason: str) -> None:
@@ -145,6 +147,7 @@ def test_what_did_not_succeed_says_why_and_one_gate_holds(challenger: Answered, 
         (Answered("pending", "never run: `cd4ml reconcile main`"), "main has no result: never run"),
         (Answered("refused", "conf/: no"), "the configuration of main is refused: conf/: no"),
         (Answered("failed", "", run(1, reason={"stage": "s", "message": "m"})), "main failed at s because m"),
+        (Answered("erased", "erased on 2026-11-03 by Bo: x", run(1)), "the result of main was erased on 2026-11-03"),
     ],
 )
 def test_a_champion_without_a_result_is_not_comparable_and_says_why(champion: Answered | None, told: str) -> None:

@@ -12,7 +12,7 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.untrusted import parse_json
-from cd4ml.index.record import RECORD_PATH, RunRecord
+from cd4ml.index.record import RECORD_PATH, RemovalRecord, RunRecord
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Target
 from cd4ml.promotion.assemble import Production
@@ -49,6 +49,14 @@ class References:
     def standing(self, asked: Experiment, target: Target) -> Standing:
         """Which run answers a target."""
         return stand(asked, target, Evidence(self.observation.history), self.policy)
+
+    def removal(self, run: RunRecord) -> RemovalRecord | None:
+        """What was let go of a run, as the record that counts says."""
+        return Evidence(self.observation.history).removal(run.id)
+
+    def erased(self, run: RunRecord) -> RemovalRecord | None:
+        """The record that says that a run was erased, if one does."""
+        return Evidence(self.observation.history).erased(run.id)
 
     def result(self, components: Components | None) -> RunRecord | None:
         """The result of a fingerprint, or a success that the base branch's rules take for it."""
@@ -173,5 +181,5 @@ def _ignored(tags: list[str]) -> tuple[str, ...]:
     return (f"the release tag {tags[0][:100]}{more} is on no result of the index, and is not counted",)
 
 
-ANSWERING = frozenset({Kind.RESULT, Kind.OLDER})
-"""Ways in which a target has a run that succeeded."""
+ANSWERING = frozenset({Kind.RESULT, Kind.OLDER, Kind.ERASED})
+"""Ways in which a target has a run that succeeded, or had one that was erased: nothing is trained for it."""

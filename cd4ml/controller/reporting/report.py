@@ -32,6 +32,7 @@ from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.paths import path_text
 from cd4ml.index.record import RunRecord
+from cd4ml.index.removed import words
 from cd4ml.index.sql import compile_filter
 from cd4ml.plan.standing import Kind, Standing
 from cd4ml.plan.state import Experiment, Target
@@ -48,6 +49,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _KINDS: Mapping[Kind, AnswerKind] = {
     Kind.RESULT: "ran",
     Kind.OLDER: "ran",
+    Kind.ERASED: "erased",
     Kind.FAILED: "failed",
     Kind.REFUSED: "refused",
 }
@@ -133,13 +135,13 @@ class Reporter:
         commit = references.commit_of(base_rev) if base_rev else base.commit
         if commit != base.commit:
             alone = references.alone(commit)
-            words = f"{base_rev} ({commit[:12]})" if base_rev != commit else commit[:12]
+            named_so = f"{base_rev} ({commit[:12]})" if base_rev != commit else commit[:12]
             if alone is None:
                 raise RepositoryError(f"--base {base_rev}: {commit[:12]} cannot be read")
             named = replace(alone[0], branch=base_rev or alone[0].branch)
             champion = self._answered(references.standing(*_target_of(alone[0])), named)
-            note = f"held against {words} and not against {base.branch}, so the gates were not looked at"
-            return _Held(champion, words, commit, gated=False, notes=(note,))
+            note = f"held against {named_so} and not against {base.branch}, so the gates were not looked at"
+            return _Held(champion, named_so, commit, gated=False, notes=(note,))
         if not asked.is_base:
             champion = self._answered(references.standing(*_target_of(base)), base)
             return _Held(champion, base.branch, commit)
@@ -148,7 +150,9 @@ class Reporter:
             return _Held(None, base.branch, commit)
         earlier, run = before
         note = f"{base.branch} is held against what was before it: the result of {earlier[:12]}"
-        return _Held(_answer(run), earlier[:12], earlier, notes=(note,))
+        erased = references.erased(run)
+        champion = _answer(run, "erased", words(erased.body)) if erased is not None else _answer(run)
+        return _Held(champion, earlier[:12], earlier, notes=(note,))
 
     def _answered(self, standing: Standing, asked: Experiment) -> Answered:
         kind = _KINDS.get(standing.kind, "pending")
@@ -156,7 +160,7 @@ class Reporter:
         if kind == "pending" and standing.kind is not Kind.ELSEWHERE:
             command = f"cd4ml reconcile {shlex.quote(asked.branch)}"
             reason = f"{standing.reason}: `{command}`"
-        if standing.run is not None and kind in ("ran", "failed"):
+        if standing.run is not None and kind in ("ran", "erased", "failed"):
             return _answer(standing.run, kind, reason)
         params, data = self._asks_for(standing.target)
         return Answered(kind, reason, None, params, data)
@@ -237,6 +241,8 @@ class Reporter:
             found.append(f"it asks for exactly what {self.project.base} asks for")
         if standing.kind is Kind.OLDER:
             found.append(standing.reason)
+        elif standing.kind is Kind.RESULT and standing.removed:
+            found.append(standing.removed)
         return tuple(found)
 
     def _lines(self, champion: Answered | None, challenger: Answered) -> LinesChanged:
@@ -267,9 +273,9 @@ class Reporter:
     def _let_go(self, error: NoEvidenceError, *runs: RunRecord) -> str:
         """Why there is no evidence; that artefacts were let go says more than that they are missing."""
         for run in runs:
-            row = next((row for row in self.cache.named(run.id) if row.let_go), None)
-            if row is not None:
-                return f"the artefacts of {run.id} were let go: {(row.removal or {}).get('reason', '')}"
+            removal = self.references.removal(run)
+            if removal is not None:
+                return f"{words(removal.body, f'the artefacts of {run.id}')}: {removal.body['reason']}"
         return str(error)
 
     def _measured(self, run: RunRecord) -> Mapping[str, Any]:

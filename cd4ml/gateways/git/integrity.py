@@ -231,10 +231,10 @@ class Trees:
             if _ID.fullmatch(tree) and not _ODD_STEPS.intersection(steps):
                 level.append(((tree, path), steps, bytes.fromhex(tree)))
         while level:
-            self._load(tree for _, _, tree in level)
+            self._load(here for _, _, here in level)
             deeper = []
-            for name, steps, tree in level:
-                entries = self._read.get(tree)
+            for name, steps, here in level:
+                entries = self._read.get(here)
                 if entries is None:
                     continue
                 mode, object_id = entries.get(steps[0], (b"", b""))

@@ -1,0 +1,38 @@
+"""What removal records say of a run: which of several counts, and its words for people.
+
+Words, and how a run's health is called, are all that follows from a removal here. Whoever may land a record may land
+a removal, too, so none makes anything be run, freed or promoted by itself (``retention`` says what frees objects).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cd4ml.index.history import RemovalEntry
+from cd4ml.index.instant import utc_form
+from cd4ml.index.record import RemovalRecord
+from cd4ml.spec.text import one_line
+
+ERASED = "run"
+"""What a removal of a whole run calls itself; the other kind lets go of artefacts alone."""
+
+_LONGEST = 200
+_DAY = len("2026-11-03")
+
+
+def counting(removals: Iterable[RemovalEntry]) -> dict[str, RemovalRecord]:
+    """By run the removal that counts, of all in fold order: of several the later, and an erasure always."""
+    ordered = sorted(removals, key=lambda one: one.removal.what == ERASED)
+    return {one.removal.run: one.removal for one in ordered}
+
+
+def words(told: Mapping[str, Any], artefacts: str = "its artefacts") -> str:
+    """One line for a removal's ``what``, ``at``, ``by`` and ``reason``; in it the day is UTC's.
+
+    ``artefacts`` is what is said to be let go, where the run itself was not erased.
+    """
+    day, by = utc_form(str(told["at"]))[:_DAY], one_line(told["by"], _LONGEST)
+    if told["what"] == ERASED:
+        return f"erased on {day} by {by}: {one_line(told['reason'], _LONGEST)}"
+    return f"{artefacts} were let go on {day} by {by}"
