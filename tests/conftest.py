@@ -23,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from cd4ml.controller.running.warm import warm_process
 from cd4ml.gateways.process import scrub_git_variables
 from cd4ml.gateways.warm import SOCKET_VARIABLE
-from tests.forked_commands import forked_commands
 
 settings.register_profile("cd4ml", deadline=None, max_examples=50)  # how long an example takes says more of the machine
 settings.load_profile("cd4ml")
@@ -115,13 +114,6 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
-def forked_cd4ml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a ``cd4ml`` that needs no time to import, for ``PATH``."""
-    with forked_commands(tmp_path_factory.mktemp("forked")) as folder:
-        yield folder
-
-
 @dataclass(frozen=True)
 class Shell:
     """Runs commands in a folder as a person would. ``environment`` comes on top of the process's."""
@@ -143,11 +135,6 @@ class Shell:
     def at(self, folder: Path) -> Shell:
         """The same environment in another folder."""
         return Shell(folder, self.environment)
-
-    def finding(self, programs: Path) -> Shell:
-        """The same, with the programs of that folder found first."""
-        path = os.pathsep.join([str(programs), os.environ["PATH"]])
-        return Shell(self.folder, {**self.environment, "PATH": path})
 
 
 @pytest.fixture

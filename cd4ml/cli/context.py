@@ -73,10 +73,19 @@ def json_text(name: str, items: list[dict[str, Any]], **more: Any) -> str:
 def _json(name: str, items: list[dict[str, Any]], more: Mapping[str, Any]) -> str:
     if len(items) <= _LAID_OUT:
         return json.dumps({"version": JSON_VERSION, name: items, **more}, indent=1, ensure_ascii=False) + "\n"
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # many times as fast as with an indent
-    lines = ",\n".join(map(encode, items))
-    rest = "".join(f",\n{encode(key)}: {encode(value)}" for key, value in more.items())
-    return f'{{"version": {JSON_VERSION},\n{encode(name)}: [\n{lines}\n]{rest}}}\n'
+    lines = ",\n".join(map(_compact, items))
+    rest = "".join(f",\n{_compact(key)}: {_compact(value)}" for key, value in more.items())
+    return f'{{"version": {JSON_VERSION},\n{_compact(name)}: [\n{lines}\n]{rest}}}\n'
+
+
+def _compact(value: Any) -> str:
+    """JSON in one line, many times as fast as with an indent."""
+    import orjson
+
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a number of more than 64 bits, half of a surrogate pair
+        return json.dumps(value, ensure_ascii=False)
 
 
 def say(line: str) -> None:

@@ -31,17 +31,19 @@ def show_run(
 ) -> None:
     """Show what is known of a run."""
     from cd4ml.controller.history.search import named_runs
-    from cd4ml.controller.running.run import log_of
-    from cd4ml.report.run import run_view
 
     options: Context = context.obj
     project = options.project()
     found = named_runs(project, name)
     if log:
+        from cd4ml.controller.running.run import log_of
+
         say_lines(log_of(project, found[0].row.fingerprint or ""))
     elif as_json:
         print_json("runs", [one.as_json() for one in found])
     else:
+        from cd4ml.report.run import run_view
+
         show(run_view(found[0].row.as_json(), found[0].record))
 
 

@@ -99,7 +99,6 @@ def _form(form: Format | None, output: Path | None, *, as_json: bool) -> Format:
 
 def _list_fields(options: Context, form: Format) -> None:
     from cd4ml.controller.history.search import known_fields
-    from cd4ml.report.runs import fields_table
 
     known, stale = known_fields(options.project())
     if stale:
@@ -107,6 +106,8 @@ def _list_fields(options: Context, form: Format) -> None:
     if form is Format.JSON:
         print_json("fields", known)
     else:
+        from cd4ml.report.runs import fields_table
+
         show(fields_table(known))
 
 

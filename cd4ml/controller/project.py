@@ -76,7 +76,8 @@ def open_project(path: Path, remote: str = "") -> Project:
     """
     repository = git.open_repository(path)
     names = repository.remotes()
-    chosen = remote or repository.config("cd4ml.remote")
+    settings = dict(repository.settings(r"^cd4ml\.(remote|base)$"))  # of one that is there twice, the last counts
+    chosen = remote or settings.get("cd4ml.remote", "")
     if chosen and chosen not in (*names, git.HERE):
         raise UsageError(f"there is no remote {chosen!r} here (remotes: {', '.join(names) or 'none'})")
     if not chosen:
@@ -87,7 +88,7 @@ def open_project(path: Path, remote: str = "") -> Project:
             "name one with --remote or `git config cd4ml.remote NAME`"
         )
     chosen = chosen or git.HERE
-    base = repository.config("cd4ml.base") or _base_branch(repository, chosen)
+    base = settings.get("cd4ml.base") or _base_branch(repository, chosen)
     return Project(repository, chosen, base)
 
 

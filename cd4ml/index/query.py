@@ -229,7 +229,7 @@ def _read_test(tokens: _Tokens, first: _Token, after: Kinds) -> tuple[Filter, _T
     if verb.kind == "NOT":
         verb, negated = tokens.take(_AFTER_NOT), True
     if verb.kind == "OPERATOR":
-        value, following = tokens.take(_VALUE), tokens.next(_AFTER_VALUE, after)
+        value, following = tokens.take(_VALUE), _after_value(tokens, after)
         asked = _field(first)
         operator = cast("Operator", _SPELLINGS.get(verb.text, verb.text))
         return _checked(Comparison(asked, operator, _value_of(asked, value)), first, value), following
@@ -248,12 +248,18 @@ def _read_test(tokens: _Tokens, first: _Token, after: Kinds) -> tuple[Filter, _T
     if verb.kind == "BETWEEN":
         low = tokens.take(_VALUE)
         tokens.take_of(_AFTER_VALUE, frozenset({"AND"}))
-        high, following = tokens.take(_VALUE), tokens.next(_AFTER_VALUE, after)
+        high, following = tokens.take(_VALUE), _after_value(tokens, after)
         bounds = _value(low), _value(high)
         return _checked(Between(_field(first), *bounds, negated), first, high), following
     pattern, following = tokens.take(frozenset({"TEXT"})), tokens.next(_AFTER_TEST, after)
     like = Like(_field(first), str(_value(pattern)), verb.kind == "ILIKE", negated)
     return _checked(like, first, pattern), following
+
+
+def _after_value(tokens: _Tokens, after: Kinds) -> _Token:
+    """The token after a value that ends a test."""
+    following = tokens.next(_AFTER_VALUE, after)
+    return following if following.kind != "COMMA" else _among(following, after)
 
 
 def _read_list(tokens: _Tokens) -> Sequence[_Token]:

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -64,13 +63,11 @@ def assert_converged(shell: Shell, branch: str, source: str, before: set[str], *
 
 
 @pytest.mark.parametrize("point", [point for point in CRASH_POINTS if point not in OF_OTHER_VERBS])
-def test_a_reconcile_killed_at_a_named_point_is_finished_by_the_next(
-    team: Shell, forked_cd4ml: Path, point: str
-) -> None:
+def test_a_reconcile_killed_at_a_named_point_is_finished_by_the_next(team: Shell, point: str) -> None:
     succeeds = point in NEEDS_A_RESULT
     source = experiment(team, "exp/x", seed=3) if succeeds else rejected(team, "exp/x")
     before = records_on_remote(team)
-    done = team.finding(forked_cd4ml).attempt("cd4ml", "reconcile", CD4ML_CRASH_AT=point)
+    done = team.attempt("cd4ml", "reconcile", CD4ML_CRASH_AT=point)
     assert done.returncode == -signal.SIGKILL, f"{point} was not reached: {done.stderr}"
     left = records_on_remote(team)
     assert left >= before
@@ -95,9 +92,9 @@ def test_a_reconcile_killed_at_any_time_is_finished_by_the_next(team: Shell, sec
     assert_converged(team, "exp/x", source, records_on_remote(team), health="Degraded")
 
 
-def test_a_run_that_ends_after_its_branch_moved_speaks_of_the_old_commit_only(team: Shell, forked_cd4ml: Path) -> None:
+def test_a_run_that_ends_after_its_branch_moved_speaks_of_the_old_commit_only(team: Shell) -> None:
     old = rejected(team, "exp/x", seed=1)
-    team.finding(forked_cd4ml).attempt("cd4ml", "reconcile", CD4ML_CRASH_AT="land.pushed")
+    team.attempt("cd4ml", "reconcile", CD4ML_CRASH_AT="land.pushed")
     new = commit(team, "main", {"other": "x"})
     push(team, "refs/heads/exp/x", new, "--force")
     cd4ml(team, "reconcile")

@@ -102,9 +102,7 @@ def test_what_names_a_run_or_holds_a_text_is_found_as_among_all_entries(
             assert run.id in holding
 
 
-def test_removals_of_many_branches_are_looked_up_together(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removals_of_many_branches_are_looked_up_together(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     state = grown(project, 40)
     whole = read_history(project, state)
     runs = whole.runs

@@ -154,11 +154,10 @@ def test_a_transient_failure_is_landed_once_and_asked_for_again(parts: Parts) ->
 @pytest.mark.parametrize(
     "point", ["bundle.taken", "judge.finished", "land.outputs-stored", "land.pushed", "fold.pushed"]
 )
-def test_a_land_killed_at_a_named_point_is_finished_by_the_next(parts: Parts, forked_cd4ml: Path, point: str) -> None:
+def test_a_land_killed_at_a_named_point_is_finished_by_the_next(parts: Parts, point: str) -> None:
     branch = "exp/x" if point in NEEDS_A_RESULT else "exp/bad"
     shutil.rmtree(parts.bundle("exp/bad" if branch == "exp/x" else "exp/x"))
-    lander = parts.lander.finding(forked_cd4ml)
-    killed = lander.attempt("cd4ml", "land", str(parts.bundles), CD4ML_CRASH_AT=point)
+    killed = parts.lander.attempt("cd4ml", "land", str(parts.bundles), CD4ML_CRASH_AT=point)
     assert killed.returncode == -signal.SIGKILL, f"{point} was not reached: {killed.stderr}"
     cd4ml(parts.lander, "land", str(parts.bundles))
     assert run_of(parts.project, branch)["finished"] == told(parts.bundle(branch))["finished"]
@@ -166,9 +165,9 @@ def test_a_land_killed_at_a_named_point_is_finished_by_the_next(parts: Parts, fo
     assert not [ref for ref in refs(remote(parts.project)) if ref.startswith(RECORDS)]
 
 
-def test_an_execute_killed_after_a_bundle_leaves_it_whole(parts: Parts, forked_cd4ml: Path) -> None:
+def test_an_execute_killed_after_a_bundle_leaves_it_whole(parts: Parts) -> None:
     output = parts.folder / "again"
-    killed = parts.runner.finding(forked_cd4ml).attempt(
+    killed = parts.runner.attempt(
         "cd4ml", "execute", "exp/bad", "--output", str(output), CD4ML_CRASH_AT="bundle.written"
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from tests.conftest import Shell
 from tests.docs.pages import ROOT
 
 
-def test_the_demo_leaves_an_index_a_discarded_branch_and_an_empty_plan(shell: Shell, forked_cd4ml: Path) -> None:
+def test_the_demo_leaves_an_index_a_discarded_branch_and_an_empty_plan(shell: Shell) -> None:
     """THE WHOLE LOOP: what ``make demo`` starts, from no folder to a deleted branch reproduced in a fresh clone."""
-    shell = shell.finding(forked_cd4ml)
     folder = shell.folder / "demo"
     path = f"{shell.environment['PYTHONPATH']}:{ROOT}"
     done = shell.attempt(sys.executable, "-m", "demo", "--directory", str(folder), PYTHONPATH=path)

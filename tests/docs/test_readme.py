@@ -56,8 +56,7 @@ def type_all(shell: Shell, page: Path, folder: Path) -> str:
     return done.stdout
 
 
-def test_every_command_of_the_readme_works_as_it_says(shell: Shell, forked_cd4ml: Path) -> None:
-    shell = shell.finding(forked_cd4ml)
+def test_every_command_of_the_readme_works_as_it_says(shell: Shell) -> None:
     place = shell.folder / "work"
     place.mkdir()
     printed = type_all(shell.at(place), README, shell.folder)
@@ -77,11 +76,9 @@ def test_every_command_of_the_readme_works_as_it_says(shell: Shell, forked_cd4ml
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.stem))
-def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(
-    team: Shell, forked_cd4ml: Path, tmp_path: Path, page: Path
-) -> None:
+def test_every_command_of_a_tour_or_a_how_to_works_as_it_says(team: Shell, tmp_path: Path, page: Path) -> None:
     """Each is typed in a clone of a project whose ``main`` has a result."""
-    type_all(team.finding(forked_cd4ml), page, tmp_path)
+    type_all(team, page, tmp_path)
     team.run("cd4ml", "plan", "--exit-code")
 
 

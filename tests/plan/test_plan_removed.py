@@ -120,7 +120,7 @@ def test_another_request_of_the_branch_is_run_whatever_was_erased() -> None:
 
 
 def test_what_others_say_in_a_removal_is_one_short_line_without_credentials() -> None:
-    said = {"by": "a" * 400, "reason": "see https://ada:secret@example.org " + "b" * 400}
+    said: dict[str, Any] = {"by": "a" * 400, "reason": "see https://ada:secret@example.org " + "b" * 400}
     reason = item([*RAN, removed(what="run", **said)]).reason
     assert len(reason) < 450
     assert "secret" not in reason

@@ -76,7 +76,7 @@ def test_the_wheel_holds_all_of_the_package_the_scaffold_and_the_templates_and_n
         }
         assert shipped
         assert shipped <= held
-    assert {"cd4ml/py.typed", "cd4ml/index/schemas/run.schema.json", "cd4ml/index/filter.lark"} <= held
+    assert {"cd4ml/py.typed", "cd4ml/index/schemas/run.schema.json"} <= held
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
     assert {name.split("/")[0].partition("-")[0] for name in held} == {"cd4ml"}
     assert not [name for name in held if "/tests/" in name or name.endswith(".pyc")]

@@ -75,7 +75,8 @@ def init(path: Path, *, bare: bool = False, branch: str = "main") -> None:
     run(command, cwd=path.parent if path.parent.exists() else Path.cwd(), env=environment())
 
 
-_ASKED = ("--is-bare-repository", "--show-object-format")
+_ASKED = ("--git-dir", "--git-common-dir", "--is-bare-repository", "--show-object-format")
+_OUTSIDE = b"this operation must be run in a work tree"
 
 
 def open_repository(path: Path) -> Repository:
@@ -85,20 +86,18 @@ def open_repository(path: Path) -> Repository:
     """
     if not path.is_dir():
         raise RepositoryError(f"{path}: no such folder")
+    command = ["git", *HARDENING, "rev-parse", "--path-format=absolute", *_ASKED]
     try:
-        answer = run(
-            ["git", *HARDENING, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", *_ASKED],
-            cwd=path,
-            env=environment(),
-        ).stdout.splitlines()
+        done = run([*command, "--show-toplevel"], cwd=path, env=environment(), allowed=(0, 128))
+        if done.returncode and _OUTSIDE not in done.stderr:
+            done = run(command, cwd=path, env=environment())
     except ToolError as error:
         hint = " (make a project with `cd4ml init`)" if "not a git repository" in error.stderr else ""
         raise RepositoryError(f"{path}: {last_line(error)}{hint}") from error
+    *answer, top = done.stdout.split(b"\n", len(_ASKED))
     git_dir, common_dir, bare = Path(os.fsdecode(answer[0])), Path(os.fsdecode(answer[1])), answer[2] == b"true"
     if answer[3] != b"sha1":
         raise RepositoryError(f"{path}: its objects are named by {answer[3].decode()}; cd4ml works with sha1")
-    if bare:
+    if bare or done.returncode or not top:
         return Repository(git_dir, common_dir, None)
-    command = ["git", *HARDENING, "rev-parse", "--show-toplevel"]
-    top = os.fsdecode(run(command, cwd=path, env=environment(), allowed=(0, 128)).stdout).removesuffix("\n")
-    return Repository(git_dir, common_dir, Path(top) if top else None)
+    return Repository(git_dir, common_dir, Path(os.fsdecode(top.removesuffix(b"\n"))))

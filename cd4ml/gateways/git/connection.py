@@ -95,11 +95,15 @@ class Connection:
         """Names of the remotes of this clone."""
         return tuple(self.git("remote").text.splitlines())
 
-    def _refs(self, prefix: str, keep_prefix: str = "", kind: str | None = "commit") -> dict[str, str]:
+    def _refs(self, prefix: str) -> dict[str, str]:
+        """Commits by the rest of the name of the ref that is at them; refs to anything else are left out."""
+        return {name: object_id for name, (kind, object_id) in self._refs_of_any(prefix).items() if kind == "commit"}
+
+    def _refs_of_any(self, prefix: str) -> dict[str, tuple[str, str]]:
+        """Type and id of objects by the rest of the name of the ref that is at them."""
         listed = self.git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", prefix).text
         parts = (line.split(" ", 2) for line in listed.split("\n") if line)
-        found = {keep_prefix + name.removeprefix(prefix): (of, object_id) for of, object_id, name in parts}
-        return {name: object_id for name, (of, object_id) in found.items() if kind in (of, None)}
+        return {name.removeprefix(prefix): (kind, object_id) for kind, object_id, name in parts}
 
     @contextmanager
     def _settingless(self) -> Iterator[Mapping[str, str]]:

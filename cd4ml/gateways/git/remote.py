@@ -55,8 +55,10 @@ class Remotes(Commits):
 
     def last_seen(self) -> RemoteState:
         """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
-        claims = self._refs(SEEN + "claims/", CLAIMS, kind=None)
-        commits = self._refs("refs/cd4ml/")
+        refs = self._refs_of_any("refs/cd4ml/")
+        seen = "remote/claims/"
+        claims = {CLAIMS + name.removeprefix(seen): one for name, (_, one) in refs.items() if name.startswith(seen)}
+        commits = {name: one for name, (kind, one) in refs.items() if kind == "commit"}
         heads, landing, drafts, vanished = (
             {name.removeprefix(prefix): commit for name, commit in commits.items() if name.startswith(prefix)}
             for prefix in ("remote/heads/", "remote/landing/", "draft/", "remote/vanished/")
