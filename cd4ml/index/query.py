@@ -1,6 +1,6 @@
 """The filter language of ``cd4ml search``: text to value.
 
-A search would spend a fifth of its time on importing a parser generator and building tables from a grammar, so the
+To import a parser generator and have it build its tables would take longer than most searches take to answer, so the
 parser is written out. It reads the language of this grammar, where AND binds tighter than OR, and NOT than both::
 
     filter:      conjunction (OR conjunction)*
