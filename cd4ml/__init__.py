@@ -14,8 +14,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    path), seal (its header), workflows (CI by provider) · lock (dvc.lock from what was verified)
     ├── index/         2 WHAT HAS HAPPENED        record · validate, shape · envelope · fold · history · rows ·
     │                    lineage · foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place,
-    │                    paths, instant, asked, grid, sql. Trusted: proven, chain (forged?), audit, rendered (verify),
-    │                    claims, retention, removed, epoch (keep and forget)
+    │                    paths, instant, asked, grid, sql. Trusted: proven, chain (forged?), audit, promised, rendered
+    │                    (verify), relied_on, claims, retention, removed, epoch (keep and forget)
     ├── plan/          3 DESIRED vs OBSERVED      state · standing · reason · lifecycle · action · diff → Plan
     ├── promotion/     3 CHALLENGER vs CHAMPION   compare (two), table (more) of configuration and inputs ·
     │                    leaderboard · summary (the index in short). The pull request: paired (what two said of the
@@ -33,9 +33,9 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    lookup (a row's side). runner, job, own_code, guard, time_limit
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
-    │                    history, remote, work_tree, landed, compare, chain, integrity, keeping, probe, reports) ·
-    │                    hydra · dvc, dvc_experiments · mlflow · store, store_*, memo (SQLite) · envelopes · sources,
-    │                    database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
+    │                    tree_changes, history, remote, work_tree, landed, compare, chain, integrity, keeping, probe,
+    │                    reports) · hydra · dvc, dvc_experiments · mlflow · store, store_*, memo (SQLite) · envelopes ·
+    │                    sources, database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
     ├── controller/    5 THE VERBS, in rooms: a module imports only from its own room and from those above it (reporting
     │   │                and editing not from each other; nor do ci, care and starting). At the door: project
     │   ├── desired/       what commits ask for: data (pins) · specs, heads · scaffold (what the package brings), render
@@ -48,7 +48,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │   │                  publish_report
     │   ├── editing/       experiments (open one, note) · edit (run the work tree) · update, merge (take the base in)
     │   ├── ci/            parts (of a run, as jobs), bundle, bundles, vouched · check, unverified (a fork's)
-    │   ├── care/          doctor/ · verify, repair, restore · inventory, keep (gc), erase (forget)
+    │   ├── care/          doctor/ · verify (landed_facts, stored), repair, restore · inventory, keep (gc), erase
+    │   │                  (forget)
     │   └── starting/      init · own_data, proposal, proposed_* (a project for one's own table)
     ├── cli/           6 arguments, exit codes, tables; one short function per verb
     └── api.py         6 the same for notebooks and scripts: run, load_spec, search, load_model

@@ -27,7 +27,8 @@ from cd4ml.gateways.store_source import Changes, Source, Wanted
 from cd4ml.gateways.store_tables import DAMAGE, DRAFT, INDEX, LANDING, column
 from cd4ml.index.record import Entry
 from cd4ml.index.rows import Row
-from cd4ml.index.sql import COMPONENTS, IN_FOLD_ORDER, NUMBER, Order, Where
+from cd4ml.index.sql import IN_FOLD_ORDER, NUMBER, Order, Where
+from cd4ml.spec.fingerprint import COMPONENTS
 
 __all__ = ["DRAFT", "INDEX", "LANDING", "Changes", "QueryCache", "Source", "Stored", "Wanted"]
 
@@ -121,11 +122,13 @@ class QueryCache:
         return found
 
     def _ask(self, question: Callable[[sqlite3.Connection], Found], nothing: Found) -> Found:
-        """The answer; where the file turns out to be damaged, of one that is made anew."""
-        if self._database is None:
-            return nothing
+        """The answer; ``nothing`` where the cache holds nothing."""
+        return nothing if self._database is None else self._answer(self._database, question)
+
+    def _answer(self, database: sqlite3.Connection, question: Callable[[sqlite3.Connection], Found]) -> Found:
+        """The same; where the file turns out to be damaged, of one that is made anew."""
         try:
-            return question(self._database)
+            return question(database)
         except DAMAGE:
             if self._asked is None:
                 raise
@@ -217,7 +220,9 @@ class QueryCache:
             for start in range(0, len(positions), _DOCS_AT_ONCE):
                 yield from docs_of(database, positions[start : start + _DOCS_AT_ONCE])
 
-        return self._ask(lambda database: consume(each(database)), consume(iter(())))
+        if self._database is None:
+            return consume(iter(()))
+        return self._answer(self._database, lambda database: consume(each(database)))
 
     def paths(self) -> tuple[str, ...]:
         """Every written path of a group that some row holds, sorted: for completion and hints."""

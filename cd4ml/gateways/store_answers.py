@@ -12,7 +12,8 @@ from cd4ml.gateways.store_tables import ROW_COLUMNS, decode, fragments, row_seal
 from cd4ml.index.fields import FIELDS, Holds
 from cd4ml.index.paths import Path
 from cd4ml.index.rows import GONE, Row
-from cd4ml.index.sql import COLUMNS, COMPONENTS, IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
+from cd4ml.index.sql import COLUMNS, IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
+from cd4ml.spec.fingerprint import COMPONENTS
 
 
 def positions_of(

@@ -18,7 +18,6 @@ from cd4ml.index.paths import Path
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRecord, RunRecord
 from cd4ml.index.rows import Made, Questions, Row
 from cd4ml.index.sql import (
-    COMPONENTS,
     SHARED_GROUPS,
     column_values,
     further_components,
@@ -26,6 +25,7 @@ from cd4ml.index.sql import (
     own_leaves,
     parts_of,
 )
+from cd4ml.spec.fingerprint import COMPONENTS
 
 _ROWS_AT_ONCE = 2000
 _SHORT = 64

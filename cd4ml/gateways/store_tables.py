@@ -16,7 +16,8 @@ import orjson
 
 from cd4ml.index.paths import Path, path_text
 from cd4ml.index.rows import Row
-from cd4ml.index.sql import COLUMNS, COMPONENTS, OF_BRANCH
+from cd4ml.index.sql import COLUMNS, OF_BRANCH
+from cd4ml.spec.fingerprint import COMPONENTS
 
 INDEX, LANDING, DRAFT = 0, 1, 2
 """Where an entry comes from: the index, a landing ref that is not folded yet, a record that is kept here alone."""

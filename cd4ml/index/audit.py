@@ -1,19 +1,17 @@
 """Is what the index holds what was written? Findings from facts; nothing is read here.
 
-Three questions, each by itself: does the chain of folds only add, in order, what landed (``audit_chain``); does each
+Two questions, each by itself: does the chain of folds only add, in order, what landed (``ChainAudit``); and does each
 landed commit hold the record that the index has of it, and is it the commit that the record speaks of
-(``audit_landed``, ``audit_run``); and which stored objects do the records promise (``objects_of``). An index may hold
-more records than fit into memory: each question can be asked of some of them after the other, and what is kept of a
-record is its name and what it promises (``ChainAudit``, ``References``, ``Promises``).
+(``audit_landed``, ``audit_run``). ``promised`` asks what records say of each other, and of stored objects. An index
+may hold more records than fit into memory: each question can be asked of some of them after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -21,8 +19,9 @@ from cd4ml.errors import ConfigError, IntegrityError
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed
 from cd4ml.index.proven import check_proven
-from cd4ml.index.record import Entry, ExperimentRecord, RemovalRecord, RunRecord
+from cd4ml.index.record import Entry, RunRecord
 from cd4ml.index.rendered import read_rendered
+from cd4ml.index.retention import OUTPUTS
 from cd4ml.index.validate import NewerSchemaError
 from cd4ml.spec.fingerprint import code_digest, data_digest
 from cd4ml.spec.pin import Pin, parse_pin
@@ -32,12 +31,8 @@ DERIVED_FILES = frozenset({"README.md", "summary.json"})
 """What a fold may change besides adding entries: it is made from them."""
 
 INDEX = "cd4ml/index"
-STORED = "artifacts/"
-"""Outputs below it are objects of DVC's cache and remote."""
-
 RESTORE = "cd4ml restore"
 REPAIR = "cd4ml verify --repair"
-_MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
 _SHOWN = 12
 _LARGEST_PIN_KEPT = 64 << 10
 
@@ -99,15 +94,6 @@ class FoldFacts:
     epoch: bool = False
 
 
-@dataclass(frozen=True)
-class Chain:
-    """What the chain gives: entries in fold order, ids of records that a later version wrote, and findings."""
-
-    entries: tuple[Entry, ...]
-    newer: frozenset[str]
-    findings: tuple[Finding, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Taken:
     """What one file of a fold says: its record's id and its landed commit."""
@@ -116,14 +102,6 @@ class _Taken:
     result_commit: str
     fold: int
     path: str
-
-
-def audit_chain(folds: Sequence[FoldFacts], blobs: Mapping[str, bytes | None], *, whole: bool = True) -> Chain:
-    """Check every fold against the ones before it. ``folds`` are oldest first; ``blobs`` hold what they add by id."""
-    audit = ChainAudit(whole=whole)
-    entries = [entry for fold in folds for entry in audit.take(fold, fold.changes or (), blobs)]
-    audit.end()
-    return Chain(tuple(sorted(entries, key=lambda entry: entry.order)), frozenset(audit.newer), tuple(audit.findings))
 
 
 class ChainAudit:
@@ -463,7 +441,7 @@ def _of_lock(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[str]
     wrong = [path for path, md5, size in listed if _md5_and_size(stated.get(path)) != (md5, size)]
     if wrong:
         yield f"{LOCK_FILE}: locks other bytes of {wrong[0]!a} than files states"
-    absent = sorted({path for path in stated if path.startswith(STORED)} - {path for path, _, _ in listed})
+    absent = sorted({path for path in stated if path.startswith(OUTPUTS)} - {path for path, _, _ in listed})
     if absent:
         yield f"{LOCK_FILE}: does not lock {absent[0]!a}, which files states"
 
@@ -483,159 +461,3 @@ def _of_outcome(run: RunRecord, files: Mapping[str, bytes | None]) -> Iterator[s
     model = run.body["files"].get(MODEL)
     if model is None or model["sha256"] != run.body["model"]["digest"]:
         yield f"model.digest is not the digest that files states of {MODEL}"
-
-
-# ── what records say of each other ──
-
-
-def audit_references(entries: Iterable[Entry], newer: frozenset[str]) -> Iterator[Finding]:
-    """Do answers and removals name runs that are there? ``newer`` are ids that this version cannot read."""
-    references, known = References(), set(newer)
-    for entry in entries:
-        known.add(entry.record.id)
-        references.take(entry)
-    return references.findings(known)
-
-
-class References:
-    """Which runs answers and removals name."""
-
-    def __init__(self) -> None:
-        self._erased: set[str] = set()
-        self._named: list[tuple[str, str, str]] = []
-
-    def take(self, entry: Entry) -> None:
-        """Keep what an entry names."""
-        record = entry.record
-        if isinstance(record, ExperimentRecord):
-            named = [("answer." + side, run) for side, run in record.answer.items() if run is not None]
-        elif isinstance(record, RemovalRecord) and record.what != "run":
-            named = [("run", record.run)]
-        else:
-            named = []
-            if isinstance(record, RemovalRecord):
-                self._erased.add(record.run)
-        self._named += [(record.id, field, run) for field, run in named]
-
-    def findings(self, known: Collection[str]) -> Iterator[Finding]:
-        """A finding for each that is neither known nor erased."""
-        for record_id, field, run in self._named:
-            if run not in known and run not in self._erased:
-                message = f"{field} names {run}, which is not in the index: it was dropped"
-                yield Finding("missing", "run", "index", run, f"{record_id}: {message}", RESTORE)
-
-
-# ── stored objects ──
-
-
-@dataclass(frozen=True)
-class Needed:
-    """An object that runs promise: its MD5 is its name in DVC's storage; ``paths`` and ``runs`` say what for.
-
-    ``in_git`` is ``COMMIT:PATH`` where Git may hold the same bytes (``""``: nowhere).
-    """
-
-    md5: str
-    sha256: str
-    bytes: int
-    paths: tuple[str, ...]
-    runs: tuple[str, ...]
-    in_git: str = ""
-
-
-def objects_of(
-    runs: Iterable[tuple[RunRecord, str, Mapping[str, Pin | None]]], removals: Iterable[RemovalRecord]
-) -> tuple[tuple[Needed, ...], tuple[Finding, ...]]:
-    """Every object that the runs promise, each once, and findings of records that contradict each other.
-
-    ``runs`` come with their result commit and their pins, whose archived raw bytes count as well.
-    """
-    promises = Promises(removals)
-    for run, commit, pins in runs:
-        promises.take(run, commit, pins)
-    return promises.needed(), tuple(promises.findings)
-
-
-class Promises:
-    """What runs promise. Of a run that was erased, nothing is promised any more, and of one whose artefacts were let
-    go, its raw data are.
-
-    ``findings`` are of records that contradict each other.
-    """
-
-    def __init__(self, removals: Iterable[RemovalRecord]) -> None:
-        self.findings: list[Finding] = []
-        self._erased: set[str] = set()
-        self._let_go: set[str] = set()
-        for removal in removals:
-            (self._erased if removal.what == "run" else self._let_go).add(removal.run)
-        self._promised: dict[str, Needed] = {}
-        self._needing: dict[str, tuple[dict[str, None], list[str]]] = {}
-
-    def take(self, run: RunRecord, commit: str, pins: Mapping[str, Pin | None]) -> None:
-        """Keep what a run promises, given its result commit and its pins."""
-        if run.id in self._erased or not run.succeeded:
-            return
-        for md5, sha256, size, path, in_git in _promises(run, commit, pins, outputs=run.id not in self._let_go):
-            known = self._promised.get(md5)
-            if known is None:
-                known = self._promised[md5] = Needed(md5, sha256, size, (path,), (run.id,), in_git)
-                self._needing[md5] = ({}, [])
-            if (known.sha256, known.bytes) != (sha256, size):
-                message = f"{known.runs[0]} and {run.id} state other SHA-256 or size of it"
-                self.findings.append(Finding("edited", "object", "index", md5, message, RESTORE, runs=(run.id,)))
-                continue
-            paths, names = self._needing[md5]
-            paths[path] = None
-            if not names or names[-1] != run.id:
-                names.append(run.id)
-
-    def needed(self) -> tuple[Needed, ...]:
-        """Every object that is promised, by name."""
-        found = []
-        for md5, one in sorted(self._promised.items()):
-            paths, names = self._needing[md5]
-            found.append(replace(one, paths=tuple(paths), runs=tuple(dict.fromkeys(names))))
-        return tuple(found)
-
-
-def _promises(
-    run: RunRecord, commit: str, pins: Mapping[str, Pin | None], *, outputs: bool
-) -> Iterator[tuple[str, str, int, str, str]]:
-    """MD5, SHA-256, bytes and path of each, and where Git may hold the same."""
-    for path, stated in run.body["files"].items() if outputs else ():
-        if path.startswith(STORED) and _MD5.fullmatch(stated["md5"]):
-            yield stated["md5"], stated["sha256"], stated["bytes"], path, f"{commit}:{path}"
-    for pin in pins.values():
-        if pin is not None:
-            yield pin.raw_md5, pin.raw_sha256, pin.raw_bytes, pin_path(pin.source), ""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a place holds under an object's name: digests and size, ``None`` for digests that were not taken."""
-
-    sha256: str | None
-    md5: str | None
-    bytes: int
-
-
-def audit_object(
-    needed: Needed, place: Literal["cache", "remote"], held: Held | None, *, only_copy: bool
-) -> Finding | None:
-    """Is the object there, with the bytes that were promised? ``only_copy``: no other place is known to hold it."""
-    what = f"{needed.paths[0]}{f' and {len(needed.paths) - 1} more' if len(needed.paths) > 1 else ''}"
-    if held is None:
-        fault = place == "remote" or only_copy
-        message = f"{what}: is not in the {_PLACES[place]}"
-        return Finding("missing", "object", place, needed.md5, message, REPAIR, fault, needed.runs)
-    if held.bytes != needed.bytes:
-        message = f"{what}: has {held.bytes} bytes in the {_PLACES[place]}, and {needed.bytes} were recorded"
-    elif held.sha256 is not None and (held.sha256, held.md5) != (needed.sha256, needed.md5.removesuffix(".dir")):
-        message = f"{what}: has other bytes in the {_PLACES[place]} than were recorded"
-    else:
-        return None
-    return Finding("damaged", "object", place, needed.md5, message, REPAIR, runs=needed.runs)
-
-
-_PLACES = {"cache": "DVC cache", "remote": "DVC remote"}

@@ -18,9 +18,8 @@ from cd4ml.errors import IntegrityError
 from cd4ml.index.paths import Path
 from cd4ml.index.record import KINDS, Record, as_record
 from cd4ml.index.validate import LARGEST, check_meaning, check_name, kind_of, place_of
+from cd4ml.spec.fingerprint import COMPONENTS
 from cd4ml.spec.pipeline import PREDICTIONS
-
-_COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 
 
 def check_stored(body: Mapping[str, Any]) -> Record:
@@ -78,7 +77,7 @@ def _all_hold(body: Mapping[str, Any]) -> bool:
     environment, validation = body["environment"], body["validation"]
     measured = [*body["data"].values(), *body["split"].values(), body["table"]]
     digests = [one["digest"] for one in measured]
-    digests += map(body["components"].__getitem__, _COMPONENTS)
+    digests += map(body["components"].__getitem__, COMPONENTS)
     digests += (body["fingerprint"], body["model"]["digest"], body["files"][PREDICTIONS]["sha256"])
     numbers = [one["rows"] for one in measured]
     numbers += body["cost"]["seconds"].values()
@@ -178,7 +177,7 @@ _SEALED = {
     for schema in sorted({schema for _, schema in KINDS.values()})
 }
 _RUN = (
-    *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in _COMPONENTS)),
+    *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in COMPONENTS)),
     *_rules(_COMMIT, "a Git object's name", "commit", "tree"),
     *_rules(_one_of(*_SIDES), "head or merge", "side"),
     *_rules(_one_of("succeeded", "failed"), "succeeded or failed", "outcome"),

@@ -55,6 +55,7 @@ from cd4ml.index.instant import parse_instant, sort_text
 from cd4ml.index.paths import Path, key_text, leaves, path_text
 from cd4ml.index.rows import GONE
 from cd4ml.index.words import text_of, words_of
+from cd4ml.spec.fingerprint import COMPONENTS
 
 Bound = str | int | float | bytes
 
@@ -63,9 +64,6 @@ OF_BRANCH = ("lifecycle", "lifecycle_by", "lifecycle_at")
 
 COLUMNS = tuple(name for name, holds in FIELDS.items() if holds is not Holds.AGE and name not in (*OF_BRANCH, "fold"))
 """Fields of one name that a row of ``run`` holds; instants in the form that sorts."""
-
-COMPONENTS = ("spec", "code", "data", "pipeline", "env")
-"""The components that every run has: each is a column."""
 
 OWN_GROUPS = ("metrics", "slices", "cost", "components", "imported")
 """Groups whose values hardly ever recur: not worth a fragment."""

@@ -19,6 +19,7 @@ from cd4ml.index.paths import Path, path_text
 from cd4ml.index.record import KINDS, SCHEMA_VERSION, Record, as_record, record_id
 from cd4ml.index.shape import Fits, shape_of
 from cd4ml.spec.canonical import canonical_json
+from cd4ml.spec.fingerprint import COMPONENTS
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -34,8 +35,7 @@ LARGEST = 1e308
 """No number of a record is beyond it: what readers add and divide must stay a number."""
 
 _INTEGERS = range(-(1 << 63), 1 << 63)
-_COMPONENTS = ("spec", "code", "data", "pipeline", "env")
-_SORTED = tuple(sorted(_COMPONENTS))
+_SORTED = tuple(sorted(COMPONENTS))
 _INSTANTS = ("started", "finished", "committed", "at")
 _SHOWN = 160
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cd4ml.index.claims import Claim
@@ -13,9 +13,7 @@ from cd4ml.index.removed import ERASED as ERASED_RUN
 from cd4ml.index.removed import counting
 from cd4ml.plan import reason
 from cd4ml.plan.state import Experiment, Health, Target
-from cd4ml.spec.fingerprint import Components
-
-_COMPONENTS = tuple(component.name for component in fields(Components))
+from cd4ml.spec.fingerprint import COMPONENTS, Components
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class PlanPolicy:
     def key(self, components: Components | Mapping[str, str]) -> tuple[str | None, ...]:
         """Targets with equal keys are answered by one run."""
         values = components.as_mapping() if isinstance(components, Components) else components
-        names = _COMPONENTS if self.exact else self.rerun_on
+        names = COMPONENTS if self.exact else self.rerun_on
         return tuple(values.get(name) for name in names)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,10 @@ class Components:
     def moved_from(self, other: Mapping[str, str]) -> tuple[str, ...]:
         """Names of the components that differ from ``other``, in the order of the fields."""
         return tuple(name for name, value in asdict(self).items() if other.get(name) != value)
+
+
+COMPONENTS = tuple(component.name for component in fields(Components))
+"""Their names."""
 
 
 def spec_digest(resolved: Mapping[str, Any]) -> str:

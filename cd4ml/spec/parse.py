@@ -56,13 +56,13 @@ from cd4ml.spec.experiment import (
     SplitSpec,
     ValidationSpec,
 )
+from cd4ml.spec.fingerprint import COMPONENTS
 from cd4ml.spec.metrics import METRICS_BY_NAME, TASKS, metrics_of
 from cd4ml.spec.pipeline import SIDES, STAGE_NAMES, Pipeline, stages
 from cd4ml.spec.reading import Asked, Report, Section
 
 SOURCE_FORMATS = ("csv", "parquet", "sql")
 SPLIT_KEYS = ("column", "validation", "test", "seed", "validation_from", "test_from", "values")
-COMPONENTS = ("spec", "code", "data", "pipeline", "env")
 CALENDAR_PARTS = ("month", "day", "dayofweek", "hour", "minute")
 TARGET = "_target_"
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError
 from cd4ml.gateways import git
 from cd4ml.gateways.git import HEADS, HERE, LANDING, RefUpdate, Repository
+from cd4ml.gateways.git.objects import _bases_first
 
 HOSTILE_BRANCHES = (
     "exp/$(touch${IFS}canary)",
@@ -986,7 +987,15 @@ def test_objects_come_in_the_order_in_which_git_keeps_them_each_once_and_missing
         list(repository.read_many(found))
 
 
-def test_an_object_comes_after_the_one_that_it_is_kept_as_a_difference_from(home: Path, repository: Repository) -> None:
+def test_an_object_comes_right_after_the_one_that_it_is_kept_as_a_difference_from() -> None:
+    kept = {"a": None, "b": None, "c": "a", "d": "b", "e": "c", "f": "a", "g": "d"}
+    told = [text for one, base in kept.items() for text in (one, base or "0" * 40)]
+    assert list(_bases_first(told)) == ["a", "c", "e", "f", "b", "d", "g"]
+
+
+def test_every_object_that_git_keeps_as_a_difference_comes_after_another_one(
+    home: Path, repository: Repository
+) -> None:
     blobs = [repository.write_blob(b"a line that many share\n" * 200 + str(number).encode()) for number in range(30)]
     packed = "".join(f"{one}\n" for one in blobs).encode()
     repository.git("pack-objects", "--depth=10", "-q", ".git/objects/pack/pack", stdin=packed)
@@ -994,6 +1003,7 @@ def test_an_object_comes_after_the_one_that_it_is_kept_as_a_difference_from(home
     told = repository.git("cat-file", "--batch-check=%(deltabase)", stdin=packed).text.split()
     found = repository.in_stored_order(blobs)
     differing = [(found.index(base), found.index(one)) for one, base in zip(blobs, told, strict=True) if base in found]
+    assert sorted(found) == sorted(blobs)
     assert len(differing) > 20
     assert all(base < one for base, one in differing)
 

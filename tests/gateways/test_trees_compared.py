@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cd4ml.gateways import git
 from cd4ml.gateways.git import Repository
-from cd4ml.gateways.git.integrity import EMPTY_TREE, Trees, object_ids, read_over_parents, tree_changes
+from cd4ml.gateways.git.integrity import object_ids
+from cd4ml.gateways.git.tree_changes import EMPTY_TREE, Trees, read_over_parents, tree_changes
 
 NAMES = st.sampled_from(["a", "b", "a.b", "a-", "a0", "ä", "x y"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,32 +13,68 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cd4ml.index.audit import (
-    STORED,
-    Chain,
     ChainAudit,
     Change,
     Finding,
     FoldFacts,
-    Held,
     LandedFacts,
-    Needed,
-    audit_chain,
     audit_landed,
     audit_landing,
-    audit_object,
-    audit_references,
-    objects_of,
     paths_of,
     pins_of,
 )
 from cd4ml.index.fold import encode_envelope, entry_path, landing_ref
+from cd4ml.index.promised import Held, Needed, Promises, References, audit_object
 from cd4ml.index.record import Entry, RemovalRecord, RunRecord, encode, seal
+from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.fingerprint import code_digest, data_digest
 from cd4ml.spec.pin import Pin
 from cd4ml.spec.pipeline import LOCK_FILE, METRICS, MODEL, PARAMS_FILE, PREDICTIONS, pin_path
 from cd4ml.spec.sources import dump_yaml
 from tests.index.index_world import bodies, components, entry, experiment_body, hexes, landed, run_body
+
+# ── of all at once, where the index gives some after the other ──
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the chain gives: entries in fold order, ids of records that a later version wrote, and findings."""
+
+    entries: tuple[Entry, ...]
+    newer: frozenset[str]
+    findings: tuple[Finding, ...]
+
+
+def audit_chain(folds: Sequence[FoldFacts], blobs: Mapping[str, bytes | None], *, whole: bool = True) -> Chain:
+    """Check every fold against the ones before it. ``folds`` are oldest first; ``blobs`` hold what they add by id."""
+    audit = ChainAudit(whole=whole)
+    entries = [entry for fold in folds for entry in audit.take(fold, fold.changes or (), blobs)]
+    audit.end()
+    return Chain(tuple(sorted(entries, key=lambda entry: entry.order)), frozenset(audit.newer), tuple(audit.findings))
+
+
+def audit_references(entries: Iterable[Entry], newer: frozenset[str]) -> Iterator[Finding]:
+    """Do answers and removals name runs that are there? ``newer`` are ids that this version cannot read."""
+    references, known = References(), set(newer)
+    for one in entries:
+        known.add(one.record.id)
+        references.take(one)
+    return references.findings(known)
+
+
+def objects_of(
+    runs: Iterable[tuple[RunRecord, str, Mapping[str, Pin | None]]], removals: Iterable[RemovalRecord]
+) -> tuple[tuple[Needed, ...], tuple[Finding, ...]]:
+    """Every object that the runs promise, each once, and findings of records that contradict each other.
+
+    ``runs`` come with their result commit and their pins, whose archived raw bytes count as well.
+    """
+    promises = Promises(removals)
+    for run, commit, pins in runs:
+        promises.take(run, commit, pins)
+    return promises.needed(), tuple(promises.findings)
+
 
 # ── the chain ──
 
@@ -394,7 +430,7 @@ def test_every_object_is_promised_once_by_all_runs_that_need_it_and_not_by_one_t
     runs = [(one.record, "1" * 40, pins), (other.record, "2" * 40, pins)]
     needed, findings = objects_of(runs, [])
     assert findings == ()
-    stored = [path for path in one.record.body["files"] if path.startswith(STORED)]
+    stored = [path for path in one.record.body["files"] if path.startswith(OUTPUTS)]
     assert {one.md5 for one in needed} == {
         PIN.raw_md5,
         *(one.record.body["files"][path]["md5"] for path in stored),

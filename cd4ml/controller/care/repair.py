@@ -13,7 +13,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cd4ml.controller.care.verify import Report, Scope, Watch, in_cache, open_storage_of, verify
+from cd4ml.controller.care.stored import Watch, in_cache, open_storage_of
+from cd4ml.controller.care.verify import Report, Scope, verify
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
@@ -32,7 +33,8 @@ from cd4ml.gateways.git.integrity import (
     take_packs,
     trees_below,
 )
-from cd4ml.index.audit import Finding, Needed
+from cd4ml.index.audit import Finding
+from cd4ml.index.promised import Needed
 
 DAMAGED = "damaged"
 """In cd4ml's private folder: what was moved aside."""

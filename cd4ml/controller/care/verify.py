@@ -7,28 +7,24 @@ however many runs need it. Nothing is changed but what a fetch changes; ``contro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from cd4ml.controller.care.landed_facts import landed_facts
+from cd4ml.controller.care.stored import Watch, check_stored, in_a_line
 from cd4ml.controller.desired.specs import spec_of
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import epoch_number, refusal
 from cd4ml.controller.landing.fold import derived_files
 from cd4ml.controller.project import Project
-from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
-from cd4ml.gateways.dvc import RemoteObjects, Storage
-from cd4ml.gateways.files import FileDigest, digest_file
+from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.git import HEADS, INDEX, LANDING
 from cd4ml.gateways.git.integrity import (
-    EMPTY_TREE,
     Broken,
     CommitFacts,
     TransferError,
-    TreeChange,
-    Trees,
     check_objects,
     draft_commits,
     first_parents_while,
@@ -39,8 +35,8 @@ from cd4ml.gateways.git.integrity import (
     refs_as_seen,
     remote_refs,
     store_of,
-    tree_changes,
 )
+from cd4ml.gateways.git.tree_changes import EMPTY_TREE, Trees, tree_changes
 from cd4ml.index.audit import (
     REPAIR,
     RESTORE,
@@ -48,34 +44,23 @@ from cd4ml.index.audit import (
     Change,
     Finding,
     FoldFacts,
-    Held,
-    LandedFacts,
-    Needed,
-    Promises,
-    References,
     adds_entry,
     audit_landed,
     audit_landing,
-    audit_object,
-    code_of,
-    paths_of,
     pins_of,
 )
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.epoch import Epoch, parse_message
-from cd4ml.index.fold import ENTRY_FOLDERS, Landed, check_landed, entry_path
+from cd4ml.index.fold import ENTRY_FOLDERS, entry_path
+from cd4ml.index.promised import Needed, Promises, References
 from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RemovalRecord, RunRecord
 from cd4ml.promotion.summary import PAGE_FILE, SUMMARY_FILE, Summary, empty, grown
 
 _AT_ONCE = 500
 """So many records are in memory at once."""
 
-_DOWNLOADS = 4
 _NUMBER = re.compile(rb'\{\n "fold": ([1-9][0-9]{0,15}),\n')
 _NAME_LENGTH = len("r") + 20 + len(".json")
-
-Watch = Callable[[str], None]
-"""Told, in a few words, what is looked at now."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +146,7 @@ def verify(project: Project, scope: Scope, watch: Watch) -> Report:
         reading.take_waiting(seen.landing)
     needed = reading.promises.needed()
     findings += [*reading.findings, *reading.promises.findings]
-    findings += _check_objects(project, seen, needed, quick=scope.quick, watch=watch)
+    findings += check_stored(project, seen.head(project.base), needed, quick=scope.quick, watch=watch)
     ordered = tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.order))
     promised = {one.md5: one for one in needed}
     return Report(ordered, len(chain.folds), reading.records, len(needed), promised, reading.commits)
@@ -177,7 +162,7 @@ def _look(project: Project) -> _Seen:
     try:
         found = trust.look(project)
     except (Cd4mlError, OSError, ValueError) as error:  # of a repository that is damaged, anything may come back
-        message = f"cannot be fetched from: {_line(error)}"
+        message = f"cannot be fetched from: {in_a_line(error)}"
         findings.append(Finding("unproven", "ref", "git remote", where, message, "see the other findings; then again"))
     else:
         findings += [
@@ -191,10 +176,6 @@ def _look(project: Project) -> _Seen:
         if not seen:
             raise
         return _Seen(seen, tuple(findings))
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 # ── Git's objects ──
@@ -224,7 +205,7 @@ def _of_remote(project: Project, seen: _Seen) -> Iterator[Finding]:
             pass
     except TransferError as error:
         told = [one for one in error.broken if one.is_object]
-        named = {one.name: one for one in told} | named or {project.remote: Broken(project.remote, _line(error))}
+        named = {one.name: one for one in told} | named or {project.remote: Broken(project.remote, in_a_line(error))}
     for one in named.values():
         message = f"the Git remote cannot send it: {one.message}"
         yield Finding("damaged", "object" if one.is_object else "ref", "git remote", one.name, message, _CURE_OF_REMOTE)
@@ -371,7 +352,7 @@ def _sanctioned(project: Project, seen: _Seen, first: str, epoch: Epoch) -> Iter
             keys = [eraser.key for eraser in spec_of(project, base)[0].index.erasers]
             signed = project.repository.signed_by_one_of(first, keys)
         except Cd4mlError as error:
-            why = _line(error)
+            why = in_a_line(error)
         else:
             why = "" if signed else f"is not signed by anybody whom index.erasers of {project.base} names"
     if why:
@@ -464,7 +445,8 @@ class _Reading:
         self._answered |= fingerprints
 
     def _judge(self, some: Sequence[tuple[str, str, Entry | None]]) -> None:
-        for (ref, commit, entry), (facts, record) in zip(some, _facts(self._project, self._trees, some), strict=True):
+        read = landed_facts(self._project, self._trees, some)
+        for (ref, commit, entry), (facts, record) in zip(some, read, strict=True):
             if entry is not None:
                 self.findings += audit_landed(entry, entry_path(entry.record), facts)
             else:
@@ -481,178 +463,3 @@ def _is_named(record: Record, name: str) -> bool:
     if isinstance(record, ExperimentRecord):
         return record.branch == name or record.id.startswith(name)
     return record.id.startswith(name)
-
-
-# ── landed commits ──
-
-
-def _facts(
-    project: Project, trees: Trees, some: Sequence[tuple[str, str, Entry | None]]
-) -> Iterator[tuple[LandedFacts, Record | None]]:
-    """What Git holds of landed commits, and each one's record (the index's, where there is an entry)."""
-    repository = project.repository
-    likely = [entry.record.commit for _, _, entry in some if entry is not None]
-    commits = read_commits(repository, (*(commit for _, commit, _ in some), *likely))
-    above = [one.parents[0] for _, commit, _ in some if (one := commits[commit]) and one.parents]
-    commits |= read_commits(repository, (commit for commit in above if commit not in commits))
-    pairs = {
-        commit: (parent.tree, one.tree)
-        for _, commit, _ in some
-        if (one := commits[commit]) and one.parents and (parent := commits[one.parents[0]])
-    }
-    changed = _changes(project, trees, pairs)
-    known = {commit: entry.record for _, commit, entry in some if entry is not None}
-    asked = {commit: (RECORD_PATH, *paths_of(known.get(commit))) for _, commit, _ in some}
-    files = _read_paths(project, trees, commits, asked)
-    landed = [
-        _landed(project, ref, commit, commits[commit], changed.get(commit), files[commit][RECORD_PATH])
-        for ref, commit, _ in some
-    ]
-    records = [
-        entry.record if entry is not None else _record(one) for (_, _, entry), one in zip(some, landed, strict=True)
-    ]
-    named = dict(zip((commit for _, commit, _ in some), records, strict=True))
-    unread = {commit: paths_of(record) for commit, record in named.items() if commit not in known}
-    for commit, read in _read_paths(project, trees, commits, unread).items():
-        files[commit] |= read
-    code = _ids(project, trees, commits, {commit: code_of(record) for commit, record in named.items()})
-    for (_, commit, _), found, record in zip(some, landed, records, strict=True):
-        known_as = commits[commit]
-        source = commits[known_as.parents[0]] if known_as and known_as.parents else None
-        lies = {path: code[commit, path] for path in code_of(record)}
-        yield LandedFacts(found, source.tree if source else "", files[commit], lies), record
-
-
-def _changes(
-    project: Project, trees: Trees, pairs: Mapping[str, tuple[str, str]]
-) -> dict[str, Sequence[TreeChange] | None]:
-    """What each commit changes over its parent, given their trees."""
-    found: dict[str, Sequence[TreeChange] | None] = dict(zip(pairs, trees.changes(list(pairs.values())), strict=True))
-    left = [commit for commit, changes in found.items() if changes is None]
-    told = tree_changes(project.repository, [pairs[commit] for commit in left])
-    return {**found, **dict(zip(left, told, strict=True))}
-
-
-def _landed(
-    project: Project,
-    ref: str,
-    commit: str,
-    facts: CommitFacts | None,
-    changed: Sequence[TreeChange] | None,
-    data: bytes | None,
-) -> Landed | None:
-    """The commit as a fold would see it; nothing when the commit, its parent, or one of their trees cannot be read."""
-    if facts is None or (changed is None and facts.parents):
-        return None
-    committer = facts.committer
-    if committer is None:
-        try:
-            committer = project.repository.commit_info(commit).committer
-        except (RepositoryError, ToolError):
-            return None
-    paths = tuple(one.path for one in changed or ())
-    return Landed(ref, commit, facts.parents, paths, data or b"", committer)
-
-
-def _record(landed: Landed | None) -> Record | None:
-    with suppress(Cd4mlError):
-        return check_landed(landed) if landed else None
-    return None
-
-
-def _read_paths(
-    project: Project, trees: Trees, commits: Mapping[str, CommitFacts | None], wanted: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, bytes | None]]:
-    """The bytes at paths of commits, each distinct object read once; nothing for what is not there."""
-    ids = _ids(project, trees, commits, wanted)
-    read = read_objects(project.repository, filter(None, ids.values()))
-    found: dict[str, dict[str, bytes | None]] = {commit: {} for commit in wanted}
-    for (commit, path), object_id in ids.items():
-        found[commit][path] = read.get(object_id or "")
-    return found
-
-
-def _ids(
-    project: Project, trees: Trees, commits: Mapping[str, CommitFacts | None], wanted: Mapping[str, Sequence[str]]
-) -> dict[tuple[str, str], str | None]:
-    """The id of what lies at paths of commits; nothing for what is not there."""
-    roots = {commit: one.tree for commit in wanted if (one := commits[commit])}
-    here = trees.at((root, path) for commit, root in roots.items() for path in wanted[commit])
-    names = [(commit, path) for commit, paths in wanted.items() for path in paths]
-    left = {name: ":".join(name) for name in names if (roots.get(name[0], ""), name[1]) not in here}
-    told = object_ids(project.repository, left.values())
-    return {name: told.get(left[name]) if name in left else here[roots[name[0]], name[1]] for name in names}
-
-
-# ── DVC's objects ──
-
-
-def _check_objects(
-    project: Project, seen: _Seen, needed: Sequence[Needed], *, quick: bool, watch: Watch
-) -> Iterator[Finding]:
-    if not needed:
-        return
-    try:
-        storage = open_storage_of(project, seen.head(project.base))
-    except (Cd4mlError, OSError) as error:
-        message = f"the settings of DVC cannot be read: {_line(error)}"
-        yield Finding("unproven", "object", "remote", ".dvc/config", message, "mend them on the base branch")
-        return
-    for place, one in enumerate(needed):
-        if place % _AT_ONCE == 0:
-            watch(f"checking the DVC cache: {place} of {len(needed)}")
-        finding = audit_object(one, "cache", in_cache(storage, one.md5, quick=quick), only_copy=not storage.remote)
-        if finding is not None:
-            yield finding
-    if storage.remote:
-        yield from _check_remote(storage, needed, quick=quick, watch=watch)
-
-
-def open_storage_of(project: Project, base_commit: str | None) -> Storage:
-    """DVC's storage, as the base branch says. Raises RepositoryError where there is no base branch, ConfigError."""
-    if base_commit is None:
-        raise project.without_base()
-    return project.storage(base_commit)
-
-
-def in_cache(storage: Storage, md5: str, *, quick: bool = False) -> Held | None:
-    """What the cache holds under this name; what is there and no file that can be read has no bytes."""
-    path = storage.cached(md5)
-    try:
-        if quick:
-            return Held(None, None, path.stat().st_size) if path.is_file() else _no_file(path.exists())
-        return _held(digest_file(path)) if path.is_file() else _no_file(path.exists())
-    except OSError:
-        return _no_file(True)
-
-
-def _no_file(exists: bool) -> Held | None:
-    return Held("", "", -1) if exists else None
-
-
-def _held(found: FileDigest | None) -> Held | None:
-    return Held(found.sha256, found.md5, found.bytes) if found else None
-
-
-def _check_remote(storage: Storage, needed: Sequence[Needed], *, quick: bool, watch: Watch) -> Iterator[Finding]:
-    try:
-        with storage.open_remote() as remote:
-            for place, (one, held) in enumerate(zip(needed, _on_remote(remote, needed, quick=quick), strict=True)):
-                if place % 50 == 0:
-                    watch(f"checking the DVC remote: {place} of {len(needed)}")
-                finding = audit_object(one, "remote", held, only_copy=False)
-                if finding is not None:
-                    yield finding
-    except (RemoteError, ConfigError) as error:
-        message = f"cannot be read: {_line(error)}"
-        yield Finding("unproven", "object", "remote", storage.remote, message, "reach it, then verify again")
-
-
-def _on_remote(remote: RemoteObjects, needed: Sequence[Needed], *, quick: bool) -> Iterator[Held | None]:
-    """What the remote holds of each object: read whole, a few at a time; or as it lists it."""
-    if quick:
-        sizes = {stored.md5: stored.bytes for stored in remote.list()}
-        yield from (Held(None, None, sizes[one.md5]) if one.md5 in sizes else None for one in needed)
-        return
-    with ThreadPoolExecutor(_DOWNLOADS) as pool:
-        yield from map(_held, pool.map(remote.digest, (one.md5 for one in needed)))

@@ -23,7 +23,8 @@ from cd4ml.errors import IndexLostError, IntegrityError, RepositoryError, ToolEr
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, Changed, Remembered, RemoteState
 from cd4ml.gateways.git.chain import TRUSTED
-from cd4ml.gateways.git.integrity import read_objects, read_over_parents
+from cd4ml.gateways.git.integrity import read_objects
+from cd4ml.gateways.git.tree_changes import read_over_parents
 from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.chain import Checked, Damage, FoldCommit, Forgery, Touched, check_chain
 from cd4ml.index.epoch import EPOCH_SUBJECT

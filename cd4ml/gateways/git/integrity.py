@@ -14,25 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from cd4ml.errors import RemoteError, ToolError
 from cd4ml.gateways.files import naming
 from cd4ml.gateways.git.connection import Connection, last_line
-from cd4ml.gateways.git.trees import Entries, object_name
+from cd4ml.gateways.git.objects import objects_told
+from cd4ml.gateways.git.trees import object_name
 from cd4ml.gateways.git.values import DRAFT, SEEN
 
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 LARGEST_READ = 64 << 20
 """Bytes of an object that is read whole; a larger one counts as unreadable here, and is left to ``check_objects``."""
 
 _AT_ONCE = 500
-_MOST_CHANGED = 10_000
-_MOST_TREES = 20_000
-_FOLDER, _SUBMODULE = b"40000", b"160000"
-_PLAIN_MODES = frozenset({"100644", "100755"})
-_ODD_STEPS = frozenset({b"", b".", b".."})
-_ENTRY = re.compile(rb"(40000|100644|100755|120000|160000) ([^\0]+)\0(.{20})", re.DOTALL)
 _ANY_CODE = tuple(range(256))
 _DIED = 128
 _CHECKSUM = 20
@@ -57,16 +51,6 @@ class CommitFacts:
 
 
 @dataclass(frozen=True)
-class TreeChange:
-    """A path in which two trees differ, renames taken as two: Git's letter, and mode and id in the newer."""
-
-    status: str
-    mode: str
-    object_id: str
-    path: str
-
-
-@dataclass(frozen=True)
 class Broken:
     """What ``git fsck`` (or a transfer) named: an object's id or the name of a file of packs, and its words."""
 
@@ -82,7 +66,7 @@ _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
 
-def _in_halves(ask: Callable[[Sequence[_Asked]], list[_Answer]], asked: Sequence[_Asked]) -> list[_Answer | None]:
+def in_halves(ask: Callable[[Sequence[_Asked]], list[_Answer]], asked: Sequence[_Asked]) -> list[_Answer | None]:
     """All answers, where one damaged object ends the whole command: whoever asks for it alone gets nothing."""
     try:
         return list(ask(asked))
@@ -90,10 +74,11 @@ def _in_halves(ask: Callable[[Sequence[_Asked]], list[_Answer]], asked: Sequence
         if len(asked) <= 1:
             return [None] * len(asked)
         middle = len(asked) // 2
-        return [*_in_halves(ask, asked[:middle]), *_in_halves(ask, asked[middle:])]
+        return [*in_halves(ask, asked[:middle]), *in_halves(ask, asked[middle:])]
 
 
-def _at_once(asked: Sequence[_Asked]) -> Iterator[Sequence[_Asked]]:
+def at_once(asked: Sequence[_Asked]) -> Iterator[Sequence[_Asked]]:
+    """What is asked, in parts that one command answers."""
     return (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE))
 
 
@@ -111,48 +96,22 @@ def object_ids(git: Connection, names: Iterable[str]) -> dict[str, str | None]:
             raise ValueError("fewer answers than questions")
         return [match[1].decode() if (match := _HEADER.fullmatch(line)) else "" for line in lines]
 
-    found = [answer for some in _at_once(asked) for answer in _in_halves(ask, some)]
+    found = [answer for some in at_once(asked) for answer in in_halves(ask, some)]
     return {name: answer or None for name, answer in zip(asked, found, strict=True)}
 
 
 def read_objects(git: Connection, ids: Iterable[str]) -> dict[str, bytes | None]:
     """The bytes of objects by id, each once; nothing for what is not here, is damaged, or is over ``LARGEST_READ``."""
     asked = list(dict.fromkeys(ids))
-    found = [answer for some in _at_once(asked) for answer in _in_halves(lambda part: _batch(git, part), some)]
+    found = [answer for some in at_once(asked) for answer in in_halves(lambda part: _batch(git, part), some)]
     return dict(zip(asked, found, strict=True))
 
 
 def _batch(git: Connection, ids: Sequence[str]) -> list[bytes | None]:
     """Objects in one command, one too large for it skipped. Raises ToolError or ValueError where it ends early."""
-    found: list[bytes | None] = []
     asked = "".join(f"{one}\n" for one in ids).encode()
     with git.git_streamed("cat-file", "--batch", "--buffer", stdin=asked) as told:
-        for one in ids:
-            line = told.readline()
-            header = _HEADER.fullmatch(line[:-1])
-            if header is None:
-                if not line.endswith(b"missing\n"):
-                    raise ValueError(f"{one} is not told")
-                found.append(None)
-                continue
-            size = int(header[3])
-            if size <= LARGEST_READ:
-                data = told.read(size + 1)
-                if len(data) <= size:
-                    raise ValueError(f"{one} is cut off")
-                found.append(data[:-1])
-                continue
-            _skip(told, size + 1)
-            found.append(None)
-    return found
-
-
-def _skip(stream: IO[bytes], size: int) -> None:
-    while size > 0:
-        part = stream.read(min(size, 1 << 20))
-        if not part:
-            raise ValueError("an object is cut off")
-        size -= len(part)
+        return list(objects_told(told, ids, LARGEST_READ))
 
 
 def read_commits(git: Connection, commits: Iterable[str]) -> dict[str, CommitFacts | None]:
@@ -172,177 +131,6 @@ def _commit(data: bytes | None) -> CommitFacts | None:
     return CommitFacts(lines[0][5:].decode("ascii", "replace"), parents, committer)
 
 
-class Trees:
-    """Trees, read and compared here: paths of very many commits are found with a few commands.
-
-    Of what is not written as Git writes it, nothing is said: ``tree_changes`` and ``object_ids`` ask Git itself.
-    """
-
-    def __init__(self, git: Connection) -> None:
-        self._git = git
-        self._read: dict[bytes, Entries | None] = {}
-
-    def changes(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[TreeChange, ...] | None]:
-        """As ``tree_changes``; nothing where that has to be asked, and the first of very many paths."""
-        named = [all(map(_ID.fullmatch, pair)) for pair in pairs]
-        found: list[list[TreeChange] | None] = [[] if one else None for one in named]
-        level: list[tuple[int, bytes, bytes | None, bytes | None]] = [
-            (place, b"", bytes.fromhex(pairs[place][0]), bytes.fromhex(pairs[place][1]))
-            for place, one in enumerate(named)
-            if one
-        ]
-        while level:
-            self._load(one for _, _, old, new in level for one in (old, new) if one is not None)
-            level = [
-                below for place, folder, old, new in level for below in self._differing(found, place, folder, old, new)
-            ]
-        return [tuple(changes) if changes is not None else None for changes in found]
-
-    def _differing(
-        self, found: list[list[TreeChange] | None], place: int, folder: bytes, old: bytes | None, new: bytes | None
-    ) -> Iterator[tuple[int, bytes, bytes | None, bytes | None]]:
-        """Tells of the files in which two folders differ; gives the folders in them that do."""
-        changes = found[place]
-        before = self._read.get(old) if old is not None else {}
-        after = self._read.get(new) if new is not None else {}
-        if changes is None or len(changes) > _MOST_CHANGED:
-            return
-        if before is None or after is None:
-            found[place] = None
-            return
-        for name in [*before, *(name for name in after if name not in before)]:
-            was, now = before.get(name), after.get(name)
-            if was == now:
-                continue
-            path = folder + name
-            below = [one[1] if one is not None and one[0] == _FOLDER else None for one in (was, now)]
-            if below != [None, None]:
-                yield place, path + b"/", below[0], below[1]
-            files = [one is not None and one[0] != _FOLDER for one in (was, now)]
-            if any(files):
-                changes.append(_changed(path, was if files[0] else None, now if files[1] else None))
-
-    def at(self, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str | None]:
-        """The id of what lies at a path of a tree, nothing where nothing does; those that can be told here alone."""
-        found: dict[tuple[str, str], str | None] = {}
-        level = []
-        for tree, path in dict.fromkeys(asked):
-            steps = path.encode("utf-8", "surrogateescape").split(b"/")
-            if _ID.fullmatch(tree) and not _ODD_STEPS.intersection(steps):
-                level.append(((tree, path), steps, bytes.fromhex(tree)))
-        while level:
-            self._load(here for _, _, here in level)
-            deeper = []
-            for name, steps, here in level:
-                entries = self._read.get(here)
-                if entries is None:
-                    continue
-                mode, object_id = entries.get(steps[0], (b"", b""))
-                if mode == _FOLDER and len(steps) > 1:
-                    deeper.append((name, steps[1:], object_id))
-                elif mode != _SUBMODULE:
-                    found[name] = object_id.hex() if len(steps) == 1 and object_id else None
-            level = deeper
-        return found
-
-    def forget(self) -> None:
-        """Let go of what was read, if it is very much."""
-        if len(self._read) > _MOST_TREES:
-            self._read.clear()
-
-    def _load(self, ids: Iterable[bytes]) -> None:
-        wanted = [one for one in dict.fromkeys(ids) if one not in self._read]
-        read = read_objects(self._git, [one.hex() for one in wanted])
-        self._read.update((one, _entries(read[one.hex()])) for one in wanted)
-
-
-def _changed(path: bytes, was: tuple[bytes, bytes] | None, now: tuple[bytes, bytes] | None) -> TreeChange:
-    """A file's change, by mode and id before and after."""
-    mode, object_id = now or (b"000000", bytes(20))
-    status = "A" if was is None else "D" if now is None else "M" if was[0][:3] == mode[:3] else "T"
-    return TreeChange(status, mode.decode(), object_id.hex(), path.decode("utf-8", "backslashreplace"))
-
-
-def _entries(data: bytes | None) -> Entries | None:
-    """A tree's entries; nothing for what is none, or none that Git writes."""
-    if data is None:
-        return None
-    parts = _ENTRY.findall(data)
-    entries = {name: (mode, object_id) for mode, name, object_id in parts}
-    whole = sum(len(mode) + len(name) + 22 for mode, name, _ in parts) == len(data) and len(entries) == len(parts)
-    return entries if whole and not any(b"/" in name for name in entries) else None
-
-
-def tree_changes(git: Connection, pairs: Sequence[tuple[str, str]]) -> list[tuple[TreeChange, ...] | None]:
-    """What the second tree of each pair changes over the first; nothing where one of them cannot be read."""
-
-    def ask(some: Sequence[tuple[str, str]]) -> list[tuple[TreeChange, ...]]:
-        options = ("-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-ext-diff", "--ignore-submodules=none")
-        told = git.git("diff-tree", "--stdin", *options, stdin="".join(f"{a} {b}\n" for a, b in some).encode()).stdout
-        return _parsed(told, some)
-
-    return [answer for some in _at_once(pairs) for answer in _in_halves(ask, some)]
-
-
-def _parsed(told: bytes, pairs: Sequence[tuple[str, str]]) -> list[tuple[TreeChange, ...]]:
-    position = 0
-    found = []
-    for before, after in pairs:
-        head = f"{before} {after}\n".encode()
-        if not told.startswith(head, position):
-            raise ValueError("a pair is not told")
-        position += len(head)
-        changes = []
-        while told.startswith(b":", position):
-            middle = told.index(b"\0", position)
-            end = told.index(b"\0", middle + 1)
-            _, mode, _, object_id, status = told[position + 1 : middle].decode().split(" ")
-            path = told[middle + 1 : end].decode("utf-8", "backslashreplace")
-            changes.append(TreeChange(status[:1], mode, object_id, path))
-            position = end + 1
-        found.append(tuple(changes))
-    return found
-
-
-@dataclass(frozen=True)
-class OverParent:
-    """A commit, the paths in which it differs from its first parent, and the bytes of one of them."""
-
-    facts: CommitFacts
-    changed: tuple[str, ...]
-    data: bytes
-
-
-def read_over_parents(git: Connection, commits: Sequence[str], path: str, limit: int) -> dict[str, OverParent]:
-    """Those of the commits that put a plain file of at most ``limit`` bytes at ``path``, in a few commands.
-
-    Left out is, too, what cannot be read and whatever is not written in the plain form.
-    """
-    trees, found = Trees(git), dict[str, OverParent]()
-    for some in _at_once(tuple(dict.fromkeys(commits))):
-        facts = read_commits(git, some)
-        parents = read_commits(git, (one.parents[0] for one in facts.values() if one and one.parents))
-        pairs = {
-            commit: (parent.tree, one.tree)
-            for commit, one in facts.items()
-            if one and one.parents and one.committer and (parent := parents[one.parents[0]])
-        }
-        changes = dict(zip(pairs, trees.changes(list(pairs.values())), strict=True))
-        blobs = {
-            commit: change.object_id
-            for commit, changed in changes.items()
-            for change in changed or ()
-            if change.path == path and change.mode in _PLAIN_MODES
-        }
-        read = read_objects(git, blobs.values())
-        for commit, blob in blobs.items():
-            data, one, changed = read[blob], facts[commit], changes[commit] or ()
-            if one is not None and data is not None and len(data) <= limit and len(changed) < _MOST_CHANGED:
-                found[commit] = OverParent(one, tuple(sorted(change.path for change in changed)), data)
-        trees.forget()
-    return found
-
-
 def first_parents_while(git: Connection, tip: str, without: str) -> tuple[tuple[str, ...], bool]:
     """The first-parent history of ``tip``, newest first, up to where a commit holds the path ``without``.
 
@@ -355,7 +143,7 @@ def first_parents_while(git: Connection, tip: str, without: str) -> tuple[tuple[
         listed, whole = _walk(git, tip)
     else:
         whole = True
-    for some in _at_once(listed):
+    for some in at_once(listed):
         held = object_ids(git, (f"{commit}:{without}" for commit in some))
         for commit in some:
             if held[f"{commit}:{without}"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from cd4ml.errors import IntegrityError, RepositoryError
 from cd4ml.gateways.git.connection import Connection
@@ -192,14 +192,12 @@ class Objects(Connection):
         if not object_ids:
             return
         with self.git_streamed("cat-file", "--batch", "--buffer", stdin=asked) as told:
+            read = objects_told(told, object_ids)
             for _ in object_ids:
-                head = told.readline().split(b" ")
-                if len(head) != len(("id", "kind", "size")):  # "<id> missing", or nothing: Git gave up
+                try:
+                    yield next(read)
+                except (ValueError, StopIteration):  # Git gave up, at this one or before
                     yield None
-                    continue
-                size = int(head[2])
-                data = told.read(size + 1)
-                yield data[:-1] if len(data) > size else None
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
@@ -248,6 +246,38 @@ class Objects(Connection):
                 settings=("fetch.negotiationAlgorithm=noop",),
                 stdin="".join(f"{object_id}\n" for object_id in missing).encode(),
             )
+
+
+def objects_told(told: IO[bytes], ids: Iterable[str], largest: int | None = None) -> Iterator[bytes | None]:
+    """The bytes of objects from what ``cat-file --batch`` tells; nothing for what is not here, or over ``largest``.
+
+    Raises ValueError, naming the object, where it ends early: Git gives up at a damaged one.
+    """
+    for one in ids:
+        line = told.readline()
+        head = line.split(b" ")
+        if len(head) != len(("id", "kind", "size")):
+            if not line.endswith(b" missing\n"):
+                raise ValueError(f"{one} is not told")
+            yield None
+            continue
+        size = int(head[2])
+        if largest is None or size <= largest:
+            data = told.read(size + 1)
+            if len(data) <= size:
+                raise ValueError(f"{one} is cut off")
+            yield data[:-1]
+            continue
+        _skip(told, size + 1)
+        yield None
+
+
+def _skip(stream: IO[bytes], size: int) -> None:
+    while size > 0:
+        part = stream.read(min(size, 1 << 20))
+        if not part:
+            raise ValueError("an object is cut off")
+        size -= len(part)
 
 
 def _bases_first(told: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ counts as ending in ``/``.
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,19 +20,18 @@ _FOLDER = b"40000"
 Entries = dict[bytes, tuple[bytes, bytes]]
 """Of one tree: mode and id by name."""
 
+_ENTRY = re.compile(rb"([^ ]+) ([^\0]*)\0(.{20})", re.DOTALL)
+_BESIDE = len(b" \0") + 20
+
 _Node = dict[bytes, "bytes | _Node"]
 
 
 def parse_tree(data: bytes) -> Entries:
     """The entries of a tree object. Raises ValueError for what is none."""
-    entries: Entries = {}
-    position = 0
-    while position < len(data):
-        space = data.index(b" ", position)
-        end = data.index(b"\0", space)
-        entries[data[space + 1 : end]] = (data[position:space], data[end + 1 : end + 21])
-        position = end + 21
-    return entries
+    parts = _ENTRY.findall(data)
+    if sum(len(mode) + len(name) + _BESIDE for mode, name, _ in parts) != len(data):
+        raise ValueError("no tree object")
+    return {name: (mode, object_id) for mode, name, object_id in parts}
 
 
 def encode_tree(entries: Entries) -> bytes:
