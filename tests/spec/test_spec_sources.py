@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cd4ml.spec.sources import (
     load_yaml,
     reference_problem,
 )
+from tests.growth import TIMES, grows_linearly
 
 ROOT = Path(__file__).parents[2]
 PROJECT = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "conf").rglob("*.yaml")}
@@ -157,25 +157,28 @@ def test_a_file_name_that_no_file_system_takes_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("head", "unit", "tail"),
     [
-        "\n" * HOSTILE,
-        "a: '" + "\n" * HOSTILE + "'\n",
-        "\t\n" * (HOSTILE // 2),
-        "# @package x" + " " * HOSTILE + "y\n",
-        "a: '" + "${a." * (HOSTILE // 4) + "'\n",
-        "defaults: ['" + "optional " * (HOSTILE // 9) + "']\n",
+        ("", "\n", ""),
+        ("a: '", "\n", "'\n"),
+        ("", "\t\n", ""),
+        ("# @package x", " ", "y\n"),
+        ("a: '", "${a.", "'\n"),
+        ("defaults: ['", "optional ", "']\n"),
     ],
     ids=["newlines", "quoted newlines", "blank lines", "spaces in the header", "open references", "keywords"],
 )
-def test_a_mebibyte_of_hostile_text_is_checked_in_linear_time(text: str) -> None:
-    started = time.process_time()
+def test_the_work_grows_linearly_with_hostile_text(head: str, unit: str, tail: str) -> None:
+    small, large = (head + unit * (length // len(unit)) + tail for length in (HOSTILE // TIMES, HOSTILE))
+    assert grows_linearly(_looked_at, small, large)
+    small, large = (head + unit * (length // len(unit)) + tail for length in (2**13, 2**13 * TIMES))
+    assert grows_linearly(lambda text: check_conf_files({GROUP: text.encode()}), small, large)
+
+
+def _looked_at(text: str) -> None:
     is_global(text)
     reference_problem(text)
     group_name(text)
-    assert time.process_time() - started < 1
-    check_conf_files({GROUP: text.encode()})
-    assert time.process_time() - started < 6  # nearly all of it is the YAML scanner's, about 1 µs a character
 
 
 def test_no_problem_of_a_file_repeats_a_credential() -> None:
@@ -206,16 +209,14 @@ def test_hydra_s_own_groups_and_files_that_hydra_skips_are_refused(name: str) ->
     assert problem.file == name
 
 
-def test_size_depth_and_count_are_limited_and_judged_fast() -> None:
+def test_size_depth_and_count_are_limited() -> None:
     deep = "a: " + "[" * (MAX_DEPTH + 5) + "]" * (MAX_DEPTH + 5) + "\n"
     very_deep = "a: " + "[" * 300_000
     many = "a: [" + "1, " * (MAX_NODES + 5) + "]\n"
     huge = "a: '" + "x" * MAX_BYTES + "'\n"
-    started = time.monotonic()
     for content, words in ((deep, "deeper"), (very_deep, "deeper"), (many, "values"), (huge, "limit")):
         (problem,) = check_conf_files({GROUP: content.encode()})
         assert words in problem.message
-    assert time.monotonic() - started < 5
 
 
 def test_the_count_is_over_all_files() -> None:
@@ -339,10 +340,8 @@ def test_a_long_chain_of_references_is_refused_in_either_order() -> None:
 def test_values_that_double_with_each_reference_are_refused_before_they_are_built() -> None:
     text = {"a0": "x" * 1000, **{f"a{n}": f"${{a{n - 1}}}" * 20 for n in range(1, 8)}}
     nodes: dict[str, Any] = {"a0": [1] * 10, **{f"a{n}": [f"${{a{n - 1}}}"] * 20 for n in range(1, 8)}}
-    started = time.monotonic()
     assert keys_of(text) == [""]
-    assert keys_of(nodes) == [""]
-    assert time.monotonic() - started < 1
+    assert keys_of(nodes) == [""]  # built, they would be 10^10 and more
 
 
 _LEAF = st.one_of(

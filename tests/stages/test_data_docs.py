@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -145,14 +144,12 @@ def test_the_page_is_an_output_of_the_stage() -> None:
     assert DATA_DOCS in validate.outs
 
 
-def test_a_long_suite_makes_a_small_page_quickly() -> None:
+def test_a_long_suite_makes_a_small_page() -> None:
     value_set = [f"value {at}" for at in range(2000)]
     asked = expect("expect_column_values_to_be_in_set", column="word", value_set=value_set)
     results = validate_table(TABLE, ValidationSpec("long", (asked,)))
     results = {**results, "asked": 50, "expectations": results["expectations"] * 50}
-    started = time.perf_counter()
     text = data_docs(results)
-    assert time.perf_counter() - started < 0.2
     assert len(text.encode()) < 100_000
     assert "value 1 " not in text
     assert "…" in text

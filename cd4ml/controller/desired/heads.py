@@ -8,7 +8,6 @@ is not remembered is worked out for all heads together, in as few commands as it
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -182,7 +181,7 @@ class HeadReader:
         """By commit of a branch, the commit of the base branch that holds exactly what merging it there gives."""
         keys = {commit: self._key("landed", self.base.commit, commit) for commit in commits}
         told = self._get(keys)
-        infos = self.infos([commit for commit in keys if commit not in told])
+        infos = self._project.repository.commit_infos([commit for commit in keys if commit not in told])
         ahead = _Ahead(self._project.repository.commits_ahead(list(infos), self.base.commit))
         left_at = {one: ahead.left_at(one) for one in infos if one in ahead.parents}
         landed = self._landed(infos, left_at)
@@ -190,20 +189,11 @@ class HeadReader:
         self._put(keys, new)
         return {commit: step for commit, step in {**told, **new}.items() if step}
 
-    def infos(self, commits: Sequence[str]) -> dict[str, CommitInfo]:
-        """Facts of those of the commits that are here."""
-        repository = self._project.repository
-        found = repository.commit_infos(commits)
-        for commit in () if found else commits:
-            with suppress(RepositoryError):
-                found[commit] = repository.commit_info(commit)
-        return found
-
     def signatures(self, commits: Collection[str]) -> dict[str, tuple[str, str]]:
         """Committer and time (ISO 8601 in UTC) of those of the commits that are here."""
         keys = {commit: self._key("signature", commit) for commit in commits}
         told = {commit: (str(by), str(when)) for commit, (by, when) in self._get(keys).items()}
-        infos = self.infos([commit for commit in keys if commit not in told])
+        infos = self._project.repository.commit_infos([commit for commit in keys if commit not in told])
         new = {commit: (info.committer, info.committed) for commit, info in infos.items()}
         self._put(keys, new)
         return {**told, **new}
@@ -246,7 +236,8 @@ class HeadReader:
 
     def _work_out(self, commits: Sequence[str]) -> _Worked:
         repository = self._project.repository
-        infos = repository.commit_infos(commits) or {one: repository.commit_info(one) for one in commits}
+        infos = repository.commit_infos(commits)
+        infos |= {one: repository.commit_info(one) for one in commits if one not in infos}
         ahead = _Ahead(repository.commits_ahead(commits, self.base.commit))
         left_at = {one: ahead.left_at(one) for one in commits if one in ahead.parents}
         merged, sure = self._merged(infos, left_at)

@@ -78,7 +78,7 @@ class References:
     def alone(self, commit: str) -> tuple[Experiment, Asks] | None:
         """What a commit asks for under its own rules; nothing where it cannot be read."""
         asks = self.reader.asks_alone([commit]).get(commit)
-        infos = self.reader.infos([commit])
+        infos = self.project.repository.commit_infos([commit])
         if asks is None or commit not in infos:
             return None
         info = infos[commit]

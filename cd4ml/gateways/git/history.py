@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -127,21 +128,29 @@ class Commits(Objects):
     # ── the same questions about many commits, in one command however many they are ──
 
     def commit_infos(self, commits: Sequence[str]) -> dict[str, CommitInfo]:
-        """Facts of commits, by full id; empty when one of them is not here."""
+        """Facts of those of the commits that are here, by full id."""
         if not commits:
             return {}
         form = "%H%x00%T%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%ct%x00%s"
         options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", "-z", f"--format={form}")
+        asked = ("log", "--no-walk=unsorted", "--ignore-missing", "--stdin")
         try:
-            told = self.git("log", "--no-walk=unsorted", "--stdin", *options, stdin=_lines(commits)).text
-        except ToolError:
-            return {}
+            told = self.git(*asked, *options, stdin=_lines(commits)).text
+        except ToolError:  # something is no commit, or cannot be read
+            return self._infos_one_by_one(commits)
         fields = told.removesuffix("\0").split("\0")
         infos = (fields[start : start + 7] for start in range(0, len(fields) - 6, 7))
         return {
             commit: CommitInfo(commit, tree, tuple(parents.split()), author, committer, _instant(seconds), subject)
             for commit, tree, parents, author, committer, seconds, subject in infos
         }
+
+    def _infos_one_by_one(self, commits: Sequence[str]) -> dict[str, CommitInfo]:
+        found = {}
+        for commit in commits:
+            with suppress(RepositoryError):
+                found[commit] = self.commit_info(commit)
+        return found
 
     def commits_ahead(self, heads: Sequence[str], base: str) -> dict[str, tuple[str, ...]]:
         """What the histories of ``heads`` hold and that of ``base`` does not: parents by commit."""
