@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cd4ml.gateways.files import exclusive
-from cd4ml.gateways.store_answers import docs_of, positions_of
+from cd4ml.gateways.store_answers import Shared, docs_of, positions_of
 from cd4ml.gateways.store_batch import Stored
 from cd4ml.gateways.store_build import build_rows
 from cd4ml.gateways.store_change import load
@@ -39,6 +39,8 @@ Found = TypeVar("Found")
 _HELD = 'SELECT 1 FROM run WHERE run."components.{}" IS NOT NULL LIMIT 1'
 
 _DOCS_AT_ONCE = 500
+_MOST_SHARED = 50_000
+"""So many fragments are kept in mind from one part of an answer to the next."""
 
 _PLACE_OF = "(SELECT number FROM place WHERE path = ?)"
 
@@ -217,8 +219,11 @@ class QueryCache:
 
         def each(database: sqlite3.Connection) -> Iterator[dict[str, Any]]:
             positions = column(database, sql)
+            shared: Shared = {}
             for start in range(0, len(positions), _DOCS_AT_ONCE):
-                yield from docs_of(database, positions[start : start + _DOCS_AT_ONCE])
+                yield from docs_of(database, positions[start : start + _DOCS_AT_ONCE], shared)
+                if len(shared) > _MOST_SHARED:
+                    shared.clear()
 
         if self._database is None:
             return consume(iter(()))

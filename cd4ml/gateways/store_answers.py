@@ -5,15 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from operator import itemgetter
 from typing import Any
 
-from cd4ml.gateways.store_tables import ROW_COLUMNS, decode, fragments, row_seal, seal, without_collection
-from cd4ml.index.fields import FIELDS, Holds
+from cd4ml.gateways.store_tables import decode, fragments, seal, without_collection
 from cd4ml.index.paths import Path
 from cd4ml.index.rows import GONE, Row
-from cd4ml.index.sql import COLUMNS, IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
-from cd4ml.spec.fingerprint import COMPONENTS
+from cd4ml.index.sql import IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
 
 def positions_of(
@@ -65,17 +62,23 @@ def _column(database: sqlite3.Connection, sql: str, bound: Sequence[Any]) -> lis
 _AT_ONCE = 500
 
 
-def docs_of(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict[str, Any]]:
+Shared = dict[str, tuple[Path, Any]]
+"""By the number of a fragment, where it lies in a row's JSON, and its value."""
+
+
+def docs_of(
+    database: sqlite3.Connection, positions: Sequence[int], shared: Shared | None = None
+) -> list[dict[str, Any]]:
     """The JSON of rows, with what is stored once for many rows, and what became of the branch, put back.
 
-    Raises DatabaseError for a row that is not what was written.
+    ``shared`` is what has been read of it before, and takes in what is read now. Raises DatabaseError for a row that
+    is not what was written.
     """
     with without_collection():
-        return _docs(database, positions)
+        return _docs(database, positions, {} if shared is None else shared)
 
 
-def _docs(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict[str, Any]]:
-    shared: dict[str, tuple[tuple[str, ...], Any]] = {}
+def _docs(database: sqlite3.Connection, positions: Sequence[int], shared: Shared) -> list[dict[str, Any]]:
     docs = []
     for start in range(0, len(positions), _AT_ONCE):
         part = positions[start : start + _AT_ONCE]
@@ -86,27 +89,18 @@ def _docs(database: sqlite3.Connection, positions: Sequence[int]) -> list[dict[s
         new = [number for numbers in made_of.values() for number in numbers if number not in shared]
         shared |= fragments(database, new)
         for position in part:
-            row = found[position]
-            content, parts, columns = row[1], row[2], row[_COLUMNS_FROM:]
-            if row[3] != seal(position, parts, row_seal(columns, content)):
+            _, content, parts, sealed, *of_branch = found[position]
+            if sealed != seal(position, parts, content):
                 raise sqlite3.DatabaseError(f"row {position} is not what was written")
-            held = map(shared.__getitem__, made_of[position])
-            docs.append(_doc(columns, content, held, row[_BRANCH_FROM:_COLUMNS_FROM]))
+            docs.append(_doc(content, map(shared.__getitem__, made_of[position]), of_branch))
     return docs
 
 
-_BRANCH_FROM = 4
-_COLUMNS_FROM = _BRANCH_FROM + len(OF_BRANCH)
-"""Where in a row of ``_DOCS`` they begin."""
-
-_COLUMN_SQL = tuple(f'run."{name}"' for name in ROW_COLUMNS)
-_TIMES = tuple(name for name in COLUMNS if FIELDS[name] is Holds.TIME)
 _EMPTY: Mapping[str, Any] = dict.fromkeys(one.name for one in fields(Row))
 
 _DOCS = (
     f"SELECT doc.position, doc.content, doc.parts, doc.seal,"  # noqa: S608  # names of index.sql
-    f" {', '.join(f'coalesce(exact.{name}, other.{name})' for name in OF_BRANCH)},"
-    f" {', '.join(_COLUMN_SQL)}"
+    f" {', '.join(f'coalesce(exact.{name}, other.{name})' for name in OF_BRANCH)}"
     " FROM doc JOIN run ON run.position = doc.position"
     ' LEFT JOIN lifecycle AS exact ON exact.branch = run."branch" AND exact."commit" = run."commit"'
     " LEFT JOIN lifecycle AS other ON exact.branch IS NULL"
@@ -119,19 +113,8 @@ def _marked(sql: str, values: Sequence[Any]) -> str:
     return sql.format(", ".join("?" * len(values)))
 
 
-def _doc(
-    columns: tuple[Any, ...], content: str, parts: Iterable[tuple[Path, Any]], of_branch: tuple[str | None, ...]
-) -> dict[str, Any]:
-    doc = {**_EMPTY, **dict(zip(COLUMNS, columns, strict=False)), "fold": columns[-1], **decode(content)}
-    held = _sorted(columns)
-    if any(held):
-        components = dict(zip(_SORTED, held, strict=True))
-        if None in held:
-            components = {name: value for name, value in components.items() if value is not None}
-        doc["components"] = components if doc["components"] is None else {**components, **doc["components"]}
-    for name in _TIMES:
-        if doc[name]:
-            doc[name] += "Z"
+def _doc(content: str, parts: Iterable[tuple[Path, Any]], of_branch: Sequence[str | None]) -> dict[str, Any]:
+    doc: dict[str, Any] = {**_EMPTY, **decode(content)}
     inner: dict[str, Any] = {}  # of params, each group of which is a fragment
     for path, value in parts:
         if len(path) == 1:
@@ -143,7 +126,3 @@ def _doc(
     word, by, when = of_branch
     doc["lifecycle"], doc["lifecycle_by"], doc["lifecycle_at"] = word or GONE, by, when and f"{when}Z"
     return doc
-
-
-_SORTED = tuple(sorted(COMPONENTS))
-_sorted = itemgetter(*(ROW_COLUMNS.index(f"components.{name}") for name in _SORTED))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cd4ml.gateways.store_tables import IN_DOC, INDEX, encode, fragment_name, row_seal
+from cd4ml.gateways.store_tables import IN_DOC, INDEX, encode, fragment_name
 from cd4ml.index.history import ExperimentEntry, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.paths import Path
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRecord, RunRecord
@@ -20,7 +20,6 @@ from cd4ml.index.rows import Made, Questions, Row
 from cd4ml.index.sql import (
     SHARED_GROUPS,
     column_values,
-    further_components,
     leaf_rows,
     own_leaves,
     parts_of,
@@ -53,12 +52,12 @@ Fragments = dict[Path, dict[Any, Fragment]]
 
 @dataclass
 class Batch:
-    """Rows for the tables. ``answers`` are (run id, entry), ``rows`` (columns, content, fragments, checksum)."""
+    """Rows for the tables. ``answers`` are (run id, entry), ``rows`` (columns, content, fragments)."""
 
     entries: list[tuple[Any, ...]] = field(default_factory=list)
     answers: list[tuple[str, int]] = field(default_factory=list)
     fragments: list[Fragment] = field(default_factory=list)
-    rows: list[tuple[tuple[Any, ...], str, tuple[int, ...], int]] = field(default_factory=list)
+    rows: list[tuple[tuple[Any, ...], str, tuple[int, ...]]] = field(default_factory=list)
     own: Values = field(default_factory=dict)
     made: Fragments = field(default_factory=dict, repr=False)
     """What other batches of this process have made; to be shared by them, and to be forgotten at any time."""
@@ -83,7 +82,6 @@ class Batch:
         """Take in a row, and what of it is new to the batch."""
         doc = row.as_json()
         number = len(self.rows)
-        columns = column_values(doc)
         parts = self._fragments(parts_of(doc))
         values = self.own
         for place, value in own_leaves(doc):
@@ -92,8 +90,7 @@ class Batch:
                 held = values[place] = ([], [])
             held[0].append(number)
             held[1].append(value)
-        content = encode(_own_content(doc))
-        self.rows.append(((int(own), *columns), content, parts, row_seal(columns[:-1], content)))
+        self.rows.append(((int(own), *column_values(doc)), encode(_own_content(doc)), parts))
 
     def _fragments(self, parts: Iterable[tuple[Path, Any]]) -> tuple[int, ...]:
         """The numbers of these fragments in the batch."""
@@ -121,13 +118,8 @@ def _fragment(path: Path, value: Any) -> Fragment:
 
 
 def _own_content(doc: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a row's JSON is neither a column nor a fragment."""
-    found = {name: doc[name] for name in IN_DOC if (value := doc[name]) is not None and not (value and name in _SHARED)}
-    if doc["components"]:
-        del found["components"]
-        if further := further_components(doc):
-            found["components"] = further
-    return found
+    """What of a row's JSON is no fragment and is there."""
+    return {name: value for name in IN_DOC if (value := doc[name]) is not None and not (value and name in _SHARED)}
 
 
 _SHARED = frozenset(SHARED_GROUPS)

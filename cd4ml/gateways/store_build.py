@@ -48,10 +48,10 @@ class Writer:
         position = self._last["run"] + 1
         self._put("run", [row[0] for row in batch.rows], _ROW_VALUES)
         docs = []
-        for at, (_, content, parts, row) in enumerate(batch.rows, position):
+        for at, (_, content, parts) in enumerate(batch.rows, position):
             mine = [numbers[number] for number in parts]
             text = ",".join(map(str, mine))
-            docs.append((at, content, text, seal(at, text, row)))
+            docs.append((at, content, text, seal(at, text, content)))
             for number in mine:
                 self._parts[number].append(at)
         self._insert("doc", docs)
