@@ -34,6 +34,7 @@ from cd4ml.cli import (
 )
 from cd4ml.cli.context import Context, telling
 from cd4ml.cli.plain import taking_plainly
+from cd4ml.cli.progress import showing_progress
 from cd4ml.cli.signals import answering
 from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.files import told
@@ -88,7 +89,7 @@ def run(arguments: list[str]) -> int:
     for name, value in thread_environment(1).items():
         os.environ.setdefault(name, value)  # before anything imports a library that reads them
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
-    with answering() as heard, telling():
+    with answering() as heard, telling(), showing_progress():
         try:
             command = taking_plainly(typer.main.get_command(_with_verb(arguments)))
             code = command(arguments, prog_name="cd4ml", standalone_mode=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from cd4ml.controller.running.run import Event, Watch
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LOOKS = 0.2
+_WORTH_TELLING = 1.0
+"""Seconds after which somebody who waits wants to know what for."""
 
 
 @contextmanager
@@ -57,6 +62,66 @@ def saying() -> Iterator[Callable[[str], None]]:
             sys.stderr.flush()
 
     yield tell
+
+
+@contextmanager
+def showing_progress() -> Iterator[None]:
+    """Show how far the long work below is, wherever it is done: it logs ``"words: %d of %d things"``, done and all.
+
+    What is done within a second is not shown. On a terminal one line changes, and is gone at the end.
+    """
+    log, shown = logging.getLogger("cd4ml.progress"), _Progress(logging.INFO)
+    before, propagated = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.addHandler(shown)
+    try:
+        yield
+    finally:
+        shown.close()
+        log.removeHandler(shown)
+        log.setLevel(before)
+        log.propagate = propagated
+
+
+class _Progress(logging.Handler):
+    """Writes to stderr. A line that is drawn over is taken away before anything else is written."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._began: float | None = None
+        self._last = 0.0
+        self._is_drawn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        done, count = record.args[:2] if isinstance(record.args, tuple) else (1, 1)
+        now = time.monotonic()
+        if done == count:
+            self._wipe()
+            self._began = None
+            return
+        if self._began is None:
+            self._began = self._last = now
+        drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        if now - self._began < _WORTH_TELLING or now - self._last < (
+            _SECONDS_BETWEEN_LOOKS if drawn else _SECONDS_BETWEEN_LINES
+        ):
+            return
+        self._last = now
+        text = visible(record.getMessage())
+        sys.stderr.write(f"\r{text}\x1b[K" if drawn else f"{text}\n")
+        sys.stderr.flush()
+        self._is_drawn = drawn
+
+    def close(self) -> None:
+        self._wipe()
+        super().close()
+
+    def _wipe(self) -> None:
+        if self._is_drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._is_drawn = False
 
 
 def _who(event: Event) -> str:

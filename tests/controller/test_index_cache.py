@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,6 +145,19 @@ def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
 def rebuilt(project: Project, state: RemoteState) -> dict[str, Any]:
     shutil.rmtree(project.private, ignore_errors=True)
     return held(current_cache(project, state))
+
+
+def test_how_far_the_reading_of_a_large_index_is_is_told(
+    project: Project, by_others: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = grown(project, 120)
+    caplog.set_level(logging.INFO, "cd4ml.progress")
+    entries = rebuilt(project, state)["entries"]
+    told = [tuple(map(int, re.findall(r"\d+", record.getMessage()))) for record in caplog.records]
+    assert told[0] == (0, len(entries))
+    assert told[-1] == (len(entries), len(entries))
+    assert len(told) > 3
+    assert told == sorted(told)
 
 
 def test_further_processes_make_the_rows_that_this_one_makes(project: Project, request: pytest.FixtureRequest) -> None:

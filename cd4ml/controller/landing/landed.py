@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -37,6 +38,8 @@ LARGEST_RECORD = 1 << 20
 _AT_ONCE = 500
 _MANY = 1000
 """So many entries are read in the order in which Git keeps them, by further processes."""
+_PROGRESS = logging.getLogger("cd4ml.progress")
+"""How far something long is, as "words: %d of %d things": whoever shows it listens (``cli/progress``)."""
 DRAFTS_READ = "drafts"
 """In cd4ml's private folder: what drafts hold, by commit."""
 
@@ -173,7 +176,8 @@ class _IndexSource:
             return batches(self._stored([(blobs[path], path) for path in paths]))
         paths = _as_kept(paths, blobs, repository.in_stored_order(blobs.values()))
         files = self._files([(blobs[path], path) for path in paths])
-        return batches_apart(((path, blobs[path], data) for path, data in files), _judged)
+        made = batches_apart(((path, blobs[path], data) for path, data in files), _judged)
+        return _told(made, len(paths))
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         if after is None:
@@ -231,6 +235,16 @@ class _IndexSource:
                 yield path, next(read)
             except IntegrityError as error:
                 raise IntegrityError(f"{INDEX_BRANCH}: {path}: {error}") from error
+
+
+def _told(made: Iterable[Batch], count: int) -> Iterator[Batch]:
+    """The same, saying on the way how many of the entries are done."""
+    done = 0
+    for batch in made:
+        _PROGRESS.info("reading the index: %d of %d entries", done, count)
+        yield batch
+        done += len(batch.entries)
+    _PROGRESS.info("reading the index: %d of %d entries", count, count)
 
 
 def _as_kept(paths: Sequence[str], blobs: Mapping[str, str], kept: Sequence[str]) -> list[str]:
