@@ -27,10 +27,13 @@ from cd4ml.gateways.store_source import Changes, Source, Wanted
 from cd4ml.gateways.store_tables import DAMAGE, DRAFT, INDEX, LANDING, column
 from cd4ml.index.record import Entry
 from cd4ml.index.rows import Row
-from cd4ml.index.sql import IN_FOLD_ORDER, NUMBER, Order, Where
+from cd4ml.index.sql import IN_FOLD_ORDER, NUMBER, Order, Sql, Where
 from cd4ml.spec.fingerprint import COMPONENTS
 
 __all__ = ["DRAFT", "INDEX", "LANDING", "Changes", "QueryCache", "Source", "Stored", "Wanted"]
+
+RowKey = tuple[str, str, str, str]
+"""Of a row: the ids of the run, the branch, the commit and the side."""
 
 Lifecycles = Mapping[tuple[str, str], tuple[str, str | None, str | None]]
 
@@ -206,6 +209,19 @@ class QueryCache:
         holds nothing.
         """
         return self._ask(lambda database: docs_of(database, positions_of(database, where, order_by, limit)), [])
+
+    def keys(self, where: Where | None = None) -> list[RowKey]:
+        """What tells the rows that match apart, in fold order."""
+
+        def found(database: sqlite3.Connection) -> list[RowKey]:
+            condition = where.condition() if where else Sql("1")
+            sql = (
+                'SELECT run."id", run."branch", run."commit", run."side" FROM run'  # noqa: S608  # of index.sql
+                f" WHERE {condition.sql} ORDER BY {IN_FOLD_ORDER}"
+            )
+            return database.execute(sql, condition.parameters).fetchall()
+
+        return self._ask(found, [])
 
     def of_successes(self, consume: Callable[[Iterator[dict[str, Any]]], Found]) -> Found:
         """What ``consume`` makes of the JSON of each succeeded run's own row, which come in fold order.

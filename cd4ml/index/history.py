@@ -116,10 +116,14 @@ class History(ABC):
         """What was let go of these runs, in fold order."""
         return tuple(one for one in self.removals if one.removal.run in runs)
 
-    def speaking_of(self, text: str) -> Iterable[RunEntry]:
-        """Every run whose entry holds this text anywhere (letters and digits), and maybe others; in any order."""
-        del text
+    def each_run(self) -> Iterable[RunEntry]:
+        """Every run, in any order: where the history is kept on disk, one after the other and none stays in memory."""
         return self.runs
+
+    def speaking_of(self, text: str) -> Iterable[RunEntry]:
+        """The same, of which those may be left out whose entry holds this text (letters and digits) nowhere."""
+        del text
+        return self.each_run()
 
     def looked_up(self, branches: Collection[str], fingerprints: Collection[str]) -> History:  # noqa: ARG002  # at hand
         """The same history, with what is recorded of these looked up together: for who asks about many of them."""
@@ -262,6 +266,9 @@ class LookedUp(History):
     def branches(self) -> tuple[str, ...]:
         return self.whole.branches
 
+    def each_run(self) -> Iterable[RunEntry]:
+        return self.whole.each_run()
+
     def runs_of(self, fingerprint: str) -> tuple[RunEntry, ...]:
         known = self.by_fingerprint.get(fingerprint)
         return self.whole.runs_of(fingerprint) if known is None else known
@@ -339,6 +346,9 @@ class _Continued(History):
 
     def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
         return (*self.before.removals_of(runs), *self.later.removals_of(runs))
+
+    def each_run(self) -> Iterable[RunEntry]:
+        return chain(self.before.each_run(), self.later.each_run())
 
     def speaking_of(self, text: str) -> Iterable[RunEntry]:
         return chain(self.before.speaking_of(text), self.later.speaking_of(text))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cd4ml.index.history import ExperimentEntry, RunEntry
@@ -47,11 +47,15 @@ class Link:
 
 @dataclass(frozen=True)
 class Trace:
-    """A digest, the parts that it plays, and every run that speaks of it, in fold order."""
+    """A digest, the parts that it plays, and the runs that speak of it, in fold order.
+
+    ``count`` is how many there are; ``links`` are all of them, or as many of the newest as were asked for.
+    """
 
     digest: str
     what: tuple[str, ...]
     links: tuple[Link, ...]
+    count: int
 
     def of(self, relation: Relation) -> tuple[RunEntry, ...]:
         """The runs that stand to it so."""
@@ -125,33 +129,57 @@ def _is_file(value: Any) -> bool:
     return all(isinstance(one, str) for one in digests) and isinstance(value.get("bytes"), int)
 
 
-def trace(runs: Iterable[RunEntry], prefix: str) -> tuple[Trace, ...]:
+def trace(runs: Iterable[RunEntry], prefix: str, newest: int | None = None) -> tuple[Trace, ...]:
     """Every digest that begins with ``prefix`` (as ``as_digest`` gives it), with the runs that speak of it.
 
-    The runs may come in any order.
+    The runs may come in any order; of each digest at most ``newest`` are kept, and no more than twice as many are in
+    memory at a time.
     None where nothing does; several where the prefix is not unique. A digest that is given whole is that one alone.
     """
-    links: dict[str, list[Link]] = {}
+    gathered: dict[str, _Gathered] = {}
     for one in runs:
         found: dict[str, list[Mention]] = {}
         for mention in mentions(one):
             if mention.digest.startswith(prefix):
                 found.setdefault(mention.digest, []).append(mention)
         for digest, those in found.items():
-            links.setdefault(digest, []).append(Link(one, tuple(those)))
-    chosen = {prefix: links[prefix]} if prefix in links else links
-    return tuple(_trace(digest, tuple(those)) for digest, those in sorted(chosen.items()))
+            gathered.setdefault(digest, _Gathered(newest)).add(Link(one, tuple(those)))
+    chosen = {prefix: gathered[prefix]} if prefix in gathered else gathered
+    return tuple(those.trace(digest) for digest, those in sorted(chosen.items()))
 
 
-def _trace(digest: str, links: tuple[Link, ...]) -> Trace:
-    ordered = tuple(sorted(links, key=lambda link: link.run.entry.order))
-    what = dict.fromkeys(mention.what for link in ordered for mention in link.mentions)
-    return Trace(digest, tuple(what), ordered)
+@dataclass
+class _Gathered:
+    """What is known of one digest while runs come in."""
+
+    newest: int | None
+    links: list[Link] = field(default_factory=list)
+    count: int = 0
+    first: dict[str, tuple[tuple[int, str], int]] = field(default_factory=dict)
+    """By part, where in fold order the digest first plays it."""
+
+    def add(self, link: Link) -> None:
+        self.count += 1
+        self.links.append(link)
+        for number, mention in enumerate(link.mentions):
+            place = (link.run.entry.order, number)
+            self.first[mention.what] = min(place, self.first.get(mention.what, place))
+        if self.newest is not None and len(self.links) > 2 * self.newest:
+            self._keep_newest()
+
+    def _keep_newest(self) -> None:
+        self.links.sort(key=lambda link: link.run.entry.order)
+        if self.newest is not None:
+            del self.links[: -self.newest]
+
+    def trace(self, digest: str) -> Trace:
+        self._keep_newest()
+        return Trace(digest, tuple(sorted(self.first, key=self.first.__getitem__)), tuple(self.links), self.count)
 
 
 def trace_of_run(one: RunEntry) -> Trace:
     """A run by itself."""
-    return Trace(one.run.id, ("run",), (Link(one, (Mention(one.run.id, "run", "is"),)),))
+    return Trace(one.run.id, ("run",), (Link(one, (Mention(one.run.id, "run", "is"),)),), 1)
 
 
 def answers(experiments: Iterable[ExperimentEntry], run_ids: frozenset[str]) -> dict[str, tuple[Answer, ...]]:

@@ -62,6 +62,7 @@ def test_rows_and_history_follow_the_branch_and_are_those_of_all_its_entries(pro
         assert cache.search() == [row.as_json() for row in rows(expected, {})]
         assert (history.runs, history.experiments) == (expected.runs, expected.experiments)
         assert history.branches == expected.branches
+        assert tuple(sorted(history.each_run(), key=lambda run: run.entry.order)) == expected.runs
         for run in expected.runs:
             assert history.run_by_id(run.run.id) == run
             assert history.result(run.run.fingerprint) == expected.result(run.run.fingerprint)

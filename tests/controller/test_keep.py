@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cd4ml.controller.care import inventory
 from cd4ml.controller.care.inventory import stored_objects
 from cd4ml.controller.care.keep import PLACES, Options, collect, delete, plan_collection
+from cd4ml.gateways.git import keeping
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
@@ -94,6 +98,30 @@ def test_a_release_and_what_a_branch_asks_for_outlive_every_rule(team: Shell) ->
     team.run("git", "tag", "-d", "model@v1")
     rule(team, "outcome = 'succeeded'")
     assert [one["run"] for one in shown(team)["let_go"]] == [other.id], "main's own run answers what main asks for"
+
+
+def test_a_cache_that_was_changed_lets_nothing_go(team: Shell) -> None:
+    """Which rows match is looked up there; what goes is judged by the records."""
+    one = plant(team, "one")
+    rule(team, "metrics.validation.rmse < -1 and lifecycle = 'discarded'")
+    assert shown(team)["let_go"] == []
+    (file,) = (team.folder / ".git/cd4ml/query").glob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE own SET value = -2 WHERE value > 0")
+    assert one.id in {row["id"] for row in runs(team, "metrics.validation.rmse < -1")}, "the change is seen"
+    assert shown(team)["let_go"] == []
+
+
+@pytest.mark.parametrize("at_once", [1, 2000])
+def test_what_rules_let_go_does_not_depend_on_how_many_runs_are_judged_together(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(inventory, "_JUDGED_AT_ONCE", at_once)
+    planted = [plant(team, name, fold=name == "c") for name in "abc"]
+    rule(team, DISCARDED)
+    found = inventory.take_inventory(project_of(team))
+    assert {one.run for one in found.inventory.holdings if one.goes} == {one.id for one in planted}
+    assert [run.id for run in found.runs] == [one.run.id for one in found.history.runs]
 
 
 @pytest.mark.parametrize("point", ["gc.recorded", "gc.freed"])
@@ -236,8 +264,12 @@ def test_a_run_that_answers_a_branch_though_its_environment_is_older_is_needed(t
     assert shown(team)["let_go"] == []
 
 
-def test_what_a_dvc_file_tracks_stays_though_an_equal_file_lies_elsewhere(team: Shell) -> None:
+@pytest.mark.parametrize("few", [0, 1000], ids=["as kept", "as listed"])
+def test_what_a_dvc_file_tracks_stays_though_an_equal_file_lies_elsewhere(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     """Git names an object once, by the first path that it has."""
+    monkeypatch.setattr(keeping, "_FEW_TREES", few)
     tracked = put(team, b"tracked by DVC")
     text = f"outs:\n- md5: {tracked}\n  path: z\n"
     push(team, "refs/heads/somebody", commit(team, "main", {"a/z.dvc.bak": text, "z.dvc": text}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -126,6 +127,20 @@ def test_a_run_is_told_which_heads_and_merges_it_answers_each_once() -> None:
             Answer("exp/b", hexes("commit z", 40), "merge"),
         )
     }
+
+
+@given(st.lists(bodies(), max_size=8), st.integers(1, 4), st.randoms())
+def test_of_many_runs_the_newest_are_kept_and_all_are_counted(
+    made: list[dict[str, Any]], newest: int, random: Random
+) -> None:
+    told = list(history(*made).runs)
+    data = told[0].run.body["data"]["flights"]["digest"][:1] if told else ""
+    whole = trace(told, data)
+    random.shuffle(told)
+    some = trace(told, data, newest)
+    assert [(one.digest, one.what, one.count) for one in some] == [(one.digest, one.what, one.count) for one in whole]
+    assert [one.links for one in some] == [one.links[-newest:] for one in whole]
+    assert all(one.count == len(one.links) for one in whole)
 
 
 def test_a_run_by_itself_is_itself_alone() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,7 @@ from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.index.retention import FOLDER, Erasure, erasure
-from cd4ml.spec.pipeline import MODEL, MODEL_CARD, PREDICTIONS
 
-_LEARNED = (MODEL, MODEL_CARD, PREDICTIONS)
 _OUTPUTS = "artifacts"
 _MOST_SHOWN = 8
 
@@ -67,21 +65,16 @@ def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_da
     """
     entry = named_run(project, name)
     found = take_inventory(project)
-    runs = {run.run.id: run for run in found.history.runs}
-    if entry.run.id not in runs:
+    learned = {run.id: run.learned for run in found.runs}
+    if entry.run.id not in learned:
         raise UsageError(f"{name}: is not in the index of {project.remote} any more")
-    learned = {one: _learned(run) for one, run in runs.items()}
     doomed = erasure(found.inventory.holdings, entry.run.id, learned, found.inventory.folders, keep_data=keep_data)
     pinned_by = tuple(_pinning(project, found, doomed.raw))
     if not keep_data and not all_runs_of_data:
         _check_alone(entry.run.id, doomed, pinned_by)
+    runs = tuple(run for one in doomed.runs if (run := found.history.run_by_id(one)) is not None)
     sizes, digests = _described(found, runs, doomed)
-    return Doomed(found, doomed, tuple(runs[one] for one in doomed.runs), sizes, digests, pinned_by)
-
-
-def _learned(run: RunEntry) -> frozenset[str]:
-    files = run.run.body["files"]
-    return frozenset(files[path]["md5"] for path in _LEARNED if path in files)
+    return Doomed(found, doomed, runs, sizes, digests, pinned_by)
 
 
 def _check_alone(run: str, doomed: Erasure, pinned_by: tuple[str, ...]) -> None:
@@ -109,13 +102,13 @@ def _pinning(project: Project, found: Found, raw: frozenset[str]) -> Iterator[st
             yield branch
 
 
-def _described(found: Found, runs: Mapping[str, RunEntry], doomed: Erasure) -> tuple[dict[str, int], dict[str, str]]:
+def _described(found: Found, runs: Iterable[RunEntry], doomed: Erasure) -> tuple[dict[str, int], dict[str, str]]:
     sizes: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for one in doomed.runs:
-        for known in runs[one].run.body["files"].values():
+    for one in runs:
+        for known in one.run.body["files"].values():
             sizes[known["md5"]], digests[known["md5"]] = known["bytes"], known["sha256"]
-        for pin in found.pins.get(one, ()):
+        for pin in found.pins.get(one.run.id, ()):
             sizes[pin.raw_md5], digests[pin.raw_md5] = pin.raw_bytes, pin.raw_sha256
     # what a folder lists is in no record of a run: its size and digest are told where it lies
     for name in sorted(doomed.objects - sizes.keys()):

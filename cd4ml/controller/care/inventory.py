@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from sys import intern
 
+from cd4ml.controller.history.search import cache_with_lifecycles
 from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.landed import read_history
+from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.lifecycles import lifecycles
 from cd4ml.controller.reconciling.observe import Observation, observe_state
@@ -18,18 +19,23 @@ from cd4ml.errors import ConfigError, RepositoryError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.git import RemoteState
-from cd4ml.gateways.store import QueryCache
+from cd4ml.gateways.store import QueryCache, RowKey
 from cd4ml.index.history import History, RemovalEntry, RunEntry
 from cd4ml.index.retention import FOLDER, OBJECT_NAME, OUTPUTS, Holding, Inventory, Stored, Where, needed
 from cd4ml.index.rows import rows
+from cd4ml.index.sql import Where as Condition
 from cd4ml.index.sql import compile_filter
 from cd4ml.plan.standing import Evidence, PlanPolicy, stand
 from cd4ml.spec.pin import Pin, parse_pin
-from cd4ml.spec.pipeline import LOCK_FILE, pin_path
+from cd4ml.spec.pipeline import LOCK_FILE, MODEL, MODEL_CARD, PREDICTIONS, pin_path
 
 ERASED = "erased"
 """The folder of cd4ml's own where a clone remembers what it erased: a file for each run, with names of objects."""
 
+_JUDGED_AT_ONCE = 2000
+"""So many fingerprints are judged by the rules together."""
+
+_LEARNED = (MODEL, MODEL_CARD, PREDICTIONS)
 _LARGEST_PIN = 4 << 20
 _MD5 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -40,15 +46,56 @@ _WORK_TREE_FILES = ("*.dvc", LOCK_FILE, "data/*.lock.json")
 
 
 @dataclass(frozen=True)
-class Found:
-    """One look at everything. ``history`` counts in drafts; ``landed`` are the ids of the runs that others see too.
+class RunFacts:
+    """What of a run counts here: so little that a hundred thousand of them fit into memory.
 
-    ``pins`` are those of each run, as far as its commit is here.
+    ``objects`` are its stored outputs (bytes by name), ``learned`` those of them that hold what was learnt from the
+    data; ``sources`` are the names of its data, and ``order`` is its place in fold order.
+    """
+
+    id: str
+    fingerprint: str
+    branch: str
+    commit: str
+    result_commit: str
+    objects: Mapping[str, int]
+    learned: frozenset[str]
+    sources: tuple[str, ...]
+    order: tuple[int, str]
+
+    @classmethod
+    def of(cls, one: RunEntry) -> RunFacts:
+        """Of a run's entry."""
+        files = one.run.body["files"]
+        ours = (known for path, known in files.items() if path.startswith(OUTPUTS))
+        objects = {intern(known["md5"]): known["bytes"] for known in ours if OBJECT_NAME.fullmatch(known["md5"])}
+        learned = frozenset(intern(files[path]["md5"]) for path in _LEARNED if path in files)
+        sources = tuple(map(intern, one.run.body["data"]))
+        return cls(
+            one.run.id,
+            one.run.fingerprint,
+            intern(one.run.branch),
+            one.run.commit,
+            one.entry.result_commit,
+            objects,
+            learned,
+            sources,
+            one.entry.order,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """One look at everything. ``history`` counts in drafts, and so do ``runs``, which come in fold order.
+
+    ``landed`` are the ids of the runs that others see too; ``pins`` are those of each run, as far as its commit is
+    here.
     """
 
     state: RemoteState
     observation: Observation
     history: History
+    runs: tuple[RunFacts, ...]
     landed: frozenset[str]
     storage: Storage
     inventory: Inventory
@@ -65,48 +112,49 @@ def take_inventory(project: Project) -> Found:
         raise RepositoryError(f"{project.root}: its history is cut off: run `git fetch --unshallow` first")
     state = trust.fetch(project)
     observation = observe_state(project, state)
-    history = _at_hand(read_history(project, state))
-    landed = frozenset(run.run.id for run in read_history(project, state, drafts=False).runs)
+    cache = current_cache(project, state)
+    history = IndexHistory(cache, drafts=True)
+    runs = tuple(sorted(map(RunFacts.of, history.each_run()), key=lambda run: run.order))
+    landed = frozenset(cache.values("id", "kind = 'run'", drafts=False))
     storage = project.storage(observation.base_commit)
-    pins = _pins_of_runs(project, history)
-    gone = _gone(history)
-    rules = matching_rules(project, state, history, observation.policy.index.let_go)
+    pins = _pins_of_runs(project, runs)
+    removals = history.removals
+    gone = _gone(removals)
+    rules = _matching_rules(project, state, history, runs, observation.policy.index.let_go)
     here = {run: names for run, names in erased_here(project).items() if run in gone and _is_erased(gone[run])}
-    needed_by = {**_drafts(history, landed), **_live(project, observation, history), **_released(project, history)}
+    needed_by = {
+        **{run.id: "is a draft" for run in runs if run.id not in landed},
+        **_live(project, observation, history, runs),
+        **_released(project, runs),
+    }
     holdings = tuple(
         Holding(
-            run.run.id,
-            objects_of(run),
-            frozenset(pin.raw_md5 for pin in pins.get(run.run.id, ())),
-            needed_by.get(run.run.id, ""),
-            rules.get(run.run.id, ""),
-            gone[run.run.id].removal.what if run.run.id in gone else "",
-            _told(gone[run.run.id]) if run.run.id in gone else "",
-            run.run.id in here,
+            run.id,
+            run.objects,
+            frozenset(pin.raw_md5 for pin in pins.get(run.id, ())),
+            needed_by.get(run.id, ""),
+            rules.get(run.id, ""),
+            gone[run.id].removal.what if run.id in gone else "",
+            _told(gone[run.id]) if run.id in gone else "",
+            run.id in here,
         )
-        for run in history.runs
+        for run in runs
     )
     erased = {
         str(one["md5"]): _told(entry)
-        for entry in history.removals
+        for entry in removals
         if _is_erased(entry)
         for one in entry.removal.body["objects"]
     }
     ever, now = _pinned(project, state)
     own = frozenset(name for names in here.values() for name in names)
     inventory = _with_folders(storage, Inventory(holdings, ever, {}, erased, now, own))
-    return Found(state, observation, history, landed, storage, inventory, pins)
+    return Found(state, observation, history, runs, landed, storage, inventory, pins)
 
 
-def _at_hand(history: History) -> History:
-    """The same, read once: everything is looked at several times."""
-    groups = (history.runs, history.experiments, history.removals, history.imports)
-    return History.of([one.entry for group in groups for one in group])
-
-
-def _gone(history: History) -> dict[str, RemovalEntry]:
+def _gone(removals: Iterable[RemovalEntry]) -> dict[str, RemovalEntry]:
     """The removal record of each run that has one: of two, the erasure counts, and of two of a kind the first."""
-    ordered = sorted(history.removals, key=lambda one: one.removal.what != "run")
+    ordered = sorted(removals, key=lambda one: one.removal.what != "run")
     found: dict[str, RemovalEntry] = {}
     for one in ordered:
         found.setdefault(one.removal.run, one)
@@ -139,13 +187,6 @@ def erased_here(project: Project) -> dict[str, frozenset[str]]:
     return {path.name: frozenset(path.read_text("utf-8").split()) for path in paths}
 
 
-def objects_of(run: RunEntry) -> dict[str, int]:
-    """The stored outputs of a run: bytes by name."""
-    files = run.run.body["files"].items()
-    ours = [known for path, known in files if path.startswith(OUTPUTS)]
-    return {known["md5"]: known["bytes"] for known in ours if OBJECT_NAME.fullmatch(known["md5"])}
-
-
 def stored_objects(storage: Storage, places: Collection[Where]) -> tuple[Stored, ...]:
     """What lies in the cache and on the remote, as asked. Raises RemoteError."""
     found: list[Stored] = list(storage.list_cached()) if "local" in places else []
@@ -158,46 +199,65 @@ def stored_objects(storage: Storage, places: Collection[Where]) -> tuple[Stored,
 # ── rules ──
 
 
-def matching_rules(project: Project, state: RemoteState, history: History, rules: Iterable[str]) -> dict[str, str]:
-    """The first rule that lets a run go, by its id: every branch that the run answers must match one."""
-    found = tuple(rules)
-    if not found:
-        return {}
+def _matching_rules(
+    project: Project, state: RemoteState, history: History, runs: Iterable[RunFacts], rules: Iterable[str]
+) -> dict[str, str]:
+    """The first rule that lets a run go, by its id: every branch that the run answers must match one.
+
+    The query cache says which may match. What goes is judged by the records themselves, some at a time: a cache that
+    is damaged keeps more, and lets nothing go.
+    """
     from cd4ml.index.query import parse
 
-    cache = QueryCache.of(rows(history, lifecycles(project, state, history)))
-    matched: dict[tuple[str, ...], str] = {}
-    for rule in found:
-        for row in cache.search(compile_filter(parse(rule), datetime.now(UTC))):
-            matched.setdefault(_key(row), rule)
+    now = datetime.now(UTC)
+    wheres = {rule: compile_filter(parse(rule), now) for rule in rules}
+    if not wheres:
+        return {}
+    cache = cache_with_lifecycles(project, state)
+    likely = {key[0] for where in wheres.values() for key in cache.keys(where)}
+    fingerprints = sorted({run.fingerprint for run in runs if run.id in likely})
+    asked = tuple(one.entry for group in (history.experiments, history.removals) for one in group)
+    found: dict[str, str] = {}
+    for start in range(0, len(fingerprints), _JUDGED_AT_ONCE):
+        part = fingerprints[start : start + _JUDGED_AT_ONCE]
+        known = history.looked_up((), part)
+        same = [one.entry for fingerprint in part for one in known.runs_of(fingerprint)]
+        found |= _matching(project, state, History.of([*same, *asked]), wheres)
+    return found
+
+
+def _matching(
+    project: Project, state: RemoteState, history: History, wheres: Mapping[str, Condition | None]
+) -> dict[str, str]:
+    """The same, of these records."""
+    branches = frozenset(run.run.branch for run in history.runs) | frozenset(history.branches)
+    cache = QueryCache.of(rows(history, lifecycles(project, state, history, branches)))
+    matched: dict[RowKey, str] = {}
+    for rule, where in wheres.items():
+        for key in cache.keys(where):
+            matched.setdefault(key, rule)
     every: dict[str, list[str]] = {}
-    for row in cache.search() if matched else ():
-        every.setdefault(row["id"], []).append(matched.get(_key(row), ""))
+    for key in cache.keys() if matched else ():
+        every.setdefault(key[0], []).append(matched.get(key, ""))
     return {run: names[0] for run, names in every.items() if all(names)}
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (row["id"], row["branch"], row["commit"], row["side"])
 
 
 # ── who needs a run ──
 
 
-def _drafts(history: History, landed: frozenset[str]) -> dict[str, str]:
-    return {run.run.id: "is a draft" for run in history.runs if run.run.id not in landed}
-
-
-def _live(project: Project, observation: Observation, history: History) -> dict[str, str]:
+def _live(project: Project, observation: Observation, history: History, runs: Iterable[RunFacts]) -> dict[str, str]:
     """The runs that answer what a branch asks for now, or is recorded to have asked for last."""
     wanted = _answering(observation, history)
-    for branch in sorted({*observation.remote.heads, *project.repository.local_heads()}):
-        records = history.of_branch(branch)
+    branches = sorted({*observation.remote.heads, *project.repository.local_heads()})
+    recorded = history.looked_up(branches, ())
+    for branch in branches:
+        records = recorded.of_branch(branch)
         for answer in records[-1].experiment.answer.values() if records else ():
             if answer is not None:
                 wanted.setdefault(answer, f"{branch} asked for it last")
-    for run in history.runs:  # of a branch that cannot be read nobody knows what it asks for
-        if run.run.branch in observation.unreadable:
-            wanted.setdefault(run.run.id, f"{run.run.branch} cannot be read")
+    for run in runs:  # of a branch that cannot be read nobody knows what it asks for
+        if run.branch in observation.unreadable:
+            wanted.setdefault(run.id, f"{run.branch} cannot be read")
     return wanted
 
 
@@ -215,8 +275,10 @@ def _answering(observation: Observation, history: History) -> dict[str, str]:
         for target in (one.head, one.merge)
         if target is not None
     ]
+    names, fingerprints = {one.branch for one, _ in targets}, {target.fingerprint for _, target in targets}
+    at_hand = history.looked_up(names, [one for one in fingerprints if one is not None])
     found: dict[str, str] = {}
-    for known in (observation.history, history):
+    for known in (observation.history, at_hand):
         for one, target in targets:
             answer = stand(one, target, Evidence(known), policy).run
             if answer is not None:
@@ -224,33 +286,28 @@ def _answering(observation: Observation, history: History) -> dict[str, str]:
     return found
 
 
-def _released(project: Project, history: History) -> dict[str, str]:
+def _released(project: Project, runs: Iterable[RunFacts]) -> dict[str, str]:
     """The runs whose result commit a tag names: a release."""
     by_commit = {commit: name for name, commit in project.repository.tagged(project.remote).items()}
-    return {
-        run.run.id: f"tag {by_commit[run.entry.result_commit]}"
-        for run in history.runs
-        if run.entry.result_commit in by_commit
-    }
+    return {run.id: f"tag {by_commit[run.result_commit]}" for run in runs if run.result_commit in by_commit}
 
 
 # ── what commits pin ──
 
 
-def _pins_of_runs(project: Project, history: History) -> dict[str, tuple[Pin, ...]]:
-    places = {
-        (run.run.commit, pin_path(source)): (run.run.id, source)
-        for run in history.runs
-        for source in run.run.body["data"]
-        if _SOURCE.fullmatch(source)
-    }
+def _pins_of_runs(project: Project, runs: Collection[RunFacts]) -> dict[str, tuple[Pin, ...]]:
+    places = {(run.commit, pin_path(source)) for run in runs for source in run.sources if _SOURCE.fullmatch(source)}
     at = project.repository.objects_at(sorted(places))
     texts = project.repository.small_blobs(at.values(), _LARGEST_PIN)
-    by_place = {place: _pin(texts.get(object_id, b""), place[1]) for place, object_id in at.items()}
+    by_blob: dict[tuple[str, str], Pin | None] = {}
+    for (_, path), blob in at.items():
+        if (blob, path) not in by_blob:
+            by_blob[blob, path] = _pin(texts.get(blob, b""), path)
     found: dict[str, tuple[Pin, ...]] = {}
-    for run in history.runs:
-        pins = (by_place.get((run.run.commit, pin_path(source))) for source in run.run.body["data"])
-        found[run.run.id] = tuple(pin for pin in pins if pin is not None)
+    for run in runs:
+        paths = map(pin_path, run.sources)
+        pins = (by_blob.get((at.get((run.commit, path), ""), path)) for path in paths)
+        found[run.id] = tuple(pin for pin in pins if pin is not None)
     return found
 
 

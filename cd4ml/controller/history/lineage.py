@@ -58,8 +58,8 @@ def lineage(project: Project, target: str, *, limit: int | None = None) -> Linea
     """
     state, stale = known_state(project)
     history = read_history(project, state)
-    found = _traced(project, history, target)
-    links = found.links if limit is None else found.links[-limit:]
+    found = _traced(project, history, target, limit)
+    links = found.links
     told = frozenset(link.run.run.id for link in links)
     answered = answers(history.answering(told), told)
     let_go = _let_go(history, told)
@@ -74,14 +74,14 @@ def lineage(project: Project, target: str, *, limit: int | None = None) -> Linea
         )
         for link in links
     )
-    return Lineage(found, runs, len(found.links) - len(runs), stale)
+    return Lineage(found, runs, found.count - len(runs), stale)
 
 
-def _traced(project: Project, history: History, target: str) -> Trace:
+def _traced(project: Project, history: History, target: str, newest: int | None = None) -> Trace:
     prefix = as_digest(target)
     if not prefix or history.of_branch(target):
         return trace_of_run(named_run(project, target))
-    found = trace(history.speaking_of(prefix), prefix) or _by_raw_bytes(project, history, prefix)
+    found = trace(history.speaking_of(prefix), prefix, newest) or _by_raw_bytes(project, history, prefix, newest)
     if len(found) > 1:
         told = [f"{one.digest[: max(_SHOWN, len(prefix) + 2)]} ({one.what[0]})" for one in found[:_MOST_NAMED]]
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
@@ -97,15 +97,15 @@ def _named(project: Project, target: str) -> Trace:
         raise UsageError(f"{message} (at least {MIN_PREFIX} digits), and {error}") from error
 
 
-def _by_raw_bytes(project: Project, history: History, prefix: str) -> tuple[Trace, ...]:
+def _by_raw_bytes(project: Project, history: History, prefix: str, newest: int | None) -> tuple[Trace, ...]:
     """By the archived bytes of a source, which only pins speak of: each distinct pin is read once."""
     pins: dict[str, Pin | None] = {}
     found: dict[str, None] = {}
-    for one in history.runs:
+    for one in history.each_run():
         for pin in _pins(project, one.run, pins).values():
             if pin.raw_sha256.startswith(prefix) or pin.raw_md5.startswith(prefix):
                 found[pin.digest] = None
-    return tuple(each for digest in found for each in trace(history.speaking_of(digest), digest))
+    return tuple(each for digest in found for each in trace(history.speaking_of(digest), digest, newest))
 
 
 def _pins(project: Project, run: RunRecord, known: dict[str, Pin | None]) -> dict[str, Pin]:
@@ -196,15 +196,16 @@ def find_row(project: Project, key: Mapping[str, str], target: str = "") -> tupl
     state, _ = known_state(project)
     history = read_history(project, state)
     entries: Iterable[RunEntry]
-    entries = (link.run for link in _traced(project, history, target).links) if target else history.runs
-    groups: dict[tuple[str, str], list[ModelRun]] = {}
+    entries = (link.run for link in _traced(project, history, target).links) if target else history.each_run()
+    found: dict[tuple[str, str], list[tuple[tuple[int, str], ModelRun]]] = {}
     files: dict[tuple[str, str], Mapping[str, Mapping[str, Any]]] = {}
     for one in entries:
         if one.run.succeeded:
             known = files_of(one.run)
             table, split = (str(known[path]["sha256"]) if path in known else "" for path in (TABLE, SPLIT))
-            groups.setdefault((table, split), []).append(ModelRun.of(one.run))
+            found.setdefault((table, split), []).append((one.entry.order, ModelRun.of(one.run)))
             files.setdefault((table, split), {path: known[path] for path in (TABLE, SPLIT) if path in known})
+    groups = _in_fold_order(found)
     base_commit = state.heads.get(project.base)
     if base_commit is None:
         raise project.without_base()
@@ -214,6 +215,15 @@ def find_row(project: Project, key: Mapping[str, str], target: str = "") -> tupl
     if looks and all(look.misfit for look in looks):
         raise UsageError(f"--row: {looks[-1].unknown}")
     return looks
+
+
+def _in_fold_order(
+    found: Mapping[tuple[str, str], list[tuple[tuple[int, str], ModelRun]]],
+) -> dict[tuple[str, str], list[ModelRun]]:
+    """Runs by table and split, all without the places in fold order by which they and their groups come."""
+    ordered = {group: sorted(runs, key=lambda placed: placed[0]) for group, runs in found.items()}
+    groups = sorted(ordered, key=lambda group: ordered[group][0][0])
+    return {group: [run for _, run in ordered[group]] for group in groups}
 
 
 def _look(

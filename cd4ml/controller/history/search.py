@@ -131,6 +131,13 @@ def known_state(project: Project) -> tuple[RemoteState, str]:
         return seen, f"{error}: showing what the last fetch saw"
 
 
+def cache_with_lifecycles(project: Project, state: RemoteState) -> QueryCache:
+    """The query cache, which knows what became of every branch."""
+    cache = current_cache(project, state)
+    _tell(project, state, cache, cache.row_branches())
+    return cache
+
+
 def _tell(project: Project, state: RemoteState, cache: QueryCache, branches: Collection[str]) -> bool:
     """See that the cache knows what became of these branches; says whether it had to be told."""
     key = digest([cd4ml.__version__, project.base, dict(state.heads), dict(state.landing), dict(state.drafts)])

@@ -28,7 +28,7 @@ from cd4ml.index.history import (
     removals_in,
     runs_in,
 )
-from cd4ml.index.record import RECORD_PATH, Entry, RemovalRecord
+from cd4ml.index.record import RECORD_PATH, Entry, RemovalRecord, RunRecord
 from cd4ml.index.validate import NewerSchemaError
 
 CACHE = "query.sqlite"
@@ -120,8 +120,13 @@ class IndexHistory(History):
     def removals_of(self, runs: Collection[str]) -> tuple[RemovalEntry, ...]:
         return removals_in(self._naming("removal", runs))
 
-    def speaking_of(self, text: str) -> Iterable[RunEntry]:
-        return runs_in(self.cache.speaking_of(text, drafts=self.drafts))
+    def each_run(self) -> Iterator[RunEntry]:
+        return self.speaking_of("")
+
+    def speaking_of(self, text: str) -> Iterator[RunEntry]:
+        for one in self.cache.speaking_of(text, drafts=self.drafts):
+            if isinstance(one.record, RunRecord):
+                yield RunEntry(one, one.record)
 
     def _naming(self, kind: str, runs: Collection[str]) -> list[Entry]:
         """Entries of a kind that name one of these runs, each once, in fold order."""

@@ -17,7 +17,8 @@ from cd4ml.gateways.process import run
 _TAGS = "refs/tags/"
 _SSH_SIGNATURE = "-----BEGIN SSH SIGNATURE-----"
 _HEX = 40
-_TREES_AT_ONCE = 10_000
+_FEW_TREES = 1000
+"""More are read in the order in which Git keeps them."""
 
 
 class Keeping(Commits):
@@ -26,7 +27,7 @@ class Keeping(Commits):
     def files_ever(self, tips: Iterable[str], endings: Sequence[str]) -> frozenset[str]:
         """The objects that lie, in any commit that the tips reach, in a file whose name has one of the endings.
 
-        Raises RepositoryError when a tip is not here.
+        Raises RepositoryError when a tip is not here, IntegrityError for a tree that cannot be read.
         """
         return self._files(tips, endings)
 
@@ -44,14 +45,13 @@ class Keeping(Commits):
         except ToolError as error:
             raise RepositoryError(f"history cannot be read: {last_line(error)}") from error
         # Git names each object once, by the first path that it has: so every tree is read, and not the paths
-        trees = [line.partition(b" ")[0] for line in listed.splitlines() if b" " in line]
+        trees = [line[:_HEX].decode() for line in listed.splitlines() if b" " in line]
+        del listed
         wanted = re.compile(rb"(?:%s)\0(.{20})" % b"|".join(re.escape(one.encode()) for one in endings), re.DOTALL)
-        found: set[str] = set()
-        for start in range(0, len(trees), _TREES_AT_ONCE):
-            part = b"".join(name + b"\n" for name in trees[start : start + _TREES_AT_ONCE])
-            data = self.git("cat-file", "--batch", "--buffer", stdin=part).stdout
-            found.update(match.hex() for match in wanted.findall(data))
-        return frozenset(found)
+        found: set[bytes] = set()
+        for data in self.read_many(self.in_stored_order(trees) if len(trees) > _FEW_TREES else trees):
+            found.update(wanted.findall(data))
+        return frozenset(match.hex() for match in found)
 
     def objects_at(self, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """The object at each commit and path, where there is one. Paths hold no line ends."""
