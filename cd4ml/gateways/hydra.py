@@ -2,7 +2,10 @@
 
 Hydra is used for what it is: choosing group files, merging them, and overrides. What reaches it has passed
 ``spec.sources.check_conf_files``; nothing is instantiated, no resolver can be named, Hydra's own node is
-neither configurable nor part of the answer. Needs no checkout: the files are written to a private folder.
+neither configurable nor part of the answer. Needs no checkout: Hydra is given what the files hold.
+
+To compose takes a fifth of a second, and commands ask for the same again and again, so the last answers are
+remembered by all that they follow from: every byte of the files, and the overrides.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import Cd4mlError, ConfigError, Problem
@@ -29,6 +32,13 @@ _VERSION_BASE = "1.3"
 _ONE_AT_A_TIME = threading.Lock()
 """Hydra keeps its state in a singleton."""
 
+_REMEMBERED = 64
+"""Answers of one process; each keeps its files, 1 MiB at most."""
+
+_HYDRAS_OWN = ("hydra", "_dummy_empty_config_.yaml")
+"""What Hydra registers of itself. Whatever else a program has registered takes no part here."""
+
+_MISSING = "???"
 _IN_FILE = re.compile(r"In '([^']+)': (.*)")
 _NOT_THERE = re.compile(r"Could not (?:override|delete from config\.) '([^']+)'")
 
@@ -49,8 +59,35 @@ def compose(files: Mapping[str, bytes], overrides: tuple[str, ...] = ()) -> Comp
     """Compose ``conf/config.yaml`` of a commit with overrides in Hydra's grammar.
 
     ``files``: every file under ``conf/`` by its path relative to the repository root. Raises ConfigError for
-    whatever is wrong, with file and key. Side effects: a temporary folder, removed before the return.
+    whatever is wrong, with file and key. The answer is the caller's own. Side effects: an empty temporary folder,
+    removed before the return.
     """
+    try:
+        answer = _answer(tuple(sorted(files.items())), tuple(overrides))
+    except _UnforeseenError as error:
+        raise ConfigError(error.problems) from None
+    if isinstance(answer, Composed):
+        return Composed(_copied(answer.resolved), dict(answer.origin))
+    raise ConfigError(answer)
+
+
+class _UnforeseenError(ConfigError):
+    """What neither Hydra nor OmegaConf meant to say. It may be of this moment (how deep the stack is), so it is
+    not remembered."""
+
+
+@lru_cache(_REMEMBERED)
+def _answer(files: tuple[tuple[str, bytes], ...], overrides: tuple[str, ...]) -> Composed | tuple[Problem, ...]:
+    """What was composed, not to be changed, or what is wrong."""
+    try:
+        return _composed(dict(files), overrides)
+    except _UnforeseenError:
+        raise
+    except ConfigError as error:
+        return error.problems
+
+
+def _composed(files: Mapping[str, bytes], overrides: tuple[str, ...]) -> Composed:
     if problems := sources.check_conf_files(files):
         raise ConfigError(problems)
     if sources.CONFIG not in files:
@@ -59,17 +96,22 @@ def compose(files: Mapping[str, bytes], overrides: tuple[str, ...] = ()) -> Comp
     groups = sources.group_choices(files)
     chosen = tuple(one.text for one in parsed if one.key in groups and one.operation != "delete")
     with _ONE_AT_A_TIME, _translated(files, parsed, chosen):
-        config = _compose(files, overrides)
-        raw = _plain(config, resolve=False)
-        tags = _plain(_compose(_tagged(files), chosen), resolve=False)
+        writers: Writers = {}
+        marked = [_File(one.path, _marked(one.body, one.path, writers), one.is_global) for one in _read(files)]
+        if any(one.operation == "delete" and one.value is not None for one in parsed):
+            # Hydra compares what it deletes with the value that was given: it must not find marks in it.
+            config, told = _compose(_read(files), overrides), _plain(_compose(marked, chosen), resolve=False)
+        else:
+            config = _compose(marked, overrides)
+            told = _plain(config, resolve=False)
         given = {path for one in parsed if one.key not in groups for path in _leaves(one.value, one.path)}
         if problems := tuple(
-            sources.problem(_origin(tuple(key.split(".")), tags, given), key, message, hint)
-            for key, message, hint in sources.check_references(raw)
+            sources.problem(_origin(tuple(key.split(".")), told, writers, given), key, message, hint)
+            for key, message, hint in sources.check_references(_unmarked(_plain(config, resolve=False)))
         ):
             raise ConfigError(problems)
-        resolved = _plain(config, resolve=True)
-    return Composed(resolved, {".".join(path): _origin(path, tags, given) for path in _leaves(resolved)})
+        resolved = _unmarked(_plain(config, resolve=True))
+    return Composed(resolved, {".".join(path): _origin(path, told, writers, given) for path in _leaves(resolved)})
 
 
 def parse_overrides(overrides: Iterable[str]) -> tuple[Override, ...]:
@@ -117,34 +159,57 @@ def _parse_override(text: str) -> Override:
 # --- composing --------------------------------------------------------------------------------------
 
 
-def _compose(files: Mapping[str, bytes], overrides: tuple[str, ...]) -> DictConfig:
+@dataclass(frozen=True)
+class _File:
+    """One file of ``conf/``: its path relative to the repository root, its content, whose keys they are."""
+
+    path: str
+    body: dict[Any, Any]
+    is_global: bool
+
+
+def _read(files: Mapping[str, bytes]) -> list[_File]:
+    texts = {path: content.decode() for path, content in files.items() if path.endswith(".yaml")}
+    return [_File(path, sources.load_yaml(text) or {}, sources.is_global(text)) for path, text in texts.items()]
+
+
+def _compose(files: Iterable[_File], overrides: tuple[str, ...]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.singleton import Singleton
 
-    before = Singleton.get_state()
+    before, store = Singleton.get_state(), ConfigStore.instance()
+    registered = store.repo
+    # Hydra wants a folder. Its own files come before those, and those before what is registered: this one is empty.
     with tempfile.TemporaryDirectory(prefix="cd4ml-conf-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for path, content in files.items():
-            if path.endswith(".yaml"):
-                target = Path(folder, path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(str(Path(folder, "conf")), job_name=_JOB, version_base=_VERSION_BASE):
+            store.repo = {name: registered[name] for name in _HYDRAS_OWN if name in registered}
+            for one in files:
+                group, _, name = one.path.removeprefix(sources.CONF).rpartition("/")
+                store.store(name, one.body, group or None, "_global_" if one.is_global else None)
+            with initialize_config_dir(folder, job_name=_JOB, version_base=_VERSION_BASE):
                 return hydra_compose("config", overrides=list(overrides))
         finally:
+            store.repo = registered
             Singleton.set_state(before)
 
 
-def _plain(config: DictConfig, *, resolve: bool) -> dict[str, Any]:
+def _plain(config: DictConfig, *, resolve: bool) -> dict[Any, Any]:
     from omegaconf import OmegaConf
 
     value = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(value, dict)  # noqa: S101  # what a DictConfig becomes
-    return {str(key): item for key, item in value.items()}
+    return value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 class _translated:  # noqa: N801  # used like a function
@@ -169,11 +234,12 @@ class _translated:  # noqa: N801  # used like a function
         if isinstance(error, HydraException | OmegaConfBaseException):
             raise ConfigError([self._other(error)]) from None
         if isinstance(error, RecursionError):
-            raise ConfigError([sources.problem(sources.CONF, "", "refers to itself, or is nested too deep")]) from None
+            said = "refers to itself, or is nested too deep"
+            raise _UnforeseenError([sources.problem(sources.CONF, "", said)]) from None
         if isinstance(error, Exception) and not isinstance(error, Cd4mlError | OSError | MemoryError):
             # The text of such an error may hold values of the configuration.
             message = f"Hydra cannot compose this ({type(error).__name__})"
-            raise ConfigError([sources.problem(sources.CONF, "", message)]) from None
+            raise _UnforeseenError([sources.problem(sources.CONF, "", message)]) from None
 
     def _no_such_choice(self, missing: str) -> Problem:
         groups = sources.group_choices(self.files)
@@ -216,7 +282,7 @@ class _translated:  # noqa: N801  # used like a function
         """What may have been meant by a key that is not there, or how to add it."""
         names = set(sources.group_choices(self.files))
         try:
-            raw = _plain(_compose(self.files, self.chosen), resolve=False)
+            raw = _plain(_compose(_read(self.files), self.chosen), resolve=False)
         except Exception:  # noqa: BLE001  # only a hint is lost; the problem at hand is told
             raw = {}
         names.update(".".join(path[:cut]) for path in _leaves(raw) for cut in range(1, len(path) + 1))
@@ -236,36 +302,46 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 # --- where a value comes from -----------------------------------------------------------------------
 
 
-def _tagged(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The same files with every value replaced by the name of its file: composed, they say who wrote what."""
-    tagged = {}
-    for path, content in files.items():
-        if path.endswith(".yaml"):
-            text = content.decode()
-            body = sources.load_yaml(text) or {}
-            marked = {key: value if key == "defaults" else _mark(value, path) for key, value in body.items()}
-            header = "# @package _global_\n" if sources.is_global(text) else ""
-            tagged[path] = (header + sources.dump_yaml(marked)).encode()
-    return tagged
+# Every mapping with keys is given one more before Hydra merges it: a mark, that leads to the file and to what the
+# file holds there. Marks are merged like keys, so a mapping that came out tells who wrote in it, in which order.
+
+Writers = dict[bytes, tuple[str, dict[Any, Any]]]
+"""By its mark, the path of a file and one of its mappings. Marks are bytes: a file's keys are text, and those of
+an override's value text or numbers."""
 
 
-def _mark(value: Any, path: str) -> Any:
-    if isinstance(value, dict) and value:
-        return {key: _mark(item, path) for key, item in value.items()}
-    return path
+def _marked(value: Any, path: str, writers: Writers) -> Any:
+    """The same with marks, which are added to ``writers``. A list is one leaf, and nothing in it marked."""
+    if not isinstance(value, dict) or not value:
+        return value
+    mark = b"%d" % len(writers)
+    writers[mark] = (path, value)
+    return {**{key: _marked(item, path, writers) for key, item in value.items()}, mark: None}
 
 
-def _origin(path: tuple[str, ...], tags: Mapping[str, Any], given: set[tuple[str, ...]]) -> str:
+def _unmarked(value: Any) -> Any:
+    """The same without marks. References take them anywhere, into lists too."""
+    if isinstance(value, dict):
+        return {key: _unmarked(item) for key, item in value.items() if not isinstance(key, bytes)}
+    return [_unmarked(item) for item in value] if isinstance(value, list) else value
+
+
+def _origin(path: tuple[str, ...], told: Mapping[Any, Any], writers: Writers, given: set[tuple[str, ...]]) -> str:
+    """The file of a value, by the marks in ``told`` (unresolved: what is below a reference is the reference's)."""
     if any(path[: len(one)] == one for one in given):
         return OVERRIDE
-    here: Any = tags
+    here: Any = told
+    found = sources.CONFIG
     for step in path:
         if not isinstance(here, dict) or step not in here:
             break
-        here = here[step]
-    while isinstance(here, dict) and here:
-        here = next(iter(here.values()))
-    return here if isinstance(here, str) else sources.CONFIG
+        value = here[step]
+        for file, body in (writers[mark] for mark in reversed(here) if isinstance(mark, bytes)):
+            if step in body and (body[step] != _MISSING or value == _MISSING):  # what must be given replaces nothing
+                found = file
+                break
+        here = value
+    return found
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -56,6 +56,12 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def check_name(files: Mapping[str, bytes], name: str) -> None:
+    """Raises ConfigError for a name that ``new_experiment`` would refuse, before anything is composed."""
+    if problems := list(_name_problems(files, name, selected_experiment(files))):
+        raise ConfigError(problems)
+
+
 def experiment_file(name: str) -> str:
     """``conf/experiment/<name>.yaml``"""
     return f"{sources.CONF}{EXPERIMENTS}/{name}.yaml"

@@ -7,6 +7,9 @@ import io
 import json
 import re
 
+import pytest
+
+from cd4ml.gateways import hydra
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
@@ -61,6 +64,24 @@ def test_a_name_that_git_does_not_allow_is_refused_in_a_line_and_makes_nothing(t
         assert len(done.lines) == 1, (name, done.err)
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", done.err), name
     assert heads(team) == before
+
+
+def compose_nothing(*_: object) -> None:
+    raise AssertionError("Hydra was asked")
+
+
+def test_a_name_is_refused_before_anything_is_composed(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cd4ml.gateways.hydra._composed", compose_nothing)
+    for name in ("a b", "x.lock"):
+        (line,) = cd4ml(team, "new", name, "no.such.key=7", code=2).lines
+        assert "NAME" in line
+
+
+def test_what_was_opened_is_not_composed_again_by_the_plan(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    cd4ml(team, "new", "calm", "model.parameters.alpha=7", "--push")
+    monkeypatch.setattr("cd4ml.gateways.hydra._composed", compose_nothing)
+    hydra._answer.cache_clear()  # as in another process
+    assert experiments(team, "plan")["exp/calm"]["sync"] == "OutOfSync"
 
 
 def test_every_other_name_opens_an_experiment_or_is_refused_in_a_line_and_none_is_interpreted(team: Shell) -> None:

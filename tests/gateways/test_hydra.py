@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ ROOT = Path(__file__).parents[2]
 PROJECT = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "conf").rglob("*.yaml")}
 CONFIG = PROJECT["conf/config.yaml"]
 BASELINE = "conf/experiment/baseline.yaml"
+SMALL = {
+    "conf/config.yaml": b"defaults:\n  - data: a\n  - model: ridge\n  - _self_\n  - experiment: baseline\nseed: 1\n",
+    BASELINE: b"# @package _global_\nname: baseline\n",
+    "conf/data/a.yaml": b"sources: {a: {location: a.csv}}\n",
+    "conf/model/ridge.yaml": b"name: ridge\nestimator: {alpha: 1.0, columns: '${data.sources}'}\n",
+    "conf/model/xgboost.yaml": b"name: xgboost\nestimator: {max_depth: 6}\n",
+}
+"""The same in small, for the many examples of a property."""
 
 
 def with_baseline(body: str) -> dict[str, bytes]:
@@ -237,6 +246,108 @@ def test_overrides_are_parsed_into_plain_values() -> None:
     ]
 
 
+def test_a_value_is_told_by_who_wrote_it_and_not_by_an_empty_mapping_or_a_demand_above_it() -> None:
+    origin = compose(with_baseline("split: {}\nmodel: {name: '???'}")).origin
+    assert origin["split.column"] == "conf/split/time.yaml"
+    assert origin["model.name"] == "conf/model/ridge.yaml"
+
+
+def test_a_value_that_was_replaced_as_a_whole_and_written_anew_has_the_last_file() -> None:
+    files = {**PROJECT, "conf/model/deep.yaml": b"defaults: [xgboost, _self_]\nestimator: null\n"}
+    body = "defaults:\n  - override /model: deep\nmodel: {estimator: {max_depth: 9}}"
+    composed = compose({**files, BASELINE: with_baseline(body)[BASELINE]})
+    assert composed.resolved["model"]["estimator"] == {"max_depth": 9}
+    assert composed.origin["model.estimator.max_depth"] == BASELINE
+
+
+def test_a_mapping_is_deleted_when_it_is_the_one_that_was_given() -> None:
+    """Nothing of how origins are found is in what Hydra compares, or in what it says."""
+    files = with_baseline("extra: {a: 1, b: {c: 2}}\nmore: 1")
+    composed = compose(files, ("~extra={a: 1, b: {c: 2}}",))
+    assert "extra" not in composed.resolved
+    assert composed.origin["more"] == BASELINE
+    said = problem_of(files, "~extra={a: 2}")[2]
+    assert said == "Could not delete from config. The value of 'extra' is {'a': 1, 'b': {'c': 2}} and not {'a': 2}. ()"
+
+
+def test_what_else_a_program_has_registered_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra.core.config_store import ConfigStore
+
+    registered = {**ConfigStore.instance().repo}
+    monkeypatch.setattr(ConfigStore.instance(), "repo", registered)
+    ConfigStore.instance().store("theirs", {"name": "theirs"}, group="model")
+    theirs = registered["model"]["theirs.yaml"].node
+    assert "no choice 'theirs'" in problem_of(with_baseline("seed: 4003"), "model=theirs")[2]
+    assert ConfigStore.instance().repo["model"]["theirs.yaml"].node == theirs
+
+
+# --- what was composed is remembered ------------------------------------------------------------------
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The overrides of each composition that Hydra makes."""
+    import hydra
+
+    made: list[tuple[str, ...]] = []
+    real = hydra.compose
+
+    def compose_and_count(name: str, overrides: list[str]) -> object:
+        made.append(tuple(overrides))
+        return real(name, overrides=overrides)
+
+    monkeypatch.setattr("hydra.compose", compose_and_count)
+    return made
+
+
+def test_equal_files_and_overrides_are_composed_once(composed: list[tuple[str, ...]]) -> None:
+    files = with_baseline("seed: 4004")
+    first = compose(files, ("tags=[a]",))
+    assert compose(dict(reversed(files.items())), ("tags=[a]",)) == first
+    assert composed == [("tags=[a]",)]
+
+
+def test_a_changed_byte_in_any_file_is_composed_anew(composed: list[tuple[str, ...]]) -> None:
+    files = {**with_baseline("seed: 4005"), "conf/README.md": b"words"}
+    compose(files)
+    for path in (BASELINE, "conf/config.yaml", "conf/model/xgboost.yaml", "conf/README.md"):
+        before = len(composed)
+        compose({**files, path: files[path] + b"\n"})
+        assert len(composed) == before + 1, path
+
+
+def test_other_overrides_are_composed_anew_in_another_order_too(composed: list[tuple[str, ...]]) -> None:
+    files, asked = with_baseline("seed: 4006"), ("seed=1", "seed=2")
+    found = [compose(files, one).resolved["seed"] for one in (asked, asked[::-1], asked[:1], ())]
+    assert found == [2, 1, 1, 4006]
+    assert len(composed) == 4
+
+
+def test_an_answer_that_was_changed_changes_no_other() -> None:
+    files = with_baseline("seed: 4007")
+    first, untouched = compose(files), compose(files)
+    first.resolved["model"]["estimator"]["steps"].clear()
+    first.resolved["features"].clear()
+    first.origin.clear()
+    assert compose(files) == untouched
+
+
+@pytest.mark.parametrize("body", ["a: [", "seed: ${nope}", "defaults:\n  - override /model: xgbost"])
+def test_what_is_wrong_is_told_again_the_same(body: str, composed: list[tuple[str, ...]]) -> None:
+    files = with_baseline(f"# 4008\n{body}")
+    first = problem_of(files)
+    before = list(composed)
+    assert problem_of(files) == first
+    assert composed == before
+
+
+def test_threads_that_ask_at_once_get_what_they_asked_for() -> None:
+    asked = [with_baseline(f"seed: {4100 + number % 3}") for number in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        found = [one.resolved["seed"] for one in threads.map(compose, asked)]
+    assert found == [4100 + number % 3 for number in range(12)]
+
+
 # --- new experiments say to Hydra what the overrides said --------------------------------------------
 
 _VALUES = st.one_of(
@@ -292,7 +403,12 @@ def test_the_files_of_a_new_experiment_compose_to_what_the_overrides_say(
     assert set(changed) == {"conf/experiment/new.yaml", "conf/config.yaml"}
     files = {**PROJECT, **changed}
     assert check_conf_files(files) == ()
-    got = compose(files).resolved
+    try:
+        got = compose(files).resolved
+    except ConfigError as error:
+        # Text may take a mapping's place and a list the text's; a file cannot put a list over a mapping at once.
+        assume("ConfigTypeError" not in str(error))
+        raise
     assert (got["name"], got["hypothesis"]) == ("new", hypothesis)
     for resolved in (asked, got):
         resolved.pop("name")
@@ -351,7 +467,7 @@ def test_any_scalar_and_any_defaults_list_composes_or_is_a_config_error(
     ):
         for path in (BASELINE, "conf/model/ridge.yaml"):
             try:
-                resolved = compose({**PROJECT, path: body.encode()}).resolved
+                resolved = compose({**SMALL, path: body.encode()}).resolved
             except ConfigError:
                 continue
             assert "hydra" not in resolved
@@ -362,14 +478,16 @@ def test_any_scalar_and_any_defaults_list_composes_or_is_a_config_error(
 def test_any_entry_of_the_root_s_defaults_list_composes_or_is_a_config_error(entries: list[str]) -> None:
     body = b"".join(f"  - {entry}\n".encode() for entry in entries)
     with contextlib.suppress(ConfigError):
-        compose({**PROJECT, "conf/config.yaml": CONFIG.replace(b"  - _self_\n", body + b"  - _self_\n")})
+        compose(
+            {**SMALL, "conf/config.yaml": SMALL["conf/config.yaml"].replace(b"  - _self_\n", body + b"  - _self_\n")}
+        )
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["seed", "+a", "model", "~model", "a.b", "model.estimator", ""]), _ODD)
 def test_any_override_is_one_or_a_config_error(key: str, value: str) -> None:
     with contextlib.suppress(ConfigError):
-        compose(PROJECT, (f"{key}={value}",))
+        compose(SMALL, (f"{key}={value}",))
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, AttributeError, yaml.YAMLError, AssertionError])
@@ -380,7 +498,10 @@ def test_whatever_else_hydra_raises_is_one_problem_without_its_text(
         raise error("secret-canary\nsecond line")
 
     monkeypatch.setattr("hydra.compose", fail)
-    assert problem_of(PROJECT) == ("conf/", "", f"Hydra cannot compose this ({error.__name__}) ()")
+    never_asked = with_baseline(f"seed: 4001\ntags: [{error.__name__}]")
+    assert problem_of(never_asked) == ("conf/", "", f"Hydra cannot compose this ({error.__name__}) ()")
+    monkeypatch.undo()
+    assert compose(never_asked).resolved["seed"] == 4001, "what may be of the moment is not remembered"
 
 
 def test_a_full_disk_is_not_the_branch_s_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +510,7 @@ def test_a_full_disk_is_not_the_branch_s_problem(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("hydra.compose", fail)
     with pytest.raises(OSError, match="No space"):
-        compose(PROJECT)
+        compose(with_baseline("seed: 4002"))
 
 
 @pytest.mark.parametrize(

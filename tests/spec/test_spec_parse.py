@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ ORIGIN: dict[str, str] = {}
 
 
 def project() -> dict[str, Any]:
-    """The project's configuration as composed, by reading its files (no Hydra here)."""
+    """The project's configuration as composed, by reading its files (no Hydra here); the caller's to change."""
+    return copy.deepcopy(_project())
+
+
+@cache
+def _project() -> dict[str, Any]:
     value = load_yaml((ROOT / "conf/config.yaml").read_text())
     del value["defaults"]
     for group, choice in GROUPS.items():
@@ -54,7 +60,7 @@ DELETED = NotImplemented  # stands for a key that is left out; its name is the s
 
 def changed(key: str, value: Any) -> dict[str, Any]:
     """The project's configuration with one dotted path set, or taken away."""
-    resolved = copy.deepcopy(project())
+    resolved = project()
     here: Any = resolved
     *parents, last = key.split(".")
     for step in parents:

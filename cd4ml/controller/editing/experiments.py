@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cd4ml.controller.desired.scaffold import load_templates
+from cd4ml.controller.desired.specs import compose_tree
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.land import land_experiment
@@ -18,7 +19,7 @@ from cd4ml.gateways.git import HEADS, RefUpdate
 from cd4ml.gateways.hydra import compose, parse_overrides
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.override import new_experiment, unchanged
+from cd4ml.spec.override import check_name, new_experiment, unchanged
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pipeline import PIPELINE_FILE
 from cd4ml.spec.secrets import secret_kind
@@ -48,26 +49,30 @@ def open_experiment(
     base_commit = state.heads.get(project.base)
     if base_commit is None:
         raise project.without_base()
-    files = project.repository.read_files(base_commit, CONF)
-    before = compose(files)
-    policy = parse(before.resolved, before.origin)
+    before, origin = compose_tree(project, base_commit)
+    policy = parse(before, origin)
     branch, short = branch_name(name, policy.experiments.branches)
     if branch in state.heads:
         raise RepositoryError(f"branch {branch} exists on {project.remote}")
+    files = project.repository.read_files(base_commit, CONF)
+    check_name(files, short)
+    project.repository.check_branch_name(branch)
     parsed = parse_overrides(overrides)
-    asked = compose(files, overrides)
-    parse(asked.resolved, asked.origin)
+    if overrides:  # a key that is not there, or a value that is none, is told by the override's name
+        asked = compose(files, overrides)
+        parse(asked.resolved, asked.origin)
     changed = new_experiment(files, short, parsed, hypothesis)
-    after = compose({**files, **changed})
-    spec = parse(after.resolved, after.origin)
-    idle = unchanged(before.resolved, after.resolved, parsed)
+    tree = project.repository.write_tree(base_commit, changed)
+    after, origin = compose_tree(project, tree)  # remembered for the plan that comes next
+    spec = parse(after, origin)
+    idle = unchanged(before, after, parsed)
     if idle:
         raise UsageError(f"{', '.join(idle)}: changes nothing that {project.base} asks for")
-    check_model(spec, after.origin, policy)
+    check_model(spec, origin, policy)
     pipeline = render_pipeline(spec, load_templates(project, base_commit)).encode()
     if project.repository.read_blob(base_commit, PIPELINE_FILE, len(pipeline)) != pipeline:
         changed[PIPELINE_FILE] = pipeline
-    tree = project.repository.write_tree(base_commit, changed)
+        tree = project.repository.write_tree(base_commit, changed)
     reason = f"\n{hypothesis}\n" if hypothesis else ""
     commit = project.repository.commit_tree(tree, (base_commit,), f"Experiment {short}\n{reason}")
     project.repository.create_branch(branch, commit)

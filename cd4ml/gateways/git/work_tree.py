@@ -90,11 +90,15 @@ class WorkTree(Commits):
         clone_of.git("read-tree", "--reset", "-u", "HEAD", env=bare)
         return clone_of
 
-    def create_branch(self, branch: str, commit: str) -> None:
-        """A new local branch. Raises RepositoryError when the name is taken or not one that Git allows."""
+    def check_branch_name(self, branch: str) -> None:
+        """Raises RepositoryError for a name that Git allows no branch."""
         allowed = not branch.startswith("-") and branch != "HEAD" and "\0" not in branch
         if not allowed or self.git("check-ref-format", HEADS + branch, allowed=(0, 1)).returncode:
             raise RepositoryError(f"{branch!r} is not a name that Git allows for a branch")
+
+    def create_branch(self, branch: str, commit: str) -> None:
+        """A new local branch. Raises RepositoryError when the name is taken or not one that Git allows."""
+        self.check_branch_name(branch)
         try:
             self.git("update-ref", HEADS + branch, commit, "0" * 40)
         except ToolError as error:
