@@ -45,7 +45,7 @@ DEFECT = 3
 
 app = typer.Typer(
     name="cd4ml",
-    help="Declarative GitOps for machine learning: a branch is an experiment, a merge promotes.",
+    help="Declarative GitOps for machine learning: a branch is an experiment, a merge makes its model that of main.",
     epilog="Example: `cd4ml init`, then `cd4ml new NAME`, `git push` and `cd4ml reconcile`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -266,6 +266,10 @@ class QueryCache:
         """The rows of a branch, in fold order."""
         return self._rows('run."branch" = ?', branch)
 
+    def of_commit(self, commit: str) -> tuple[Row, ...]:
+        """The rows of the run whose result a commit holds, or else of those that ran it, in fold order."""
+        return self._rows('run."result_commit" = ?', commit) or self._rows('run."source_commit" = ?', commit)
+
     def rows_of(self, ids: Collection[str]) -> dict[str, tuple[Row, ...]]:
         """By id the rows of these runs: its own first, then those of what else it answers, in fold order."""
 

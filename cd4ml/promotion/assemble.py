@@ -129,6 +129,7 @@ def assemble(facts: Facts) -> Review:
     before = champion or Answered("pending")
     sources = (before.source, challenger.source)
     known = all(one.files is not None for one in sources)
+    known_data = challenger.kind != "refused"  # of which nobody knows what it would have read
     config = tuple(config_changes(before.params, challenger.params)) if before.params and challenger.params else ()
     review = Review(
         branch=facts.branch,
@@ -153,7 +154,7 @@ def assemble(facts: Facts) -> Review:
         slices=judged.slices,
         slices_looked_at=judged.slices_looked_at,
         config=config,
-        data=tuple(data_changes(before.body, challenger.body, sources)) if champion is not None else (),
+        data=tuple(data_changes(before.body, challenger.body, sources)) if champion is not None and known_data else (),
         moved=facts.moved,
         code=tuple(file_changes(sources, facts.lines)) if known else (),
         environment=tuple(package_changes(old.body, new.body, sources)) if old is not None and new is not None else (),

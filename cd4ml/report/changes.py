@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cd4ml.promotion.configuration import ConfigChange
@@ -30,7 +30,7 @@ def config_section(changes: Sequence[ConfigChange]) -> Section | None:
     swapped = tuple(
         one.key.removesuffix("_target_") for one in changes if one.how == "changed" and one.key.endswith(_CLASS)
     )
-    ordered = sorted(changes, key=lambda one: (_is_parameter(one.key, swapped), one.key))
+    ordered = sorted(near_first(changes), key=lambda one: _is_parameter(one.key, swapped))
     rows = tuple(
         (
             (Code(one.key),),
@@ -42,6 +42,11 @@ def config_section(changes: Sequence[ConfigChange]) -> Section | None:
     differ = "key differs" if len(rows) == 1 else "keys differ"
     summary = f"{plain_number(len(rows))} {differ}"
     return Section("Configuration", (summary,), (Grid(("Key", "Champion", "Challenger"), rows),))
+
+
+def near_first(changes: Iterable[ConfigChange]) -> list[ConfigChange]:
+    """What lies near the top of a configuration first, which is what people write: insides of lists come last."""
+    return sorted(changes, key=lambda one: (one.key.count("["), one.key.count("."), one.key))
 
 
 def _is_parameter(key: str, swapped: tuple[str, ...]) -> bool:

@@ -19,6 +19,7 @@ from cd4ml.promotion.compare import Comparison, Judgement, MetricChange, SliceCh
 from cd4ml.promotion.configuration import ConfigChange
 from cd4ml.promotion.inputs import DataChange, FileChange, PackageChange
 from cd4ml.promotion.table import Cell, Contrast, ContrastRow
+from cd4ml.report.changes import near_first
 from cd4ml.report.layout import GAP, counted, word
 from cd4ml.report.visible import ABSENT, percent, plain_number, signed_number, visible
 
@@ -80,6 +81,8 @@ def contrast_view(contrast: Contrast, names: Sequence[str]) -> RenderableType:
     for name, comparison in zip(names[1:], contrast.comparisons, strict=True):
         reason = Text.assemble(f"{visible(name)}: ", word(comparison.verdict), f": {visible(comparison.reason)}")
         parts.append(reason)
+    if any(one.verdict in _STYLES for one in contrast.comparisons):
+        parts.append(Text(_MORE_THAN_CHANCE))
     return Group(*parts)
 
 
@@ -118,6 +121,7 @@ def _cell(row: ContrastRow, cell: Cell) -> Text:
 
 
 _STYLES: Mapping[str, str] = MappingProxyType({"better": "green", "worse": "red"})
+_MORE_THAN_CHANCE = "By the numbers alone: `cd4ml report BRANCH` says whether it is more than chance"
 
 
 # ── code and slices ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,6 +167,7 @@ def _verdict(comparison: Comparison) -> Text:
         f": {visible(comparison.reason)}{_measured(comparison)}\n",
         f"Champion {visible(comparison.champion)}, challenger {visible(comparison.challenger)}\n",
         _rows_compared(comparison.test_rows),
+        f"\n{_MORE_THAN_CHANCE}" if comparison.verdict in _STYLES else "",
     )
 
 
@@ -212,7 +217,7 @@ def _config_lines(changes: Sequence[ConfigChange]) -> list[Text]:
         one.key.removesuffix(CLASS_KEY) for one in changes if one.how == "changed" and one.key.endswith(f".{CLASS_KEY}")
     ]
     lines: list[Text] = []
-    for change in changes:
+    for change in near_first(changes):
         prefix = next((one for one in swapped if change.key.startswith(one)), None)
         if prefix is None:
             lines.append(_config_line(change))

@@ -54,10 +54,12 @@ def _merging(review: Review) -> Line:
         return ()
     if review.merge.conflicts:
         return (" It cannot be merged as it is.",)
+    if not review.merge.moves:
+        return (" Merging would change no model.",)
     if not review.merge.promotes:
-        return (" Merging would not promote a model.",)
-    again = ", trained anew on the base branch" if review.merge.trains else ", with no training"
-    return (f" Merging promotes this model{again}.",)
+        return (" Merged all the same, it would be the model of ", Code(review.base), " against the gates.")
+    again = ", trained anew" if review.merge.trains else ", with no training"
+    return (" Merging makes it the model of ", Code(review.base), f"{again}.")
 
 
 def _hypothesis(review: Review) -> Iterator[Block]:

@@ -120,10 +120,16 @@ def _written(text: object, longest: int, as_code: Callable[[str], str]) -> str:
             odd.append(word)
             continue
         if odd:
-            parts.append(as_code(" ".join(odd)))
+            parts.append(_with_end(" ".join(odd), as_code))
             odd = []
         parts.append(word if word is not None else as_code(found["quoted"]) + found["end"])
-    return " ".join([*parts, as_code(" ".join(odd))] if odd else parts)
+    return " ".join([*parts, _with_end(" ".join(odd), as_code)] if odd else parts)
+
+
+def _with_end(odd: str, as_code: Callable[[str], str]) -> str:
+    """A piece of code; the comma or the point of the sentence behind it is none of it."""
+    stem = odd.rstrip(",.;")
+    return as_code(stem) + odd[len(stem) :] if stem else as_code(odd)
 
 
 def _is_plain(word: str, *, first: bool) -> bool:

@@ -245,11 +245,18 @@ def _merge(review: Review) -> Section | None:
         else "Nothing would be trained: the run that was judged answers the merged base branch, too"
     )
     lines = (
-        ("The model would become the next release" if review.merge.promotes else "No model would be promoted",),
+        _model_after(review),
         (trains,),
         ("Of the base branch's fingerprint would move: ", *(listed(review.merge.moves, 8) or ("nothing",))),
     )
     return Section("What merging would do", (), (Bullets(lines), *_policy(review)))
+
+
+def _model_after(review: Review) -> Line:
+    if not review.merge.moves:
+        return ("No model would change",)
+    against = "" if review.merge.promotes else ", against the gates"
+    return ("It would be the model of ", Code(review.base), against)
 
 
 def _policy(review: Review) -> Iterator[Block]:

@@ -30,6 +30,7 @@ _MOST_BYTES = 1024.0**5
 _SMALL_SECONDS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"))
 _MINUTE = 60.0
 _FAILED_AT = "failed at "
+_REFUSED = f"{_FAILED_AT}configuration because"
 _FORK_FAILED_AT = "its run failed at "
 _SHORT = (1e-4, 999.5)
 
@@ -142,5 +143,7 @@ def _judged(review: Review) -> Line:
         return ()
     if review.verdict == "unverified":
         return ("; ", Strong("a fork's code, not recorded"))
+    if review.challenger is None and review.reason.startswith(_REFUSED):
+        return ("; nothing was run",)
     done = "run" if review.verdict == "failed" else "judged"
     return (f"; the {'merge result' if review.judged == 'merge' else 'head'} was {done}",)

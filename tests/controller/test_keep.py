@@ -100,6 +100,13 @@ def test_a_release_and_what_a_branch_asks_for_outlive_every_rule(team: Shell) ->
     assert [one["run"] for one in shown(team)["let_go"]] == [other.id], "main's own run answers what main asks for"
 
 
+def test_a_release_is_shown_by_its_tag(team: Shell) -> None:
+    one = plant(team, "one")
+    team.run("git", "tag", "-a", "-m", "A release", "delays@v1.0.0", one.result_commit)
+    assert cd4ml(team, "show", "delays@v1.0.0", "--json").json["runs"][0]["id"] == one.id
+    assert "no run is named 'delays@v1.0.1'" in cd4ml(team, "show", "delays@v1.0.1", code=2).err
+
+
 def test_a_cache_that_was_changed_lets_nothing_go(team: Shell) -> None:
     """Which rows match is looked up there; what goes is judged by the records."""
     one = plant(team, "one")

@@ -98,6 +98,8 @@ def test_a_commit_that_asks_for_the_same_adopts_the_run_and_a_push_lands_it_with
     (found,) = runs(other, "branch = 'exp/mine'")
     assert (found["id"], found["source_commit"]) == (item["id"], item["commit"])
     assert "is reproduced" in cd4ml(other, "reproduce", "exp/mine").out
+    (told,) = cd4ml(team, "report", "exp/mine", "--json").json["reports"]
+    assert {one["lifecycle"] for one in told["relatives"]} == {"open"}, "nobody discarded what the work tree tried"
 
 
 def test_overrides_are_what_a_new_experiment_would_ask_for(team: Shell) -> None:

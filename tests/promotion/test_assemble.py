@@ -140,6 +140,11 @@ def test_what_did_not_succeed_says_why_and_one_gate_holds(challenger: Answered, 
     assert [(gate.name, gate.outcome) for gate in found.gates] == [("result", "held")]
 
 
+def test_of_a_refused_configuration_nobody_says_which_data_it_would_have_read() -> None:
+    assert review(challenger=Answered("pending", "never run"), paired=None).data
+    assert review(challenger=Answered("refused", "conf/x.yaml: k: is unknown"), paired=None).data == ()
+
+
 @pytest.mark.parametrize(
     ("champion", "told"),
     [

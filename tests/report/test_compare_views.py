@@ -29,6 +29,7 @@ def test_a_comparison_shows_the_verdict_every_metric_and_every_difference() -> N
         "better: rmse on the test side is better, 10.00 → 9.500 (-5.0 %, lower is better)",
         f"Champion r{'1' * 20}, challenger r{'2' * 20}",
         "Test rows: tttttttttt, the same",
+        "By the numbers alone: `cd4ml report BRANCH` says whether it is more than chance",
         "",
         "Side        Metric  Champion  Challenger   Change  Relative",
         "validation  rmse       11.00       11.00        0    +0.0 %  = equal",
@@ -118,6 +119,7 @@ def test_several_runs_are_a_column_each_with_marks_that_say_better_and_worse() -
         "▲ better than the first, ▼ worse, = equal",
         "exp/deeper: better: rmse on the test side is better",
         "exp/wide: worse: rmse on the test side is worse",
+        "By the numbers alone: `cd4ml report BRANCH` says whether it is more than chance",
     ]
     assert [line.split() for line in lines] == [line.split() for line in wanted]
 

@@ -194,3 +194,7 @@ def test_a_link_and_an_image_hold_their_address_and_no_other_attribute() -> None
     (element,) = Page(image(address, '"><script>@x\n')).elements
     assert element == ("img", (("src", address), ("alt", '"><script>@x\\x0a')))
     assert Page(link("the whole", address)).elements == [("a", (("href", address),))]
+
+
+def test_the_comma_behind_a_piece_of_code_is_none_of_it() -> None:
+    assert prose("the change of roc_auc, -0.1 to 0.2, holds 0") == "the change of `roc_auc`, -0.1 to 0.2, holds 0"

@@ -75,3 +75,10 @@ def test_what_the_failure_of_a_fork_says_is_shown_as_code_and_is_no_sentence_of_
     assert len(lines) == 2
     assert all(f"its run failed at train (deterministic): `{message}`" in line for line in lines)
     assert one_line_verdict(review).startswith(f"Unverified: {reason}")
+
+
+def test_of_a_refused_configuration_nothing_was_run_and_of_a_failed_run_something_was() -> None:
+    reason = "failed at configuration because conf/x.yaml: k: is unknown"
+    failed = replace(world.BETTER, verdict="failed", reason=reason)
+    assert one_line_verdict(replace(failed, challenger=None)).endswith("is unknown; nothing was run")
+    assert one_line_verdict(failed).endswith("is unknown; the merge result was run")

@@ -125,8 +125,8 @@ def test_a_class_that_was_changed_for_another_hides_the_parameters_of_both() -> 
     new = {"estimator": {"_target_": "b.Trees", "depth": 6, "seed": 1}, "name": "b"}
     lines = shown(diff_view(compare(run(params={"model": old}), run(params={"model": new}))))
     assert [line for line in lines if line.startswith("  ")] == [
-        '  ~ model.estimator._target_ "a.Pipeline" → "b.Trees" (and 5 parameters)',
         '  ~ model.name "a" → "b"',
+        '  ~ model.estimator._target_ "a.Pipeline" → "b.Trees" (and 5 parameters)',
     ]
 
 

@@ -85,25 +85,28 @@ class Shown:
 
 
 def named_runs(project: Project, name: str) -> tuple[Shown, ...]:
-    """What a run id, a fingerprint's unique prefix or a branch means, the best first.
+    """What a run id, a fingerprint's unique prefix, a branch or a tag of this clone means, the best first.
 
     Raises UsageError when nothing or more than one thing has that name.
     """
     state, _ = known_state(project)
     cache = current_cache(project, state)
-    found = _meant(cache, name)
+    found = _meant(project, cache, name)
     if _tell(project, state, cache, {row.branch for row in found}):
-        found = find(cache, name)
+        found = _meant(project, cache, name)
     history = IndexHistory(cache, drafts=True)
     entries = ((row, history.run_by_id(row.id)) for row in found)
     return tuple(Shown(row, entry.run.body if entry else None) for row, entry in entries)
 
 
-def _meant(cache: QueryCache, name: str) -> tuple[Row, ...]:
+def _meant(project: Project, cache: QueryCache, name: str) -> tuple[Row, ...]:
     """The rows of that name. Raises UsageError, which tells of an erasure where that is why there are none."""
     try:
         return find(cache, name)
     except UsageError:
+        commit = project.repository.resolve(f"refs/tags/{name}")
+        if commit and (tagged := cache.of_commit(commit)):  # as a release is: its tag is at the result commit
+            return tagged
         if told := tombstone_line(IndexHistory(cache, drafts=True).removals, name):
             raise UsageError(told) from None
         raise
@@ -113,7 +116,7 @@ def named_run(project: Project, name: str) -> RunEntry:
     """The one run that a name means. Raises UsageError when what it names has none."""
     state, _ = known_state(project)
     cache = current_cache(project, state)
-    row = _meant(cache, name)[0]
+    row = _meant(project, cache, name)[0]
     entry = IndexHistory(cache, drafts=True).run_by_id(row.id)
     if entry is None:
         raise UsageError(f"{name}: was not run: {row.reason or row.role}")

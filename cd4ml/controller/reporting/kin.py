@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cd4ml.controller.landing.labels import without_label
 from cd4ml.controller.reconciling.lifecycles import lives_of_all
 from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.gateways.store import DRAFT, QueryCache
@@ -59,9 +60,10 @@ def _same(observation: Observation, cache: QueryCache, fingerprint: str) -> list
 
 
 def _lifecycles(observation: Observation, branches: Iterable[str]) -> Mapping[str, str]:
-    names = frozenset(branches)
-    if not names:
+    """What became of each; a run of a work tree belongs to the branch that was checked out there."""
+    of = {name: without_label(name) for name in branches}
+    if not of:
         return {}
-    lives = lives_of_all(observation.desired, observation.history, names)
-    found = {name: str(one.became.lifecycle) for name, one in lives.items()}
-    return {observation.desired.base: "open", **found}
+    lives = lives_of_all(observation.desired, observation.history, frozenset(of.values()))
+    found = {observation.desired.base: "open", **{name: str(one.became.lifecycle) for name, one in lives.items()}}
+    return {**found, **{name: found[branch] for name, branch in of.items() if branch in found}}
