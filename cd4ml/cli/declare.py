@@ -18,7 +18,7 @@ data = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command(
-        epilog="Example: cd4ml new deeper model=xgboost model.estimator.max_depth=10 --hypothesis 'Depth helps'"
+        epilog="Example: cd4ml new deeper model=xgboost seed=7 --hypothesis 'Depth helps'"
     )(new)
     app.command(epilog="Examples: cd4ml config · cd4ml config origin/exp/deeper --json")(config)
     data.command(epilog="Examples: cd4ml data update · cd4ml data update flights")(update)

@@ -70,7 +70,7 @@ def _row(number: int, place: Place, standings: Mapping[str, tuple[str, str]]) ->
             branch_text(branch),
             Text(str(number)),
             Text(plain_number(place.value)),
-            Text(visible(place.fingerprint[:_DIGITS])),
+            Text(visible(place.id[:_DIGITS])),
             word(lifecycle),
             Text(f"{place.replicates}×" if place.replicates else ""),
         )

@@ -32,7 +32,7 @@ def status_table(items: Iterable[PlanItem], metric: str = "", side: str = "valid
 def runs_table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -> RenderableType:
     """Runs as ``search --json`` lists them, one a line; what did not succeed, or was let go, says so beneath.
 
-    A run is named by the first 10 digits of its fingerprint. ``metrics`` names the metrics to show on the
+    A run is named by the beginning of its id. ``metrics`` names the metrics to show on the
     validation and the test side; without it, the primary metric of the first run that declares one.
     """
     runs = list(rows)
@@ -72,7 +72,7 @@ def _run_cells(run: Mapping[str, Any], measures: Sequence[tuple[str, str]]) -> t
     values = (plain_number((measured.get(side) or {}).get(metric)) for side, metric in measures)
     return (
         branch_text(str(run.get("branch", ""))),
-        Text(visible(str(run.get("fingerprint") or "")[:10]) or ABSENT),
+        Text(ABSENT if run.get("role") == "refused" else visible(str(run.get("id") or ""))[:10]),  # nothing was run
         word(str(run.get("health", ""))),
         word(str(run.get("lifecycle", ""))),
         *(Text(value) for value in values),

@@ -98,7 +98,7 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
         "style": "met" if item["success"] else unmet,
         "outcome": "met" if item["success"] else f"not met: {item['error']}" if item["error"] else "not met",
         "observed": observed_text(item["observed"]),
-        "unexpected": _share(item["unexpected_count"], item["element_count"], item["unexpected_percent"]),
+        "unexpected": _share(item["unexpected_count"], _judged(item), item["unexpected_percent"]),
         "missing": _share(item["missing_count"], item["element_count"], item["missing_percent"]),
     }
 
@@ -106,6 +106,12 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
 def _arguments(kwargs: Mapping[str, Any]) -> str:
     text = ", ".join(f"{key} = {json.dumps(kwargs[key], ensure_ascii=False)}" for key in sorted(kwargs))
     return text if len(text) <= _MAX_ARGUMENTS else text[:_MAX_ARGUMENTS] + " …"
+
+
+def _judged(item: Mapping[str, Any]) -> int | None:
+    """The values that are not missing, of which Great Expectations gives the share."""
+    of: int | None = item["element_count"]
+    return of if of is None else of - (item["missing_count"] or 0)
 
 
 def _share(count: int | None, of: int | None, percent: float | None) -> str:

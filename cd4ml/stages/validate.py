@@ -99,7 +99,8 @@ def describe(report: Mapping[str, Any]) -> str:
         return f"{subject} failed: {report['error']}"
     if report["unexpected_count"] is not None and report["element_count"]:
         percent = f" ({report['unexpected_percent']:.2f} %)" if report["unexpected_percent"] is not None else ""
-        return f"{subject} failed: {report['unexpected_count']} of {report['element_count']} unexpected{percent}"
+        judged = report["element_count"] - (report["missing_count"] or 0)  # which is what Great Expectations counts
+        return f"{subject} failed: {report['unexpected_count']} of {judged} unexpected{percent}"
     observed = observed_text(report["observed"])
     return f"{subject} failed: observed {observed}" if observed else f"{subject} failed"
 

@@ -148,8 +148,8 @@ def test_a_list_says_what_it_is_measured_on_and_marks_what_was_discarded() -> No
         "rmse on validation, lower is better: 2 runs",
         f"1 rows {hexes('validation')[:10]} of flights",
         "Branch  #  Value  Run         Lifecycle  Again",
-        f"exp/b   1  2.000  {made[1]['fingerprint'][:10]}  open          1×",
-        f"exp/a   2  3.000  {made[0]['fingerprint'][:10]}  discarded",
+        f"exp/b   1  2.000  {made[1]['id'][:10]}  open          1×",
+        f"exp/a   2  3.000  {made[0]['id'][:10]}  discarded",
         "",
     ]
     assert "1 more run (`--limit`)" in shown(leaderboard_view(found, standings, 1))

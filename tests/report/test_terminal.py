@@ -109,8 +109,8 @@ def test_runs_show_their_primary_metric_and_why_they_failed() -> None:
     failed = row("exp/b", health="Degraded", metrics={}, reason="failed at validate: no")
     assert shown(runs_table([row(), failed])) == [
         "Branch  Run         Health    Lifecycle  valid. rmse  test rmse",
-        "exp/a   abcdef0123  Healthy   open             12.35      1,234",
-        "exp/b   abcdef0123  Degraded  open                 –          –",
+        "exp/a   r000000000  Healthy   open             12.35      1,234",
+        "exp/b   r000000000  Degraded  open                 –          –",
         "  failed at validate: no",
     ]
 

@@ -83,7 +83,7 @@ def test_the_page_says_what_was_asked_and_what_came_out() -> None:
         "critical",
         "not met",
         "",
-        "1 of 4 (33.33 %)",
+        "1 of 3 (33.33 %)",
         "1 of 4 (25.00 %)",
     ]
     assert rows[3][4] == "2.33333"

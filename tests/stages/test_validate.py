@@ -67,7 +67,9 @@ def test_each_expectation_is_answered_in_the_order_asked_with_counts() -> None:
     assert (null["unexpected_count"], null["unexpected_percent"]) == (1, 1.0)
     assert mean["observed"] == 49.5
     told = describe(between)
-    assert told.startswith("expect_column_values_to_be_between on x failed: 1 of 100 unexpected")
+    assert told.startswith("expect_column_values_to_be_between on x failed: 1 of 99 unexpected (1.01 %)"), (
+        "one is missing"
+    )
 
 
 def test_only_a_critical_expectation_decides() -> None:

@@ -54,6 +54,8 @@ def open_experiment(
     branch, short = branch_name(name, policy.experiments.branches)
     if branch in state.heads:
         raise RepositoryError(f"branch {branch} exists on {project.remote}")
+    if branch in project.repository.local_heads():
+        raise RepositoryError(f"branch {branch} exists in this clone")
     files = project.repository.read_files(base_commit, CONF)
     check_name(files, short)
     project.repository.check_branch_name(branch)

@@ -212,7 +212,7 @@ class Reporter:
             hypothesis=asked.hypothesis,
             author=asked.author,
             is_base=asked.is_base,
-            gated=held.gated,
+            gated=held.gated and not (asked.is_base and held.champion is None),  # nothing came before it
             conflicts=asked.conflicts,
             merge_base=merge_base,
             production=production,
