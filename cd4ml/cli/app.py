@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import signal
 import sys
@@ -89,6 +90,10 @@ def run(arguments: list[str]) -> int:
     for name, value in thread_environment(1).items():
         os.environ.setdefault(name, value)  # before anything imports a library that reads them
     debug = "--debug" in arguments or os.environ.get("CD4ML_DEBUG") == "1"
+    _prepare_streams()
+    if odd := next((number for number, one in enumerate(arguments, start=1) if _is_no_text(one)), 0):
+        sys.stderr.write(f"cd4ml: argument {odd} is not text in UTF-8\n")
+        return 2
     with answering() as heard, telling(), showing_progress():
         try:
             command = taking_plainly(typer.main.get_command(_with_verb(arguments)))
@@ -102,6 +107,25 @@ def run(arguments: list[str]) -> int:
     number = heard.number or signal.SIGINT
     sys.stderr.write(f"cd4ml: interrupted{'' if number == signal.SIGINT else f' by {number.name}'}\n")
     return 128 + number
+
+
+def _prepare_streams() -> None:
+    """Whatever is printed can be: to a terminal that lacks a character it goes by its number, to a closed one not."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for as long as we run
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_no_text(argument: str) -> bool:
+    """Is it bytes that are no text, and no name of a file either?"""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return not os.path.lexists(argument)
+    return False
 
 
 def _with_verb(arguments: list[str]) -> typer.Typer:
@@ -137,10 +161,10 @@ def _failed(error: BaseException, debug: bool) -> int:
         return 1
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or type(error).__name__ == "OperationalError":  # that of SQLite, below DVC
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"cd4ml: {told(error)}\n")
+        sys.stderr.write(f"cd4ml: {told(error) if isinstance(error, OSError) else error}\n")
         return 1
     return _misused(error) or _defect(debug)
 

@@ -174,11 +174,11 @@ def _beside(plots: tuple[Plot, ...], output: Path | None) -> Iterator[tuple[Plot
     """Plots that lie beside a file of Markdown, with their files' names. Side effect: writes them."""
     if output is None:
         return
-    from cd4ml.gateways.files import write_atomically
+    from cd4ml.gateways.files import hand_over
 
     for plot in plots:
         name = f"{output.stem}-{plot.name}.png"
-        write_atomically(output.with_name(name), plot.png)
+        hand_over(output.with_name(name), plot.png)
         yield plot, name
 
 
@@ -203,6 +203,6 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         return
-    from cd4ml.gateways.files import write_atomically
+    from cd4ml.gateways.files import hand_over
 
-    write_atomically(output, text.encode("utf-8", "backslashreplace"))
+    hand_over(output, text.encode("utf-8", "backslashreplace"))

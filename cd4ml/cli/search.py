@@ -73,9 +73,9 @@ def search(
     if count:
         _say_count(found, form)
     elif output is not None:
-        from cd4ml.gateways.files import write_atomically
+        from cd4ml.gateways.files import hand_over
 
-        write_atomically(output, _bytes(found, form))
+        hand_over(output, _bytes(found, form))
         warn(f"{len(found.runs)} {'run' if len(found.runs) == 1 else 'runs'} written to {output}")
     else:
         printed(found, form)

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -94,6 +95,31 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file whole or not at all. Raises OSError with nothing left behind."""
     with replacing(path, mode) as temporary:
         temporary.write_bytes(data)
+
+
+def hand_over(path: Path, data: bytes) -> None:
+    """Write a file that somebody named: whole or not at all, with the mode that it has or that is usual here.
+
+    Links are followed, and what is no regular file (a device, a pipe) is written to and stays what it is. Raises
+    OSError.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        write_atomically(path.resolve(), data, 0o666 & ~_umask())
+        return
+    if stat.S_ISREG(mode):
+        write_atomically(path.resolve(), data, stat.S_IMODE(mode))
+        return
+    with path.open("wb") as stream:
+        stream.write(data)
+
+
+def _umask() -> int:
+    """What new files are not to allow. It can be asked for only by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:

@@ -12,11 +12,15 @@ from cd4ml.index.paths import Path
 from cd4ml.index.rows import GONE, Row
 from cd4ml.index.sql import IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
+_LARGEST = 2**63 - 1
+"""The largest whole number that SQLite knows."""
+
 
 def positions_of(
     database: sqlite3.Connection, where: Where | None, order: Order | None, limit: int | None
 ) -> list[int]:
     """The rows that match, in order."""
+    limit = None if limit is None else min(limit, _LARGEST)
     condition = where.condition() if where else Sql("1")
     if order is None or order.along is None:
         joins = order.joins() if order else Sql("")

@@ -235,6 +235,30 @@ def test_it_works_with_nothing_of_a_home_and_with_a_closed_pipe(kept: Shell, tmp
     assert closed.stderr == ""
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_what_the_terminal_s_encoding_lacks_goes_by_its_number(kept: Shell, form: str) -> None:
+    asked = ("cd4ml", "search", "--columns", "branch,conclusion", "--format", form)
+    done = kept.attempt(*asked, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "main" in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
+def test_a_closed_standard_output_is_no_defect(kept: Shell, form: str) -> None:
+    done = kept.attempt("bash", "-c", f"cd4ml search --format {form} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_argument_that_is_no_text_is_refused_in_a_line(kept: Shell) -> None:
+    for words in (("show", "\udcff"), ("search", "name = '\udcff'"), ("forget", "a\udcffb")):
+        done = kept.attempt("cd4ml", *words)
+        assert (done.returncode, done.stderr) == (2, "cd4ml: argument 2 is not text in UTF-8\n")
+
+
+def test_a_limit_may_be_any_number(kept: Shell) -> None:
+    assert cd4ml(kept, "search", "--json", "--limit", str(2**80)).json["runs"] == runs(kept)
+
+
 def test_colour_is_for_terminals_and_yields_to_no_color(kept: Shell) -> None:
     def shown(**more: str) -> bytes:
         env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm", **more}

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from cd4ml.gateways.files import (
     digest_file,
     digest_stream,
     exclusive,
+    hand_over,
     remove_tree,
     replacing,
     write_atomically,
@@ -266,3 +268,29 @@ def test_a_lock_is_held_by_one_process_at_a_time_and_freed_by_its_death(tmp_path
     holder.join()
     waiter.join(10)
     assert order == ["killed", "taken"]
+
+
+def test_a_file_that_somebody_named_keeps_its_mode_and_a_new_one_gets_the_usual(tmp_path: Path) -> None:
+    mine, new = tmp_path / "mine", tmp_path / "new"
+    mine.touch(0o600)
+    mine.chmod(0o600)
+    before = os.umask(0o027)
+    try:
+        for path in (mine, new):
+            hand_over(path, b"x")
+    finally:
+        os.umask(before)
+    assert [(path.read_bytes(), path.stat().st_mode & 0o777) for path in (mine, new)] == [(b"x", 0o600), (b"x", 0o640)]
+
+
+def test_a_link_and_a_pipe_that_somebody_named_are_written_through_and_stay(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    hand_over(tmp_path / "link", b"x")
+    hand_over(tmp_path / "link", b"y")
+    assert ((tmp_path / "file").read_bytes(), (tmp_path / "link").is_symlink()) == (b"y", True)
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit((tmp_path / "pipe").read_bytes)
+        hand_over(tmp_path / "pipe", b"z")
+        assert read.result() == b"z"
+    assert (tmp_path / "pipe").is_fifo()

@@ -341,6 +341,15 @@ def test_facts_of_many_commits_leave_out_what_is_none(home: Path, repository: Re
     assert repository.commit_infos(asked) == {head(home): repository.commit_info(head(home))}
 
 
+def test_a_sparse_work_tree_that_lacks_what_counts_says_how_to_get_it(home: Path, repository: Repository) -> None:
+    made = commit(home, "more", **{"src__x.py": "x = 1\n"})
+    sh(home, "git", "sparse-checkout", "set", "conf")
+    with pytest.raises(RepositoryError, match=r"is sparse and lacks files that count: `git sparse-checkout disable`"):
+        repository.snapshot_tree(made, ["src", "conf"], [])
+    sh(home, "git", "sparse-checkout", "disable")
+    assert repository.snapshot_tree(made, ["src", "conf"], []) == repository.tree_of(made)
+
+
 def test_an_annotated_tag_is_read_as_its_commit(home: Path, repository: Repository) -> None:
     sh(home, "git", "tag", "--annotate", "--message", "t", "v1")
     assert repository.commit_info(sh(home, "git", "rev-parse", "v1")).commit == head(home)

@@ -240,7 +240,7 @@ class HeadReader:
         infos |= {one: repository.commit_info(one) for one in commits if one not in infos}
         ahead = _Ahead(repository.commits_ahead(commits, self.base.commit))
         left_at = {one: ahead.left_at(one) for one in commits if one in ahead.parents}
-        merged, sure = self._merged(infos, left_at)
+        merged, sure, failed = self._merged(infos, left_at)
         trees = {info.tree for info in infos.values()} | {tree for tree, _ in merged.values() if tree}
         asks = self._asks_of_trees(trees)
         landed = self._landed(infos, left_at)
@@ -248,7 +248,7 @@ class HeadReader:
         for commit, info in infos.items():
             tree, conflicts = merged[commit]
             own, both = asks[info.tree], asks[tree] if tree else None
-            broken = next((one for one in (own, both) if isinstance(one, Exception)), None)
+            broken = next((one for one in (own, both, failed.get(commit)) if isinstance(one, Exception)), None)
             if broken is not None or not isinstance(own, Asks):
                 heads[commit] = IntegrityError(f"{commit[:12]} cannot be read, see `git fsck`: {broken}")
                 continue
@@ -275,8 +275,8 @@ class HeadReader:
 
     def _merged(
         self, infos: Mapping[str, CommitInfo], left_at: Mapping[str, frozenset[str]]
-    ) -> tuple[dict[str, Merged], set[str]]:
-        """What merging each gives, and for which of them that is sure to be so at the next look."""
+    ) -> tuple[dict[str, Merged], set[str], dict[str, Exception]]:
+        """What merging each gives, for which that is sure to be so at the next look, and which could not be tried."""
         base = self.base.commit
         found: dict[str, Merged] = {}
         for commit, info in infos.items():
@@ -287,13 +287,22 @@ class HeadReader:
         merged = self._merge_pairs([(base, commit) for commit in infos if commit not in found])
         found |= {theirs: one for (_, theirs), one in merged.items()}
         sure = set(found)
+        failed: dict[str, Exception] = {}
         for commit in infos:
             if commit not in found:
                 try:
                     found[commit] = self._project.repository.merge_tree(base, commit)
                 except RepositoryError as error:
                     found[commit] = (None, (str(error),))
-        return found, sure
+                    if self._share_history(base, commit):  # then it is Git that failed, and no conflict
+                        failed[commit] = error
+        return found, sure, failed
+
+    def _share_history(self, base: str, commit: str) -> bool:
+        try:
+            return self._project.repository.merge_base(base, commit) is not None
+        except ToolError:
+            return True
 
     @cached_property
     def _base_tree(self) -> str:
@@ -342,7 +351,7 @@ class HeadReader:
         except ConfigError as error:
             # what was refused may have asked for metrics of its own, too
             return _Owned(None, error.problems)
-        except (IntegrityError, ToolError) as error:
+        except (IntegrityError, ToolError, OSError, MemoryError) as error:  # this clone's or this machine's fault
             return error
         except Exception as error:  # noqa: BLE001  # whatever a branch brings, the others must still be seen
             return _Unsure(None, (Problem("conf/", "", f"cannot be read: {type(error).__name__}"),))

@@ -163,7 +163,8 @@ _FOR_ANOTHER = ("(atomic push failed)", "(atomic transaction failed)")
 
 def last_line(error: ToolError) -> str:
     """The line of Git's output that says what went wrong, without secrets."""
-    lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
+    said = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
+    lines = [line for line in said if not line.startswith("hint:")] or said
     refusals = [line for line in lines if line.startswith("!") and not line.endswith(_FOR_ANOTHER)]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]
     line = (refusals or telling or lines[-1:] or [f"exit code {error.returncode}"])[0]

@@ -66,6 +66,9 @@ class WorkTree(Commits):
                 self.git("update-index", "--add", "--replace", "-z", "--stdin", stdin=names, env=env)
                 return self.git("write-tree", env=env).text.strip()
             except ToolError as error:
+                if self.config("core.sparseCheckout") == "true":
+                    cure = "`git sparse-checkout disable` brings them"
+                    raise RepositoryError(f"the work tree is sparse and lacks files that count: {cure}") from error
                 raise RepositoryError(f"the work tree cannot be read: {last_line(error)}") from error
 
     def private_clone(self, commit: str, target: Path) -> Self:
