@@ -17,9 +17,7 @@ data = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(
-        epilog="Example: cd4ml new deeper model=xgboost seed=7 --hypothesis 'Depth helps'"
-    )(new)
+    app.command(epilog="Example: cd4ml new deeper model=xgboost seed=7 --hypothesis 'Depth helps'")(new)
     app.command(epilog="Examples: cd4ml config · cd4ml config origin/exp/deeper --json")(config)
     data.command(epilog="Examples: cd4ml data update · cd4ml data update flights")(update)
     app.add_typer(data, name="data")
@@ -90,7 +88,10 @@ def update(
     ] = None,
     commit: Annotated[bool, typer.Option(help="Commit the pins that moved.")] = True,
 ) -> None:
-    """Read the sources as they are now, archive their raw bytes, and pin what moved."""
+    """Read the sources as they are now, archive their raw bytes, and pin what moved.
+
+    A source that is a file which Git tracks is committed with its pin.
+    """
     from cd4ml.controller.desired.data import update_pins
     from cd4ml.spec.pipeline import pin_path
 
@@ -114,7 +115,11 @@ def update(
         return
     if project.repository.current_branch() is None:
         raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")
+    # a file of data that Git tracks goes along: a pin beside the bytes that it does not mean would mislead
+    changed = set(project.repository.uncommitted())
+    read = (change.after.location for change in changes if change.moved)
     made = project.repository.commit_paths(
-        moved, f"Pin {', '.join(change.source for change in changes if change.moved)}\n"
+        [*moved, *(one for one in dict.fromkeys(read) if one in changed)],
+        f"Pin {', '.join(change.source for change in changes if change.moved)}\n",
     )
     say(f"committed {made[:12]}")

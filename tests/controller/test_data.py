@@ -22,6 +22,8 @@ from cd4ml.gateways import git
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import digest_file
 from cd4ml.spec.pin import Pin, parse_pin
+from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml
 
 SOURCES = ("flights", "weather", "planes")
 
@@ -160,6 +162,17 @@ def test_a_pin_that_cannot_be_read_is_written_anew(project: Project, pin: Pin, t
     (change,) = update_pins(project, ("flights",))
     assert (change.before, change.moved) == (None, True)
     assert parse_pin(path.read_text("utf-8"), "x").digest == pin.digest
+
+
+def test_a_file_that_git_tracks_is_committed_with_its_pin_and_nothing_else(project: Project) -> None:
+    shell = Shell(project.root, {"PYTHONPATH": ""})
+    cd4ml(shell, "data", "update")
+    (project.root / "raw/flights.csv").write_text("a,b\n7,x\n2,y\n", "utf-8")
+    (project.root / "raw/planes.csv").write_text("a,b\n9,x\n", "utf-8")
+    cd4ml(shell, "data", "update", "flights")
+    names = sh(project.root, "git", "show", "--format=", "--name-only", "HEAD").split()
+    assert names == ["data/flights.lock.json", "raw/flights.csv"]
+    assert sh(project.root, "git", "status", "--short", "--untracked-files=no") == "M raw/planes.csv"
 
 
 def test_an_unknown_source_is_refused_before_anything_is_read(project: Project) -> None:
