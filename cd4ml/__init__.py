@@ -8,8 +8,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    ── functional core: values in, values out ──
     ├── spec/          1 WHAT A COMMIT ASKS FOR   experiment (frozen values, one per conf/ group) · sources (raw
     │                    YAML, checked) · reading, checks, parse (one section, one text, the whole) · keys (what each
-    │                    means) · override · merge (three-way) · secrets · text · pin · pipeline (the stages) ·
-    │                    metrics · environment · determinism · canonical · fingerprint
+    │                    means) · override · merge (three-way) · secrets · text · pin, columns (named, there?) ·
+    │                    pipeline (the stages) · metrics · environment · determinism · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path), seal (its header), workflows (CI by provider) · lock (dvc.lock from what was verified)
     ├── index/         2 WHAT HAS HAPPENED        record · validate, shape · envelope · fold · history · rows ·

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +35,9 @@ def run_work_tree(
     stop_warm: Annotated[
         bool, typer.Option("--stop-warm", help="Run nothing; end the warm process that lingers for this clone.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of a stage that fails; it may quote the data.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the work tree as it is, committed or not, and compare it with the champion.
@@ -51,9 +56,15 @@ def run_work_tree(
         return
     from cd4ml.cli.progress import watching
     from cd4ml.controller.editing.edit import run_work_tree as run
+    from cd4ml.report.visible import visible
 
-    with watching() as watch:
+    tracebacks: list[str] = []
+    with watching() as watch, _tracebacks_to(tracebacks, debug=debug or options.debug):
         edited = run(project, tuple(overrides or ()), watch, retry=retry)
+    if (debug or options.debug) and edited.known and not edited.run.succeeded:
+        warn("it failed earlier and was not run now, so there is no traceback: say --retry")
+    if tracebacks:
+        sys.stderr.write("".join(f"{visible(line)}\n" for line in tracebacks[-1].splitlines()))
     if edited.stale:
         warn(edited.stale)
     if as_json:
@@ -61,6 +72,15 @@ def run_work_tree(
     else:
         _say(edited)
     raise typer.Exit(0 if edited.run.succeeded else 1)
+
+
+def _tracebacks_to(tracebacks: list[str], *, debug: bool) -> AbstractContextManager[None]:
+    """Where ``debug`` asks for them, have the tracebacks of failing stages appended while the block runs."""
+    if not debug:
+        return nullcontext()
+    from cd4ml.controller.running.run import telling_tracebacks
+
+    return telling_tracebacks(tracebacks.append)
 
 
 def edit_as_json(edited: Edited) -> dict[str, Any]:

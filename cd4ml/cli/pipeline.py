@@ -60,10 +60,13 @@ def render(
 def stage(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="ingest, validate, split, featurize, train, predict or evaluate.")],
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of a failure; it may quote the data.")
+    ] = False,
 ) -> None:
     """Run one stage of the pipeline here, as `dvc repro` does."""
     from cd4ml.controller.running.stage import guarded_stage
 
     options: Context = context.obj
     os.chdir(options.directory)  # stages work in the current folder, as DVC starts them
-    raise typer.Exit(guarded_stage(name))
+    raise typer.Exit(guarded_stage(name, debug=debug or options.debug))

@@ -106,7 +106,7 @@ def _checked(mapping: Mapping[str, Any], site: Site, top: bool = False) -> _Blue
         if key not in known:
             near = difflib.get_close_matches(str(key), sorted(known), n=1)
             here.problem(f"{target.__name__} takes no such parameter", f"did you mean {near[0]}?" if near else "")
-        elif problem := _unfit_value(target, str(key), value):
+        elif problem := _unfit_value(target, str(key), value) or _unfit_list(target, str(key), value):
             here.problem(*problem)
         else:
             params[key] = _as_declared(_plain(value, here, as_tuples=key in _TUPLES), known[key])
@@ -127,6 +127,22 @@ def _unfit_value(target: type[Any], key: str, value: Any) -> tuple[str, str] | N
     if key == "score_func" and _selects_features(target) and value not in SCORE_FUNCTIONS:
         return f"must be one of {', '.join(SCORE_FUNCTIONS)}", ""
     return None
+
+
+def _unfit_list(target: type[Any], key: str, value: Any) -> tuple[str, str] | None:
+    """Message and hint for a value where scikit-learn wants a list of named objects, and unpacks whatever it gets."""
+    if key not in _TUPLES or not target.__module__.startswith("sklearn."):
+        return None
+    parts = 3 if key == "transformers" else 2
+    if isinstance(value, (list, tuple)) and value and all(_is_named(entry, parts) for entry in value):
+        return None
+    wanted = "[name, object, columns]" if key == "transformers" else "[name, object]"
+    return f"must be a list of {wanted}, at least one", "an object is a mapping with _target_, or a word such as drop"
+
+
+def _is_named(entry: Any, parts: int) -> bool:
+    named = isinstance(entry, (list, tuple)) and len(entry) == parts and isinstance(entry[0], str)
+    return named and (entry[1] is None or isinstance(entry[1], (str, Mapping)))
 
 
 def _as_declared(value: Any, parameter: inspect.Parameter) -> Any:

@@ -22,6 +22,7 @@ from tests.controller.controller_world import (
     push,
     refs,
     rejected,
+    remote,
 )
 
 REFUSED = (
@@ -55,6 +56,15 @@ ODD = (
 
 def heads(shell: Shell) -> dict[str, str]:
     return {ref: made for ref, made in refs(shell).items() if ref.startswith("refs/heads/")}
+
+
+def test_a_column_that_no_source_has_is_told_before_a_branch_is_made(team: Shell) -> None:
+    before = refs(team), refs(remote(team))
+    (line,) = cd4ml(team, "new", "typo", "features.numeric=[dep_dealy]", "--push", code=2).lines
+    assert "features.numeric" in line
+    assert "dep_dealy" in line
+    assert "did you mean dep_delay?" in line
+    assert (refs(team), refs(remote(team))) == before
 
 
 def test_a_name_that_git_does_not_allow_is_refused_in_a_line_and_makes_nothing(team: Shell) -> None:

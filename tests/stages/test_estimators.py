@@ -236,6 +236,12 @@ def test_lists_of_named_parts_become_the_tuples_that_scikit_learn_wants() -> Non
     assert built.get_params()["r__alpha"] == 2.0
 
 
+@pytest.mark.parametrize("steps", ["foo", [], ["ab"], [["one", 1]], [["one"]], {"one": "passthrough"}])
+def test_what_is_no_list_of_named_objects_is_refused_by_its_key(steps: Any) -> None:
+    told = refused({"_target_": "sklearn.pipeline.Pipeline", "steps": steps})
+    assert told["model.estimator.steps"].startswith("must be a list of [name, object], at least one")
+
+
 def test_the_models_that_the_project_ships_can_be_built() -> None:
     from cd4ml.gateways.hydra import compose
 

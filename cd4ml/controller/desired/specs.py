@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +23,7 @@ from cd4ml.errors import ConfigError, Problem, RepositoryError, UsageError
 from cd4ml.gateways.files import write_atomically
 from cd4ml.index.fold import RESULT_FILES, RESULT_FOLDER
 from cd4ml.spec.allowed import not_allowed
+from cd4ml.spec.columns import column_problems
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.fingerprint import (
@@ -39,6 +40,8 @@ from cd4ml.spec.pin import Pin, parse_pin, pin_problems
 from cd4ml.spec.pipeline import pin_path, pipeline_of, stages
 
 _LARGEST_INPUT = 4 << 20
+_SUBMODULE = "160000"
+"""Git's mode for the commit of another repository."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def asked_of(project: Project, tree: str, base: Base | None = None) -> Asked:
     spec, origin = spec_of(project, tree)
     problems: list[Problem] = list(not_allowed(spec, (base.policy if base else spec).allowed_packages, origin))
     pins = _pins(project, tree, spec, problems)
+    problems += column_problems(spec, pins, origin)
     code = _code(project, tree, spec, problems)
     lock = _lock(project, tree, spec, problems)
     problems += _in_the_way(project, tree)
@@ -140,6 +144,11 @@ def asked_of(project: Project, tree: str, base: Base | None = None) -> Asked:
         env=env_digest(lock, python_minor()),
     )
     return Asked(spec, origin, pins, lock, components)
+
+
+def named_columns(project: Project, tree: str, spec: Spec, origin: Mapping[str, str]) -> tuple[Problem, ...]:
+    """The columns that a spec names and that the pins of its tree do not list, as far as these can be read."""
+    return column_problems(spec, _pins(project, tree, spec, []), origin)
 
 
 def own_code_of(project: Project, treeish: str, paths: tuple[str, ...]) -> str:
@@ -167,14 +176,33 @@ def _pins(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> d
 
 
 def _code(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> dict[str, str]:
+    """What lies at the paths of ``code:``; a run gets the files of one commit, so a submodule's would be missing."""
+    listed = _listed(project, tree, spec.code, "-r", "-t") if spec.code else []
+    for mode, _, path, _ in listed:
+        if mode == _SUBMODULE:
+            problems.append(
+                Problem(
+                    "conf/config.yaml", "code", f"{path} is a Git submodule: a run has no files of it", "copy them in"
+                )
+            )
     found: dict[str, str] = {}
+    objects = {path: object_id for _, _, path, object_id in listed}
     for path in spec.code:
-        object_id = project.repository.entry(tree, path)
+        object_id = objects.get(path.rstrip("/"))
         if object_id is None:
             problems.append(Problem("conf/config.yaml", "code", f"{path} is not in this commit"))
         else:
             found[path.rstrip("/")] = object_id
     return found
+
+
+def _listed(project: Project, tree: str, paths: Iterable[str], *options: str) -> list[tuple[str, str, str, str]]:
+    """Mode, kind, path and object id of the entries at these paths, and of what ``options`` of ls-tree add."""
+    plain = [path.rstrip("/") for path in paths]
+    listed = project.repository.git("--literal-pathspecs", "ls-tree", "-z", *options, tree, "--", *plain).text
+    rows = (line.partition("\t") for line in listed.split("\0") if line)
+    parts = ((meta.split(" "), path) for meta, _, path in rows)
+    return [(mode, kind, path, object_id) for (mode, kind, object_id), path in parts]
 
 
 def _lock(project: Project, tree: str, spec: Spec, problems: list[Problem]) -> tuple[str, ...]:
@@ -199,11 +227,9 @@ def _in_the_way(project: Project, tree: str) -> list[Problem]:
     """Entries of another kind where a result commit puts its own: to replace them would change the source."""
     wanted = {RESULT_FOLDER.split("/")[0]: "tree", RESULT_FOLDER.rstrip("/"): "tree"}
     wanted |= dict.fromkeys(RESULT_FILES, "blob")
-    listed = project.repository.git("--literal-pathspecs", "ls-tree", "-z", tree, "--", *sorted(wanted)).text
-    found = [(line.split(" ")[:2], line.split("\t", 1)[1]) for line in listed.split("\0") if line]
     return [
         Problem(path, "", f"a {'link' if mode == '120000' else kind} is in the way of what cd4ml puts there", "move it")
-        for (mode, kind), path in found
+        for mode, kind, path, _ in _listed(project, tree, sorted(wanted))
         if path in wanted and (kind != wanted[path] or mode == "120000")
     ]
 

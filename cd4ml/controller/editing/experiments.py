@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cd4ml.controller.desired.scaffold import load_templates
-from cd4ml.controller.desired.specs import compose_tree
+from cd4ml.controller.desired.specs import compose_tree, named_columns
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.land import land_experiment
@@ -71,6 +71,8 @@ def open_experiment(
     if idle:
         raise UsageError(f"{', '.join(idle)}: changes nothing that {project.base} asks for")
     check_model(spec, origin, policy)
+    if problems := named_columns(project, tree, spec, origin):
+        raise ConfigError(problems)
     pipeline = render_pipeline(spec, load_templates(project, base_commit)).encode()
     if project.repository.read_blob(base_commit, PIPELINE_FILE, len(pipeline)) != pipeline:
         changed[PIPELINE_FILE] = pipeline

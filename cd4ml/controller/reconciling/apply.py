@@ -6,7 +6,6 @@ What a plan asks to be recorded is recorded here. Where the answers to its runs 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -320,9 +319,9 @@ def _apply_item(shop: Workshop, item: PlanItem, runner: Answers) -> tuple[str, l
         return item.branch, ids, f"{item.branch}: {error}"
     except OSError as error:
         return item.branch, ids, f"{item.branch}: {told(error)}"
-    except sqlite3.OperationalError as error:  # DVC's own notes, on a disk that is full or can be read only
-        return item.branch, ids, f"{item.branch}: {error}"
     except Exception as error:  # noqa: BLE001  # a defect met on one branch must not stop the others
+        if type(error).__name__ == "OperationalError":  # SQLite's, below DVC: a disk that is full or can be read only
+            return item.branch, ids, f"{item.branch}: {error}"
         place = traceback.extract_tb(error.__traceback__)[-1]
         return item.branch, ids, f"{item.branch}: a defect of cd4ml: {type(error).__name__}: {error} in {place.name}"
     return item.branch, ids, ""

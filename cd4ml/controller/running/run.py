@@ -14,7 +14,8 @@ import shutil
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from cd4ml.controller.desired.specs import Asked, own_code_of
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.running.environment import executed_with, installed_versions
 from cd4ml.controller.running.events import STAGE_NAME, finished_stages, read_events
-from cd4ml.controller.running.stage import FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER
+from cd4ml.controller.running.stage import FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER, TRACEBACK, TRACEBACK_FILE
 from cd4ml.controller.running.tasks import ended, start_task
 from cd4ml.errors import FailureKind, IntegrityError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage, isolate
@@ -63,6 +64,23 @@ class Event:
 
 
 Watch = Callable[[Event], None]
+
+_told_tracebacks: ContextVar[Callable[[str], None] | None] = ContextVar("told_tracebacks", default=None)
+
+
+@contextlib.contextmanager
+def telling_tracebacks(tell: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, hand the whole traceback of a stage that fails to ``tell``, the library's message with it.
+
+    It may quote cells of the data, so that this is for the terminal of a person who runs their own work tree, and
+    for no other run: the traceback is in no record, artefact or log, and its file is removed when it is told.
+    """
+    token = _told_tracebacks.set(tell)
+    try:
+        yield
+    finally:
+        _told_tracebacks.reset(token)
+
 
 WORK_LOCK = "work.lock"
 """In cd4ml's private folder: whoever executes anything in this clone holds it."""
@@ -254,6 +272,8 @@ def execute(
         extra[SOCKET_VARIABLE] = warm
     if job.policy.executor.memory_gib is not None:
         extra[MEMORY_GIB] = str(job.policy.executor.memory_gib)
+    if _told_tracebacks.get() is not None:
+        extra[TRACEBACK] = "1"
     started = now()
     crash_point("execute.started")
     env = execute_environment(home, job.policy.executor.threads, extra, job.python)
@@ -262,6 +282,7 @@ def execute(
     except BaseException:
         remove_tree(folder)
         raise
+    _tell_traceback(folder)
     crash_point("execute.finished")
     environment = executed_with(job.asked.lock, here=job.python == sys.executable)
     finished = finished_stages(folder)
@@ -331,6 +352,16 @@ def _repro(
             tell(event)
 
     return ended(task, limit, stop, look)
+
+
+def _tell_traceback(folder: Path) -> None:
+    tell = _told_tracebacks.get()
+    if tell is None:
+        return
+    told = read_json(folder / TRACEBACK_FILE, _LARGEST_READ)
+    (folder / TRACEBACK_FILE).unlink(missing_ok=True)
+    if isinstance(told, str):
+        tell(told)
 
 
 def _failure(folder: Path, code: int | None) -> Failure | None:

@@ -27,22 +27,29 @@ RAW_FOLDER = "CD4ML_RAW_FOLDER"
 MEMORY_GIB = "CD4ML_MEMORY_GIB"
 """Environment variable: how much memory each process of a stage may take, in GiB."""
 
+TRACEBACK = "CD4ML_TRACEBACK"
+"""Environment variable: in a run of somebody's work tree, a stage that fails leaves its whole traceback, which may
+quote cells, in ``TRACEBACK_FILE``. No other run is given it.
+"""
+
 EVENTS = "events.jsonl"
 FAILURE = "failure.json"
+TRACEBACK_FILE = "traceback.json"
 _LONGEST_MESSAGE = 500
+_LONGEST_TRACEBACK = 100_000
 _LIKELY_VICTIM = 500
 _MEMORY_WORDS = ("bad_alloc", "Cannot allocate memory", "Unable to allocate", "malloc of size")
 """What libraries that raise something else than MemoryError say when memory runs out."""
 
 
-def guarded_stage(name: str) -> int:
+def guarded_stage(name: str, *, debug: bool = False) -> int:
     """``stage_main``, in a run in a child: a stage that is killed leaves word of it all the same.
 
     The child may take as much memory as ``CD4ML_MEMORY_GIB`` says, and is what the kernel ends first where
     memory runs out. It ends with this process.
     """
     if RUN_FOLDER not in os.environ:
-        return stage_main(name)
+        return stage_main(name, debug=debug)
     began = time.monotonic()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -119,8 +126,10 @@ def _is_about_memory(error: BaseException) -> bool:
     return False
 
 
-def stage_main(name: str) -> int:
+def stage_main(name: str, *, debug: bool = False) -> int:
     """Run a stage in the current folder; the exit code is that of the error tree.
+
+    By hand, ``debug`` shows the whole traceback of a failure on stderr, the library's own message with it.
 
     Side effects: the stage's outputs; in a run, a line of ``events.jsonl`` at its start and end, and
     ``failure.json`` when it failed.
@@ -139,6 +148,7 @@ def stage_main(name: str) -> int:
             _fail(error.stage, error.message, error.kind)
         else:
             _fail(name, str(error), "deterministic")
+        _tell_all(error, debug)
         sys.stderr.write(f"cd4ml: {error}\n")
         return error.exit_code
     except OSError as error:
@@ -162,9 +172,24 @@ def stage_main(name: str) -> int:
         frames = traceback.extract_tb(error.__traceback__)
         place = f" in {frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         _fail(name, f"{type(error).__name__}{place}", "deterministic")
+        _tell_all(error, debug)
         raise
     _event(name, "finished", time.monotonic() - began, {"peak_bytes": peak_bytes(), **measured})
     return 0
+
+
+def _tell_all(error: BaseException, debug: bool) -> None:
+    """The traceback with what the library said, to the person who asked for it and nobody else."""
+    folder = os.environ.get(RUN_FOLDER)
+    if not (os.environ.get(TRACEBACK) if folder else debug):
+        return
+    from cd4ml.report.visible import visible
+
+    text = "".join(traceback.format_exception(error))[-_LONGEST_TRACEBACK:]
+    if folder:
+        (Path(folder) / TRACEBACK_FILE).write_text(json.dumps(text), "utf-8")
+    else:
+        sys.stderr.write("".join(f"{visible(line)}\n" for line in text.splitlines()))
 
 
 def peak_bytes() -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cd4ml.controller.starting.proposed_columns import ROWS_NEEDED, Column, look_at_columns, unusable
+from cd4ml.controller.starting.proposed_doubts import counted, nearly_numbers
 from cd4ml.controller.starting.proposed_split import ProposedSplit, propose_split
 from cd4ml.controller.starting.proposed_suite import ProposedExpectation, propose_expectations
 from cd4ml.errors import UsageError
@@ -134,6 +135,10 @@ def look(frame: pd.DataFrame, hints: Hints) -> Proposal:
     )
 
 
+def _of(column: Column) -> str:
+    return "target" if column.role == "target" else "column"
+
+
 def _check_names(frame: pd.DataFrame, hints: Hints) -> None:
     """That the columns which the person named are there and can be written into a configuration."""
     names = [str(name) for name in frame.columns]
@@ -161,6 +166,9 @@ def _task(target: pd.Series[Any], hints: Hints) -> tuple[Task, str]:
     if hints.task:
         return _asked_task(target, kind, distinct, hints)
     if kind in ("string", "bool"):
+        nearly = nearly_numbers(target) if kind == "string" and distinct > FEW_NUMBERS else None
+        if nearly is not None:
+            raise UsageError(f"--target: {name!r}: {nearly.saw}; mend these in the data, or say --task multiclass")
         if distinct > MAX_CLASSES or distinct * 2 > len(target):
             raise UsageError(f"--target: {name!r} holds {distinct} different texts in {len(target)} rows: no classes")
         return _classes(distinct), f"{name!r} holds {distinct} different {'texts' if kind == 'string' else 'truths'}"
@@ -175,8 +183,10 @@ def _asked_task(target: pd.Series[Any], kind: str, distinct: int, hints: Hints) 
     task, name = hints.task, hints.target
     if task == "regression":
         if kind in ("string", "bool"):
+            nearly = nearly_numbers(target) if kind == "string" else None
+            saw = f" ({nearly.saw})" if nearly is not None else ""
             raise UsageError(
-                f"--task regression: {name!r} holds {'text' if kind == 'string' else 'truths'}, not numbers"
+                f"--task regression: {name!r} holds {'text' if kind == 'string' else 'truths'}, not numbers{saw}"
             )
         return "regression", "you said so"
     if kind == "float64" and not bool((target == target.round()).all()):
@@ -238,13 +248,19 @@ def _notes(
         missing = len(frame) - len(present)
         notes.append(f"{missing:,} of {len(frame):,} rows have no {target!r}; they are left out, and counted")
     notes += [f"column {one.name!r} is left out: {one.why}" for one in columns if one.is_leak]
+    notes += [f"{_of(one)} {one.name!r}: {one.doubt}" for one in columns if one.doubt]
+    notes += [
+        f"the split is not by time, since column {one.name!r} is left out: some of its cells are no times"
+        for one in columns
+        if one.nearly == "times" and split.method not in ("time", "group")
+    ]
     if task != "regression":
         counts = present[target].value_counts()
-        rare = int((counts < ROWS_OF_A_CLASS).sum())
-        if rare:
-            notes.append(
-                f"{rare} of {len(counts)} classes have fewer than {ROWS_OF_A_CLASS} rows: too few to be learnt"
-            )
+        rare = counts[counts < ROWS_OF_A_CLASS].sort_values(kind="stable")
+        if len(rare):
+            few = f"fewer than {ROWS_OF_A_CLASS} rows, too few to be learnt"
+            have = "has" if len(rare) == 1 else "have"
+            notes.append(f"{len(rare)} of {len(counts)} classes {have} {few}: {counted(rare)}")
     odd = [one.name for one in columns if one.is_feature and set("[]<") & set(one.name)]
     if odd:
         notes.append(f"XGBoost takes no feature whose name holds [, ] or <: {', '.join(map(repr, odd[:3]))}")

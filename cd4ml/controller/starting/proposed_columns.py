@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from cd4ml.controller.starting.proposed_doubts import Nearly, nearly_numbers, nearly_times, spelt_alike
 from cd4ml.spec.checks import not_empty
 from cd4ml.spec.experiment import Task
 from cd4ml.spec.secrets import secret_kind
@@ -23,6 +24,15 @@ MAX_CATEGORIES = 200
 SHOWN_VALUES = 20
 CODES = 50
 """Whole numbers that a column's name says are codes, at most so many of them, are taken for categories."""
+
+ROWS_OF_AN_IDENTIFIER = 300
+"""Whole numbers that differ in so many rows, and every one, may name the rows whatever their column is called."""
+
+CHANCE = 5.0
+"""So many pairs of equal values among numbers drawn at random from a column's range are more than chance can miss."""
+
+EVEN = 0.15
+"""Identifiers spread evenly: their median is no further from the middle of their range than this share of it."""
 
 MOSTLY_MISSING = 0.95
 WORDS_OF_PROSE = 3.0
@@ -57,7 +67,8 @@ class Column:
 
     ``missing`` is a share of the rows, ``distinct`` counts the values that are there. ``low`` and ``high`` bound a
     numeric column, ``values`` are those of a small categorical one, sorted. Of a time column, ``time_format`` is
-    the strptime format (``""``: ISO 8601) and ``parts`` the calendar parts to learn from.
+    the strptime format (``""``: ISO 8601) and ``parts`` the calendar parts to learn from. ``doubt`` is what a person
+    should look at in its cells, and ``nearly`` what text would be (``numbers``, ``times``) but for a few of them.
     """
 
     name: str
@@ -73,6 +84,8 @@ class Column:
     parts: tuple[str, ...] = ()
     is_leak: bool = False
     is_group: bool = False
+    doubt: str = ""
+    nearly: str = ""
 
     @property
     def is_feature(self) -> bool:
@@ -145,10 +158,28 @@ def _number(present: pd.Series[Any], found: Column) -> Column:
         numbers = found.distinct == len(present) and not _A_TIME.search(found.name)
         if numbers and (rising or _ends_with(found.name, _NUMBERING_WORDS)):
             return found.left_out("it numbers the rows")
+        if numbers and _identifies(values):
+            why = f"whole numbers that differ in all {len(present):,} rows: by its values it names rows"
+            return found.left_out(f"{why} (an amount? then name it under features.numeric)")
         if found.distinct <= CODES and _ends_with(found.name, _CODE_WORDS):
             return _category(present, found, "whole numbers that its name says are codes")
     what = "whole numbers" if found.kind == "int64" else "numbers"
     return replace(found, role="numeric", why=f"{what} from {found.low:.6g} to {found.high:.6g}")
+
+
+def _identifies(values: Any) -> bool:
+    """Do whole numbers, all different, look like names: by chance some would be equal, or they spread evenly?
+
+    Amounts that are large beside their number, such as populations, are all different, too, but lie to one side.
+    """
+    import numpy as np
+
+    if len(values) < ROWS_OF_AN_IDENTIFIER:
+        return False
+    low, high = float(values.min()), float(values.max())
+    pairs = len(values) ** 2 / 2 / (high - low)
+    aside = abs(float(np.median(values)) - (low + high) / 2) / (high - low)
+    return pairs >= CHANCE or aside <= EVEN
 
 
 def _ends_with(name: str, words: frozenset[str]) -> bool:
@@ -165,7 +196,8 @@ def _category(present: pd.Series[Any], found: Column, what: str) -> Column:
     values: tuple[str | int, ...] = ()
     if found.distinct <= SHOWN_VALUES:
         values = tuple(sorted(int(value) if found.kind == "int64" else str(value) for value in present.unique()))
-    return replace(found, role="categorical", why=f"{what}, {found.distinct} different", values=values)
+    doubt = spelt_alike(present) if found.kind == "string" else ""
+    return replace(found, role="categorical", why=f"{what}, {found.distinct} different", values=values, doubt=doubt)
 
 
 def _text(present: pd.Series[Any], found: Column) -> Column:
@@ -173,6 +205,9 @@ def _text(present: pd.Series[Any], found: Column) -> Column:
     if moment is not None:
         times, time_format = moment
         return _time(times, replace(found, time_format=time_format))
+    nearly = nearly_numbers(present) or nearly_times(present, ("", *TIME_FORMATS))
+    if nearly is not None:
+        return _nearly(present, found, nearly)
     words = sum(len(text.split()) for text in present.head(2000)) / len(present.head(2000))
     rarely_again = found.distinct * 2 > len(present)
     many = rarely_again or found.distinct > MAX_CATEGORIES
@@ -185,6 +220,20 @@ def _text(present: pd.Series[Any], found: Column) -> Column:
     if found.distinct > MAX_CATEGORIES:
         return found.left_out(f"{found.distinct} different values: more than {MAX_CATEGORIES} categories")
     return _category(present, found, "text that comes again")
+
+
+def _nearly(present: pd.Series[Any], found: Column, nearly: Nearly) -> Column:
+    """A column of text that a few cells keep from being numbers or times: a category where it would be one of them.
+
+    Else it is left out: to learn from numbers as if they were names would be a mistake that nothing shows.
+    """
+    found = replace(found, nearly=nearly.kind)
+    codes = found.distinct <= MAX_CATEGORIES and _ends_with(found.name, _CODE_WORDS)
+    comes_again = found.distinct * 2 <= len(present)
+    if nearly.kind == "numbers" and comes_again and (codes or found.distinct <= SHOWN_VALUES):
+        column = _category(present, found, "text that comes again")
+        return replace(column, doubt=f"is taken for a category: {nearly}")
+    return found.left_out(str(nearly))
 
 
 def _parsed(present: pd.Series[Any]) -> tuple[pd.Series[Any], str] | None:

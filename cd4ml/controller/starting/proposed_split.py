@@ -51,6 +51,8 @@ def propose_split(
     if hints.time:
         column = next(one for one in columns if one.name == hints.time)
         times = _times(frame, column)
+        if column.nearly == "times":
+            raise UsageError(f"--time: {hints.time!r}: {column.why}")
         if times is None or times.nunique() < len(SIDES):
             told = f"--time: {hints.time!r} does not hold times in every row, at least three different ones"
             raise UsageError(f"{told} (ISO 8601 or a usual other form; whole numbers as 20240131, 202401 or 2024)")
