@@ -60,7 +60,13 @@ def import_dvc(context: typer.Context, dry_run: DryRun = False, as_json: JsonFla
 
 def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        told = {"landed": list(done.landed), "known": done.known, "unfinished": done.unfinished, "dry_run": dry_run}
+        told = {
+            "landed": list(done.landed),
+            "known": done.known,
+            "unfinished": done.unfinished,
+            "redacted": done.redacted,
+            "dry_run": dry_run,
+        }
         print_json("imports", [told])
         return
     count = len(done.landed)
@@ -69,5 +75,8 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
         say(f"{done.known} known already")
     if done.unfinished:
         say(f"{done.unfinished} not ended or not readable: left out")
+    if done.redacted:
+        values = f"{done.redacted} value{'s' * (done.redacted != 1)}"
+        say(f"{values} seemed to hold a credential, which {'would be' if dry_run else 'was'} left out")
     if count and not dry_run:
         say("find them with: cd4ml search \"role = 'imported'\"")

@@ -152,12 +152,12 @@ def forget(
     as_json: JsonFlag = False,
 ) -> None:
     """Erase a run's models and data, in the cache and on the DVC remote, for good; a tombstone stays in the index."""
-    from cd4ml.controller.care.erase import erase, plan_erasure
+    from cd4ml.controller.care.erase import check_reason, erase, plan_erasure
     from cd4ml.errors import UsageError
 
     if all_runs_of_data and keep_data:
         raise UsageError("--all-runs-of-data and --keep-data exclude each other")
-    _check_reason(reason)
+    check_reason(reason)
     options: Context = context.obj
     project = options.project()
     doomed = plan_erasure(project, name, keep_data=keep_data, all_runs_of_data=all_runs_of_data)
@@ -172,17 +172,12 @@ def forget(
         _say_forgotten(doomed, done)
 
 
-def _check_reason(reason: str) -> None:
-    from cd4ml.errors import UsageError
-    from cd4ml.spec.checks import not_empty
-
-    if message := not_empty(reason):
-        raise UsageError(f"--reason: {message}")
-
-
 def _show_erasure(doomed: Doomed) -> None:
     from cd4ml.report.keeping import size_text
 
+    if doomed.imported is not None:
+        say(f"imported run {doomed.imported.id} ({doomed.imported.name}): nothing of it is stored but its record")
+        return
     for run in doomed.runs:
         with_model = run.run.id in doomed.erasure.with_model
         why = (
@@ -199,7 +194,11 @@ def _show_erasure(doomed: Doomed) -> None:
 
 
 def _removals(doomed: Doomed, done: Forgotten) -> list[dict[str, Any]]:
-    return [{"run": run.run.id, "record": done.tombstones.get(run.run.id)} for run in doomed.runs]
+    return [{"run": run, "record": done.tombstones.get(run)} for run in _ids(doomed)]
+
+
+def _ids(doomed: Doomed) -> list[str]:
+    return [doomed.imported.id] if doomed.imported else [run.run.id for run in doomed.runs]
 
 
 def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
@@ -218,7 +217,10 @@ def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
 def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
     for run, record in done.tombstones.items():
         say(f"{run}: erased, as {record} says")
-    say(f"{done.deleted} stored objects were deleted")
+    if doomed.imported is None:
+        say(f"{done.deleted} stored objects were deleted")
+    elif not done.epoch:
+        say("its record stays in the history of the index, as it was imported: --purge takes it out")
     for run in done.late:
         warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
     for branch in doomed.pinned_by:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cd4ml.errors import RemoteError, UsageError
-from cd4ml.index.foreign import ForeignRun
+from cd4ml.index.foreign import ForeignRun, without_secrets
+from cd4ml.spec.text import one_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
@@ -23,17 +24,33 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _ENDED = {"FINISHED": True, "FAILED": False, "KILLED": False}
 _OWN_TAGS = "mlflow."
+_DATABASES = ("postgresql", "mysql", "mssql")
+_DESCRIBED = "meta.yaml"
+"""The file that says what a folder of a file store is."""
+_MOST_SHOWN = 300
+
+
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "PGCONNECT_TIMEOUT": "30",
+}
+"""For how long a store that does not answer is waited for, unless the user says otherwise: not for minutes."""
 
 
 @contextmanager
 def open_store(uri: str) -> Iterator[MlflowClient]:
     """A client for the tracking store at ``uri``: ``sqlite:///FILE``, a folder, or the address of a server.
 
-    A file of SQLite is read from a copy, since a client brings the tables of what it opens up to date. Raises
-    UsageError when mlflow is not installed or there is no such store.
+    The store is only read. A client brings the tables of what it opens up to date and makes folders in a file store:
+    so it sees a copy of a file of SQLite, and a folder of links to a file store's runs. Raises UsageError when mlflow
+    is not installed or there is no such store, RemoteError for one that does not answer or is damaged.
     """
     # neither usage reports nor progress of table updates are of interest to who imports
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
@@ -41,27 +58,61 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="cd4ml-mlflow-") as folder:
-        yield MlflowClient(tracking_uri=_readable(uri, Path(folder)))
+        with _failures():
+            readable = _readable(uri, Path(folder))
+            client = MlflowClient(tracking_uri=readable)
+        yield client
 
 
 def _readable(uri: str, folder: Path) -> str:
     """An address under which the store can be read without being changed."""
     parts = urlsplit(uri)
+    shown = one_line(without_secrets(uri), _MOST_SHOWN)
     if parts.scheme == "sqlite":
         file = Path(unquote(uri.partition("sqlite:///")[2]))
         if not file.is_file() or not file.read_bytes()[:16].startswith(b"SQLite format 3"):
-            raise UsageError(f"{uri}: is not a SQLite file")
+            raise UsageError(f"{shown}: is not a SQLite file")
         for part in (file, Path(f"{file}-wal")):
             if part.is_file():
                 shutil.copyfile(part, folder / f"store.db{part.name.removeprefix(file.name)}")
-        return f"sqlite:///{folder / 'store.db'}"
+        copy = f"sqlite:///{folder / 'store.db'}"
+        _check_tables(copy, shown)
+        return copy
     if parts.scheme in ("", "file"):
         place = Path(unquote(parts.path)) if parts.scheme else Path(uri)
         if not place.is_dir():
-            raise UsageError(f"{uri}: no such folder")
+            raise UsageError(f"{shown}: no such folder")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        return place.absolute().as_uri()
+        if not _link_experiments(place.absolute(), folder):
+            raise UsageError(f"{shown}: holds no experiments of MLflow (*/meta.yaml): name its folder of runs")
+        return folder.as_uri()
+    if parts.scheme.partition("+")[0] in _DATABASES:
+        _check_tables(uri, shown)
     return uri
+
+
+def _check_tables(uri: str, shown: str) -> None:
+    """See that the database answers and is MLflow's: a client tries a dead one ten times, and fills an empty one."""
+    from sqlalchemy import create_engine, inspect, pool
+
+    engine = create_engine(uri, poolclass=pool.NullPool)
+    if not inspect(engine).has_table("experiments"):
+        raise UsageError(f"{shown}: holds no tables of MLflow")
+
+
+def _link_experiments(store: Path, folder: Path) -> int:
+    """Make a file store of links to the runs of another, for a client to write beside; gives the experiments."""
+    count = 0
+    for experiment in sorted(store.iterdir()):
+        described = experiment / _DESCRIBED
+        if not described.is_file() or not described.stat().st_size:
+            continue
+        (folder / experiment.name).mkdir()
+        for one in experiment.iterdir():
+            if one.name == _DESCRIBED or (one / _DESCRIBED).is_file():
+                (folder / experiment.name / one.name).symlink_to(one)
+        count += 1
+    return count
 
 
 def experiments_of(client: MlflowClient, names: Sequence[str]) -> dict[str, str]:
@@ -73,7 +124,8 @@ def experiments_of(client: MlflowClient, names: Sequence[str]) -> dict[str, str]
         found = {one.experiment_id: str(one.name) for page in _experiment_pages(client) for one in page}
     unknown = [name for name in names if name not in found.values()]
     if unknown:
-        raise UsageError(f"{unknown[0]}: no experiment of that name (there are: {', '.join(sorted(found.values()))})")
+        there = one_line(", ".join(sorted(found.values())), _MOST_SHOWN)
+        raise UsageError(f"{unknown[0]}: no experiment of that name (there are: {there})")
     return {number: name for number, name in found.items() if not names or name in names}
 
 
@@ -140,5 +192,5 @@ def _failures() -> Iterator[None]:
     except (RemoteError, UsageError):
         raise
     except Exception as error:  # the client raises what its stores do: of SQL, of HTTP, of its own
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise RemoteError(f"MLflow: {told[0][:300]}") from error
+        told = [line for line in str(error).splitlines() if line.strip() and not line.startswith("(Background on")]
+        raise RemoteError(f"MLflow: {one_line(told[0] if told else type(error).__name__, _MOST_SHOWN)}") from error

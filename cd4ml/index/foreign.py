@@ -1,7 +1,7 @@
 """Runs that other tools recorded, as import records.
 
 Nothing is vouched for: what a tool says is brought into the form that can be searched beside cd4ml's own runs,
-and the record says where it comes from.
+and the record says where it comes from. What seems to be a credential is left out of it: a record stays for good.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from cd4ml.index.instant import utc_text
 from cd4ml.index.record import seal
+from cd4ml.spec.secrets import redacted
 from cd4ml.spec.text import one_line
 
 Tool = Literal["mlflow", "dvc"]
@@ -55,7 +56,10 @@ class ForeignRun:
 
 
 def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
-    """The sealed record of a foreign run that hangs on the commit ``anchor``. Equal runs give equal records."""
+    """The sealed record of a foreign run that hangs on the commit ``anchor``, without credentials.
+
+    Equal runs give equal records.
+    """
     return seal(
         {
             "kind": "import",
@@ -64,12 +68,12 @@ def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
                 "kind": run.tool,
                 "location": one_line(without_secrets(run.location), 1000),
                 "experiment": one_line(run.experiment, 500),
-                "id": one_line(run.id, 200) or "-",
+                "id": run_id(run),
             },
             "source_commit": run.commit if re.fullmatch(r"[0-9a-f]{40}", run.commit or "") else None,
             "name": one_line(run.name, 200),
             "author": one_line(run.author, 500),
-            "description": _CONTROL.sub(" ", run.description)[:_MOST_TEXT],
+            "description": _text(run.description),
             "outcome": "succeeded" if run.succeeded else "failed",
             "params": _params(run.params),
             "metrics": _metrics(run.metrics),
@@ -78,6 +82,18 @@ def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
             "finished": utc_text(run.finished) if run.finished else None,
         }
     )
+
+
+def run_id(run: ForeignRun) -> str:
+    """The tool's own id of the run, as records hold it; ``-`` where it gives none."""
+    return one_line(run.id, 200) or "-"
+
+
+def redactions(run: ForeignRun) -> int:
+    """How many values of the run (names of values counted with them) held what seems to be a credential."""
+    told = [run.experiment, run.name, run.author, run.description]
+    named = (*_leaves(run.params), *run.tags.items(), *((name, "") for name, _ in _leaves(run.metrics)))
+    return sum(redacted(text) != text for text in (*told, *(f"{name} {value}" for name, value in named)))
 
 
 def without_secrets(location: str) -> str:
@@ -99,17 +115,20 @@ def _params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    stack = [("", params)]
+    named = ((one_line(name, _MOST), value) for name, value in _leaves(params))
+    return {name: value for name, value in named if name}
+
+
+def _leaves(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Values that are no mapping (or an empty one) by their whole dotted name, as the tool tells them."""
+    stack: list[tuple[str, Mapping[str, Any]]] = [("", params)]
     while stack:
-        place, value = stack.pop()
-        for key, inner in value.items():
-            name = one_line(f"{place}{key}", _MOST)
+        place, held = stack.pop()
+        for key, inner in held.items():
             if isinstance(inner, Mapping) and inner:
-                stack.append((f"{name}.", inner))
-            elif name:
-                flat[name] = inner
-    return flat
+                stack.append((f"{place}{key}.", inner))
+            else:
+                yield f"{place}{key}", inner
 
 
 def _typed(value: Any) -> Any:
@@ -120,14 +139,14 @@ def _typed(value: Any) -> Any:
             return text.lower() == "true"
         if _NUMBER.fullmatch(text):
             return _whole_or_real(text)
-        return _CONTROL.sub(" ", value)[:_MOST_TEXT]
+        return _text(value)
     if isinstance(value, float):
         return _finite(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value if -_INT64 <= value < _INT64 else _finite(value)
     if isinstance(value, list | tuple):
         return [_typed(one) for one in value[:_MOST]]
-    return value if value is None or isinstance(value, bool) else _CONTROL.sub(" ", json.dumps(value, default=str))
+    return value if value is None or isinstance(value, bool) else _text(json.dumps(value, default=str))
 
 
 def _whole_or_real(text: str) -> int | float | str:
@@ -158,5 +177,10 @@ def _metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    kept = sorted((one_line(name, _MOST), _CONTROL.sub(" ", str(value))[:_MOST_TEXT]) for name, value in tags.items())
+    kept = sorted((one_line(name, _MOST), _text(str(value))) for name, value in tags.items())
     return {name: value for name, value in kept[:_MOST] if name}
+
+
+def _text(text: str) -> str:
+    """Text as records hold it on several lines; the credentials go before the cut, since half a one is not found."""
+    return _CONTROL.sub(" ", redacted(text))[:_MOST_TEXT]

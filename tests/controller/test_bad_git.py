@@ -339,3 +339,21 @@ def test_a_repository_of_somebody_else_is_refused_in_git_s_words(team: Shell) ->
     done = cd4ml(team, "status", code=2)
     assert len(done.lines) == 1
     assert "dubious ownership" in done.lines[0]
+
+
+@pytest.mark.parametrize(("code", "link"), [("vendor", "vendor"), ("own", "own/deep/vendor")])
+def test_a_submodule_among_the_code_is_refused_with_its_file_and_key(team: Shell, code: str, link: str) -> None:
+    """A run has none of its files: that is said, and nothing is run."""
+    config = git(team, "show", "main:conf/config.yaml").replace("code: []", f"code: [{code}]") + "\n"
+    changed = commit(team, "main", {"conf/config.yaml": config, "own/x.py": "x\n"})
+    index = {"GIT_INDEX_FILE": str(team.folder / ".git/other")}
+    git(team, "read-tree", changed, environment=index)
+    git(team, "update-index", "--add", "--cacheinfo", f"160000,{'a' * 40},{link}", environment=index)
+    tree = git(team, "write-tree", environment=index)
+    push(team, "refs/heads/exp/linked", git(team, "commit-tree", tree, "-p", changed, "-m", "linked"))
+    told = f"conf/config.yaml: code: {link} is a Git submodule"
+    assert told in cd4ml(team, "check", "exp/linked", code=2).err
+    cd4ml(team, "reconcile", "exp/linked", code=1)
+    (row,) = [run for run in runs(team) if run["branch"] == "exp/linked"]
+    assert row["role"] == "refused"
+    assert told in row["reason"]

@@ -14,9 +14,11 @@ import pytest
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import accepts, refusal
 from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.imports import import_runs
 from cd4ml.errors import IndexLostError
 from cd4ml.gateways.git import INDEX_BRANCH
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
+from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiment, git, refs, remote, runs
 from tests.controller.index_attacks import committed
@@ -392,6 +394,63 @@ def test_an_unfinished_purge_is_refused_before_anything_goes(team: Shell) -> Non
 @pytest.mark.parametrize("reason", ["", "  ", "two\nlines", "x" * 501])
 def test_a_reason_is_one_line(team: Shell, reason: str) -> None:
     assert "--reason" in cd4ml(team, "forget", "main", "--reason", reason, "--yes", code=2).err
+
+
+@pytest.mark.parametrize("reason", [f"as ghp_{'A1b2' * 9} may", "see https://u:Passw0rd@h/x"])
+def test_a_reason_that_holds_a_credential_is_refused_before_anything_goes(team: Shell, reason: str) -> None:
+    one = plant(team, "one")
+    before = listing(cache(team)), listing(storage(team)), refs(remote(team))
+    done = cd4ml(team, "forget", one.id, "--reason", reason, "--yes", "--keep-data", code=2)
+    assert len(done.lines) == 1
+    assert "seems to hold a" in done.err
+    assert "ghp_" not in done.err
+    assert "Passw0rd" not in done.err
+    assert (listing(cache(team)), listing(storage(team)), refs(remote(team))) == before
+
+
+def test_a_rule_that_holds_a_credential_is_refused_so_that_no_removal_can_repeat_it(team: Shell) -> None:
+    plant(team, "one")
+    rule(team, "author = 'https://u:Passw0rd@h/x' or branch = 'exp/one'")
+    before = refs(remote(team))
+    done = cd4ml(team, "gc", "--apply", code=2)
+    assert "Passw0rd" not in done.err
+    assert refs(remote(team)) == before
+
+
+def brought_in(team: Shell) -> tuple[str, ForeignRun]:
+    """The id of an imported run, and what it was."""
+    run = ForeignRun("mlflow", "x", "x", "f" * 32, "foreign", "", "said once", True, {}, {}, {}, None, None)
+    return import_runs(project_of(team), [run]).landed[0], run
+
+
+def test_an_imported_run_that_was_forgotten_is_told_of_and_not_brought_in_again(team: Shell) -> None:
+    one, run = brought_in(team)
+    assert "--purge" in cd4ml(team, "forget", one, *FORGET).out
+    (row,) = runs(team, "let_go = 'run'")
+    assert (row["id"], row["health"]) == (one, "Degraded")
+    assert FORGET[1] in cd4ml(team, "show", one).out
+    assert import_runs(project_of(team), [run]).known == 1
+
+
+def test_the_name_of_an_experiment_of_another_tool_is_not_enough_to_forget_a_run(team: Shell) -> None:
+    brought_in(team)
+    before = refs(remote(team))
+    assert "say the id" in cd4ml(team, "forget", "mlflow:x", *FORGET, code=2).err
+    assert refs(remote(team)) == before
+
+
+def test_an_imported_run_leaves_the_history_of_the_index_and_stays_away(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    team.run("git", "config", "user.signingkey", key)
+    names(team, public)
+    one, run = brought_in(team)
+    assert "said once" in git(remote(team), "log", "--all", "-p", "-m")
+    done = cd4ml(team, "forget", one, *FORGET, "--purge", "--json").json
+    assert [removal["run"] for removal in done["removals"]] == [one]
+    assert "said once" not in git(remote(team), "log", "--all", "-p", "-m")
+    assert runs(team, "role = 'imported'") == []
+    assert import_runs(project_of(team), [run]).known == 1
+    assert cd4ml(team, "verify").code == 0
 
 
 def test_what_is_let_go_can_be_made_again_and_an_index_that_forgot_is_sound(team: Shell) -> None:

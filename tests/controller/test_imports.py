@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import pytest
 
 from cd4ml.controller.landing.fold import MOST_FOLDED
+from cd4ml.controller.landing.imports import import_runs
+from cd4ml.index.foreign import ForeignRun, import_body
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, git, refs, remote, runs
+from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
+from tests.controller.keeping_world import land, project_of
 
 COMMIT = "a" * 40
 
@@ -92,15 +96,128 @@ def test_a_store_that_is_none_is_one_line(team: Shell, store: Path, tmp_path: Pa
     if case == "no server":
         arguments = ["http://127.0.0.1:9"]
     before = refs(remote(team))
-    done = cd4ml(team, "import", "mlflow", *arguments, code=None, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
-    if case == "no mlflow":  # an empty store, as far as the client can tell; it is left as it was
-        assert done.code in (0, 1)
+    done = cd4ml(team, "import", "mlflow", *arguments, code=None)
+    assert done.code == (1 if case == "no server" else 2)
+    assert len(done.lines) == 1
+    if case == "no mlflow":
         with sqlite3.connect(other) as database:
             assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
-    else:
-        assert done.code in (1, 2)
-        assert len(done.lines) == 1
     assert refs(remote(team)) == before
+
+
+@pytest.mark.parametrize(
+    "address", ["http://u:Passw0rd@127.0.0.1:9", "postgresql+psycopg://u:Passw0rd@127.0.0.1:9/x", "damaged"]
+)
+def test_a_store_that_does_not_answer_or_is_damaged_is_one_line_without_credentials(
+    team: Shell, store: Path, tmp_path: Path, address: str
+) -> None:
+    """Nobody set how often it is to be tried."""
+    half = tmp_path / "half.db"
+    half.write_bytes(store.read_bytes()[: store.stat().st_size // 3])
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{half}" if address == "damaged" else address, code=1)
+    assert len(done.lines) == 1
+    assert "Passw0rd" not in done.err
+    assert "Background" not in done.err
+
+
+@pytest.fixture
+def file_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tracking store of files, with one run that has an artifact."""
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    made, folder = tmp_path / "made", tmp_path / "mlruns"
+    client = MlflowClient(tracking_uri=made.as_uri())
+    run = client.create_run(client.create_experiment("flights"), run_name="filed").info.run_id
+    client.log_param(run, "model.depth", 3)
+    client.log_metric(run, "rmse", 10.5)
+    client.set_terminated(run)
+    (made / ".trash").rmdir()
+    made.rename(folder)  # MLflow remembers for a process what it has opened
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_the_runs_of_a_file_store_are_found(team: Shell, file_store: Path) -> None:
+    assert "1 run imported" in cd4ml(team, "import", "mlflow", str(file_store)).out
+    found = imported(team)["filed"]
+    assert (found["params"], found["metrics"]) == ({"model": {"depth": 3}}, {"validation": {"rmse": 10.5}})
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_store_is_only_read(team: Shell, file_store: Path, more: tuple[str, ...]) -> None:
+    (file_store / "other").mkdir()  # no experiment: a client would complain of it
+    before = content(file_store)
+    done = cd4ml(team, "import", "mlflow", str(file_store), *more)
+    assert done.err == ""
+    assert content(file_store) == before
+
+
+def test_a_folder_that_is_no_file_store_is_refused_and_left_alone(team: Shell) -> None:
+    before = content(team.folder / "conf")
+    done = cd4ml(team, "import", "mlflow", "conf", "--dry-run", code=2)
+    assert len(done.lines) == 1
+    assert content(team.folder / "conf") == before
+
+
+TOKEN = f"ghp_{'A1b2' * 9}"
+URL = "postgresql://u:Passw0rd@h/x"
+
+
+@pytest.fixture
+def indiscreet(tmp_path: Path) -> Path:
+    """A store of one run that holds credentials in nine places."""
+    from mlflow.tracking import MlflowClient
+
+    file = tmp_path / "indiscreet.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    tags = {"mlflow.user": URL, "mlflow.note.content": f"x\n{URL}", "seen": URL, TOKEN: "a tag"}
+    run = client.create_run(client.create_experiment(f"of {TOKEN}"), run_name=f"with {TOKEN}", tags=tags).info.run_id
+    for name, value in (("api_token", TOKEN), ("db", URL), ("model.depth", "3"), (f"key.{TOKEN}", "5")):
+        client.log_param(run, name, value)
+    client.set_terminated(run)
+    return file
+
+
+def test_an_import_leaves_credentials_out(team: Shell, indiscreet: Path) -> None:
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{indiscreet}")
+    texts = git(remote(team), "log", "--all", "-p", "-m", "--format=%B")
+    assert "imports/" in texts
+    assert "ghp_" not in texts
+    assert "Passw0rd" not in texts
+    assert "9 values seemed to hold a credential, which was left out" in done.out
+    (found,) = imported(team).values()
+    assert found["params"]["db"] == "postgresql://…h/x"
+    assert found["params"]["model"] == {"depth": 3}
+
+
+def test_a_run_is_known_wherever_its_store_lies_and_however_it_is_called(
+    team: Shell, store: Path, tmp_path: Path
+) -> None:
+    cd4ml(team, "import", "mlflow", f"sqlite:///{store}")
+    copied = tmp_path / "copied.db"
+    copied.write_bytes(store.read_bytes())
+    folder = store.parent
+    for address in (copied, f"{folder}/../{folder.name}/{store.name}", os.path.relpath(store)):
+        done = cd4ml(team, "import", "mlflow", f"sqlite:///{address}")
+        assert "0 runs imported" in done.out
+        assert "6 known already" in done.out
+    assert len(imported(team)) == 6
+
+
+def test_a_run_is_known_after_the_base_branch_has_moved(team: Shell, store: Path) -> None:
+    cd4ml(team, "import", "mlflow", f"sqlite:///{store}")
+    push(team, "refs/heads/main", commit(team, "main", {"notes.md": b"moved"}))
+    assert "0 runs imported" in cd4ml(team, "import", "mlflow", f"sqlite:///{store}").out
+
+
+def test_a_run_that_has_landed_and_is_not_folded_is_known(team: Shell) -> None:
+    run = ForeignRun("mlflow", "elsewhere", "x", "f" * 32, "", "", "", True, {}, {}, {}, None, None)
+    land(team, import_body(run, git(team, "rev-parse", "origin/main")))
+    assert import_runs(project_of(team), [run]).known == 1
 
 
 def test_a_run_hangs_on_its_commit_only_where_that_is_published(team: Shell, tmp_path: Path) -> None:
@@ -110,8 +227,8 @@ def test_a_run_hangs_on_its_commit_only_where_that_is_published(team: Shell, tmp
     private = git(team, "commit-tree", f"{public}^{{tree}}", "-p", public, "-m", "mine")
     file = tmp_path / "runs.db"
     client = MlflowClient(tracking_uri=f"sqlite:///{file}")
-    for name, commit in (("public", public), ("private", private), ("unknown", COMMIT)):
-        run = client.create_run("0", run_name=name, tags={"mlflow.source.git.commit": commit}).info.run_id
+    for name, of in (("public", public), ("private", private), ("unknown", COMMIT)):
+        run = client.create_run("0", run_name=name, tags={"mlflow.source.git.commit": of}).info.run_id
         client.set_terminated(run)
     cd4ml(team, "import", "mlflow", f"sqlite:///{file}")
     found = imported(team)

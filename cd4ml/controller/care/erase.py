@@ -10,7 +10,7 @@ from typing import Any
 
 from cd4ml.controller.care.inventory import Found, note_erased, stored_objects, take_inventory
 from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals, removal
-from cd4ml.controller.history.search import named_run
+from cd4ml.controller.history.search import named_run, named_runs
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
 from cd4ml.controller.landing.landed import DRAFTS_READ
@@ -20,6 +20,9 @@ from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.index.retention import FOLDER, Erasure, erasure
+from cd4ml.index.rows import Row
+from cd4ml.spec.checks import not_empty
+from cd4ml.spec.secrets import secret_kind
 
 _OUTPUTS = "artifacts"
 _MOST_SHOWN = 8
@@ -30,6 +33,7 @@ class Doomed:
     """What erasing a run would do. ``bytes`` and ``sha256`` are of its objects by name.
 
     ``pinned_by`` are the branches whose head pins the data that go, ``runs`` the entries that get a tombstone.
+    ``imported`` is the row of a run of another tool, which has nothing stored: its record alone is to go.
     """
 
     found: Found
@@ -38,6 +42,12 @@ class Doomed:
     bytes: Mapping[str, int]
     sha256: Mapping[str, str]
     pinned_by: tuple[str, ...]
+    imported: Row | None = None
+
+    @property
+    def landed(self) -> frozenset[str]:
+        """The ids of the runs and imports that others see too."""
+        return self.found.landed | ({self.imported.id} if self.imported else frozenset())
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,27 @@ class Forgotten:
     late: tuple[str, ...] = ()
 
 
+def check_reason(reason: str) -> None:
+    """Raise UsageError, which repeats nothing of it, for a reason that no record takes or that none should hold."""
+    problem = not_empty(reason)
+    if kind := secret_kind(reason):
+        problem = f"seems to hold {kind}: what is recorded stays for good"
+    if problem:
+        raise UsageError(f"--reason: {problem}")
+
+
 def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_data: bool) -> Doomed:
     """What erasing the run of that name means. Fetches; changes nothing.
 
-    Raises UsageError for an unknown run, and where its data are those of other runs or of a branch as well, and
-    nothing says what is to become of them.
+    Raises UsageError for an unknown run, for an imported one that is not named by its id, and where its data are those
+    of other runs or of a branch as well, and nothing says what is to become of them.
     """
+    row = named_runs(project, name)[0].row
+    if row.role == "imported":
+        if not row.id.startswith(name.lower()):  # the name of an experiment over there is that of many runs
+            raise UsageError(f"{name}: names imported runs: say the id of the one that is to go")
+        alone = Erasure((row.id,), (), (), frozenset(), frozenset())
+        return Doomed(take_inventory(project), alone, (), {}, {}, (), row)
     entry = named_run(project, name)
     found = take_inventory(project)
     learned = {run.id: run.learned for run in found.runs}
@@ -124,8 +149,10 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
     """Do it: tombstones first, then the objects; with ``purge`` the records leave the history of the index as well.
 
     Side effects: the index, the DVC cache and remote, cd4ml's private folder, drafts. Nothing in the work tree is
-    touched. Done again after it was cut off, it finishes. Raises RemoteError while an object is still there.
+    touched. Done again after it was cut off, it finishes. Raises UsageError, before anything is done, for a reason that
+    may not be recorded, RemoteError while an object is still there.
     """
+    check_reason(reason)
     base_commit = doomed.found.observation.base_commit
     if purge:
         check_may_erase(project, base_commit)
@@ -134,7 +161,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         note_erased(project, doomed.erasure.runs, doomed.erasure.objects)
         tombstones = record_removals(project, list(_tombstones(project, doomed, reason)))
         _drop_drafts(project, doomed)
-        deleted = _delete(doomed)
+        deleted = 0 if doomed.imported else _delete(doomed)
         _clear_private(project, doomed)
         late = _late(project, doomed)
         epoch, held_by = _purge(project, doomed) if purge else ("", ())
@@ -153,6 +180,12 @@ def _late(project: Project, doomed: Doomed) -> tuple[str, ...]:
 
 def _tombstones(project: Project, doomed: Doomed, reason: str) -> Iterator[dict[str, Any]]:
     """One for each landed run that has none; it names all its objects, shared ones too: none is promised any more."""
+    if (imported := doomed.imported) is not None:
+        if imported.let_go != "run" and imported.imported is not None:
+            # what was erased is not brought in again: the other tool has it still
+            source = {"kind": imported.imported["source"], "id": imported.imported["id"]}
+            yield {**removal(project, doomed.found, imported.id, "run", {}, reason), "source": source}
+        return
     holdings = {one.run: one for one in doomed.found.inventory.holdings}
     for run in doomed.erasure.runs:
         known = holdings[run]
@@ -216,7 +249,7 @@ def _files_of_work_tree(project: Project, doomed: Doomed) -> Iterator[str]:
 def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
     repository = project.repository
     state = trust.fetch(project)
-    runs = [run for run in doomed.erasure.runs if run in doomed.found.landed]
+    runs = [run for run in doomed.erasure.runs if run in doomed.landed]
     commits = erased_commits(project, state.index or "", runs)
     tip = begin_epoch(project, state, runs)
     repository.drop_vanished([(branch, commit) for branch, commit in state.vanished if commit in commits])

@@ -5,30 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.fold import fold_landed
-from cd4ml.controller.landing.landed import read_landed
+from cd4ml.controller.landing.landed import current_cache, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError
 from cd4ml.gateways import dvc_experiments, mlflow
-from cd4ml.gateways.git import LANDING, RefUpdate
-from cd4ml.index.fold import check_landed, entry_path
-from cd4ml.index.foreign import ForeignRun, import_body
-from cd4ml.index.record import RECORD_PATH, as_record, encode
+from cd4ml.gateways.git import LANDING, RefUpdate, RemoteState
+from cd4ml.index.filter import Field, OneOf
+from cd4ml.index.fold import check_landed
+from cd4ml.index.foreign import ForeignRun, import_body, redactions, run_id
+from cd4ml.index.record import RECORD_PATH, encode
+from cd4ml.index.sql import compile_filter
 
 _AT_ONCE = 200
+_OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
+"""Over the query cache's entries: tombstones of imported runs."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: ids of new records, how many runs were known as they are, and how many have not ended."""
+    """What an import did: ids of new records, how many runs were known already, and how many have not ended.
+
+    ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out.
+    """
 
     landed: tuple[str, ...]
     known: int
     unfinished: int
+    redacted: int = 0
 
 
 @contextmanager
@@ -44,7 +53,10 @@ def from_dvc(project: Project) -> Iterable[ForeignRun | None]:
 
 
 def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run: bool = False) -> Imported:
-    """Land a record for each run that the index does not hold as it is, and fold them.
+    """Land a record for each run that the index does not hold, and fold them.
+
+    A tool's own id is unique everywhere, so a run is known by it wherever its store lies and whatever it is called
+    there; also one that was erased, which is not brought back.
 
     A record hangs on the commit that was run, where the remote's branches hold it or DVC keeps it here, so that an
     experiment's code lives as long as its record; else on the base branch's. Raises RemoteError.
@@ -55,20 +67,23 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
         raise project.without_base()
     published = _Published(project, tuple(state.heads.values()))
     landed: list[str] = []
-    known = unfinished = 0
+    known = unfinished = left_out = 0
     pending = iter(runs)
     while chunk := list(islice(pending, _AT_ONCE)):
         ended = [run for run in chunk if run is not None]
         unfinished += len(chunk) - len(ended)
-        bodies = {body["id"]: body for run in ended for body in [import_body(run, published.anchor(run, base))]}
         state = trust.fetch(project)
-        new = _unknown(project, state.index, frozenset(state.landing), bodies)
-        known += len(ended) - len(new)
+        held = _held(project, state, ended)
+        fresh = {(run.tool, run_id(run)): run for run in reversed(ended) if (run.tool, run_id(run)) not in held}
+        known += len(ended) - len(fresh)
+        left_out += sum(map(redactions, fresh.values()))
+        bodies = [import_body(run, published.anchor(run, base)) for run in fresh.values()]
+        new = {str(body["id"]): body for body in sorted(bodies, key=lambda body: str(body["id"]))}
         if new and not dry_run:
             _land(project, new)
             fold_landed(project, trust.fetch(project))
         landed += new
-    return Imported(tuple(landed), known, unfinished)
+    return Imported(tuple(landed), known, unfinished, left_out)
 
 
 class _Published:
@@ -93,16 +108,21 @@ class _Published:
         return self._known[commit]
 
 
-def _unknown(
-    project: Project, index: str | None, landing: frozenset[str], bodies: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
-    paths = {entry_path(as_record(body)): record_id for record_id, body in bodies.items()}
-    held = project.repository.existing(index, sorted(paths)) if index is not None else frozenset()
-    return {
-        record_id: bodies[record_id]
-        for path, record_id in sorted(paths.items())
-        if path not in held and LANDING + record_id not in landing
-    }
+def _held(project: Project, state: RemoteState, runs: Iterable[ForeignRun]) -> frozenset[tuple[str, str]]:
+    """Tool and id of those of the runs that a record of the index, or one that has landed, is of; or a tombstone."""
+    cache = current_cache(project, state)
+    ids = tuple(dict.fromkeys(map(run_id, runs)))
+    if not ids:
+        return frozenset()
+    asked = compile_filter(OneOf(Field(("imported", "id")), ids), datetime.now(UTC))
+    rows = cache.rows_of(sorted({key[0] for key in cache.keys(asked)}))
+    told = [row.imported for same in rows.values() for row in same if row.imported]
+    found = {(one["source"], one["id"]) for one in told}
+    for entry in cache.entries(_OF_IMPORTS):
+        source = entry.record.body.get("source")
+        if isinstance(source, dict):
+            found.add((str(source.get("kind")), str(source.get("id"))))
+    return frozenset(found)
 
 
 def _land(project: Project, bodies: Mapping[str, Mapping[str, Any]]) -> None:
