@@ -101,6 +101,21 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[Pat
     return {**changed, **dict.fromkeys(gone, ABSENT)}
 
 
+def settled(base: Any, written: Any, base_resolved: Any, resolved: Any) -> Any:
+    """``written``, a configuration with its references, as ``base`` has it wherever both resolve to one value.
+
+    So a value that was only written another way, by a reference or without one, is no change.
+    """
+    if not (base is ABSENT or base_resolved is ABSENT) and same(base_resolved, resolved):
+        return base
+    if not (isinstance(written, Mapping) and isinstance(resolved, Mapping)):
+        return written
+    return {
+        key: settled(get(base, (key,)), item, get(base_resolved, (key,)), get(resolved, (key,)))
+        for key, item in written.items()
+    }
+
+
 # ── the parts ──
 
 

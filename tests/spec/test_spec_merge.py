@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.spec.merge import ABSENT, BothChanged, differences, get, leaves, same, three_way
+from cd4ml.spec.merge import ABSENT, BothChanged, differences, get, leaves, same, settled, three_way
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(-2, 2), st.sampled_from(["a", "b"]))
 VALUES = st.recursive(
@@ -118,3 +118,23 @@ def test_a_list_is_one_value_and_a_key_taken_away_stays_away() -> None:
     merged = three_way({"a": [1, 2], "b": 1, "c": 1}, {"a": [1, 3], "c": 1}, {"a": [0, 2], "b": 1})
     assert merged.value == {"a": [1, 3]}
     assert [one.key for one in merged.both_changed] == ["a"]
+
+
+def test_a_value_that_resolves_as_before_is_settled_as_it_was_written_before() -> None:
+    base, was = (
+        {"list": [1], "model": {"uses": "${list}", "depth": 3}},
+        {"list": [1], "model": {"uses": [1], "depth": 3}},
+    )
+    written, now = {"list": [1], "model": {"uses": [1], "depth": 4}}, {"list": [1], "model": {"uses": [1], "depth": 4}}
+    assert settled(base, written, was, now) == {"list": [1], "model": {"uses": "${list}", "depth": 4}}
+
+
+def test_a_value_that_resolves_otherwise_is_settled_as_it_is_written_now() -> None:
+    base, was = {"seed": 1, "alpha": 1}, {"seed": 1, "alpha": 1}
+    written, now = {"seed": 2, "alpha": "${seed}"}, {"seed": 2, "alpha": 2}
+    assert settled(base, written, was, now) == written
+
+
+@given(CONFIGS, CONFIGS)
+def test_a_configuration_without_references_is_settled_already(base: dict[str, Any], changed: dict[str, Any]) -> None:
+    assert same(settled(base, changed, base, changed), changed)

@@ -121,7 +121,7 @@ def _merge(project: Project, branch: str, head: str, base_commit: str) -> tuple[
             f"merge them by hand (`git merge {project.remote}/{project.base}`)"
         )
     in_conf = any(path.startswith(f"{CONF}/") for path in conflicts)
-    conf, both_changed = merged_conf(project, parted, head, base_commit, "" if in_conf else tree)
+    conf, both_changed = merged_conf(project, branch, parted, head, base_commit, "" if in_conf else tree)
     if conf is not None:
         tree = repository.write_tree(tree, conf, without=CONF)
     tree = repository.write_tree(tree, _rendered(project, tree, base_commit))
