@@ -282,8 +282,10 @@ def test_a_query_s_answer_is_pinned_and_archived_as_parquet_whatever_the_order_o
     ],
 )
 def test_a_pin_of_what_was_described_once_is_no_pin_of_what_is_described_now(
-    project: Project, changes: dict[str, str]
+    project: Project, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the small files have none of the columns that the scaffold names, of which this is not
+    monkeypatch.setattr("cd4ml.controller.desired.specs.column_problems", lambda *_: ())
     (project.root / "requirements.lock").write_text("numpy==2.0.0\n", "utf-8")
     update_pins(project, ())
     asked_of(project, commit(project))

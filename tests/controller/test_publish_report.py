@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -253,4 +254,6 @@ def _without_times(told: Any) -> Any:
     """JSON without what a clock or a disk says."""
     if isinstance(told, dict):
         return {name: _without_times(value) for name, value in told.items() if name not in ("seconds", "at", "free")}
+    if isinstance(told, str):
+        return re.sub(r"[\d.,]+ [KMGT]iB", "some", told)
     return [_without_times(one) for one in told] if isinstance(told, list) else told
