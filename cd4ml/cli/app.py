@@ -161,10 +161,10 @@ def _failed(error: BaseException, debug: bool) -> int:
         return 1
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, OSError) or type(error).__name__ == "OperationalError":  # that of SQLite, below DVC
+    if isinstance(error, OSError):
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"cd4ml: {told(error) if isinstance(error, OSError) else error}\n")
+        sys.stderr.write(f"cd4ml: {told(error)}\n")
         return 1
     return _misused(error) or _defect(debug)
 

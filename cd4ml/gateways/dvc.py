@@ -56,16 +56,15 @@ class Storage:
 
     @contextmanager
     def open_remote(self) -> Iterator[RemoteObjects]:
-        """Reach the remote. Raises RemoteError when DVC cannot make sense of its settings."""
+        """Reach the remote. Raises RemoteError when DVC cannot make sense of its settings, or cannot keep its notes."""
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         os.environ["DVC_SITE_CACHE_DIR"] = str(self.admin / "site")
-        from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         try:
             repo = Repo(str(self.admin))
             odb = repo.cloud.get_remote_odb(self.remote)
-        except (DvcException, ImportError, OSError) as error:
+        except Exception as error:  # of DVC, of what it imports, of SQLite where a disk is full
             raise RemoteError(f"DVC remote {self.remote!r}: {' '.join(str(error).split())}") from error
         try:
             yield RemoteObjects(self.remote, odb)

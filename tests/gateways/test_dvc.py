@@ -180,6 +180,19 @@ def test_what_dvc_cannot_make_sense_of_is_a_remote_error_in_one_line(owner: Path
 # ── bytes in and out ──
 
 
+def test_notes_that_dvc_cannot_keep_are_a_remote_error(storage: Storage) -> None:
+    """As on a disk that is full: SQLite's errors are none that DVC knows."""
+    with storage.open_remote():
+        pass
+    kept = [path for path in (storage.admin / "site").rglob("*.db") if path.is_file()]
+    assert kept
+    for path in kept:
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(RemoteError, match=r"^DVC remote 'storage': unable to open database file"), storage.open_remote():
+        pass
+
+
 def test_what_is_stored_is_there_and_comes_back(
     storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path
 ) -> None:

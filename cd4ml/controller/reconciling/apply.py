@@ -320,8 +320,6 @@ def _apply_item(shop: Workshop, item: PlanItem, runner: Answers) -> tuple[str, l
     except OSError as error:
         return item.branch, ids, f"{item.branch}: {told(error)}"
     except Exception as error:  # noqa: BLE001  # a defect met on one branch must not stop the others
-        if type(error).__name__ == "OperationalError":  # SQLite's, below DVC: a disk that is full or can be read only
-            return item.branch, ids, f"{item.branch}: {error}"
         place = traceback.extract_tb(error.__traceback__)[-1]
         return item.branch, ids, f"{item.branch}: a defect of cd4ml: {type(error).__name__}: {error} in {place.name}"
     return item.branch, ids, ""
