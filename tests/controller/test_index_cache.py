@@ -148,6 +148,24 @@ def rebuilt(project: Project, state: RemoteState) -> dict[str, Any]:
     return held(current_cache(project, state))
 
 
+def test_each_run_is_read_when_it_is_asked_for(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a walk over a large index holds a few of its records in memory, and not all."""
+    state = grown(project, 40)
+    history = read_history(project, state)
+    read: list[str] = []
+    judged = landed._judged
+
+    def counting(data: bytes, path: str) -> Entry | None:
+        read.append(path)
+        return judged(data, path)
+
+    monkeypatch.setattr(landed, "_judged", counting)
+    runs = iter(history.each_run())
+    next(runs)
+    assert len(read) == 1
+    assert len(list(runs)) == len(read) - 1 == len(history.runs) - 1
+
+
 def test_how_far_the_reading_of_a_large_index_is_is_told(
     project: Project, by_others: None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cd4ml.controller.care.inventory import Found, note_erased, stored_objects, take_inventory
 from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals, removal
-from cd4ml.controller.history.search import named_run, named_runs
+from cd4ml.controller.history.search import named_runs
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
 from cd4ml.controller.landing.landed import DRAFTS_READ
@@ -82,21 +82,23 @@ def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_da
     Raises UsageError for an unknown run, for an imported one that is not named by its id, and where its data are those
     of other runs or of a branch as well, and nothing says what is to become of them.
     """
-    row = named_runs(project, name)[0].row
+    shown = named_runs(project, name)[0]
+    row = shown.row
     if row.role == "imported":
         if not row.id.startswith(name.lower()):  # the name of an experiment over there is that of many runs
             raise UsageError(f"{name}: names imported runs: say the id of the one that is to go")
         alone = Erasure((row.id,), (), (), frozenset(), frozenset())
         return Doomed(take_inventory(project), alone, (), {}, {}, (), row)
-    entry = named_run(project, name)
+    if shown.record is None:
+        raise UsageError(f"{name}: was not run: {row.reason or row.role}")
     found = take_inventory(project)
     learned = {run.id: run.learned for run in found.runs}
-    if entry.run.id not in learned:
+    if row.id not in learned:
         raise UsageError(f"{name}: is not in the index of {project.remote} any more")
-    doomed = erasure(found.inventory.holdings, entry.run.id, learned, found.inventory.folders, keep_data=keep_data)
+    doomed = erasure(found.inventory.holdings, row.id, learned, found.inventory.folders, keep_data=keep_data)
     pinned_by = tuple(_pinning(project, found, doomed.raw))
     if not keep_data and not all_runs_of_data:
-        _check_alone(entry.run.id, doomed, pinned_by)
+        _check_alone(row.id, doomed, pinned_by)
     runs = tuple(run for one in doomed.runs if (run := found.history.run_by_id(one)) is not None)
     sizes, digests = _described(found, runs, doomed)
     return Doomed(found, doomed, runs, sizes, digests, pinned_by)

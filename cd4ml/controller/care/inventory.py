@@ -13,7 +13,7 @@ from cd4ml.controller.history.search import cache_with_lifecycles
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
-from cd4ml.controller.reconciling.lifecycles import lifecycles
+from cd4ml.controller.reconciling.lifecycles import Lifecycles, lives_of_all
 from cd4ml.controller.reconciling.observe import Observation, observe_state
 from cd4ml.errors import ConfigError, RepositoryError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
@@ -120,7 +120,7 @@ def take_inventory(project: Project) -> Found:
     pins = _pins_of_runs(project, runs)
     removals = history.removals
     gone = _gone(removals)
-    rules = _matching_rules(project, state, history, runs, observation.policy.index.let_go)
+    rules = _matching_rules(project, observation, history, runs)
     here = {run: names for run, names in erased_here(project).items() if run in gone and _is_erased(gone[run])}
     needed_by = {
         **{run.id: "is a draft" for run in runs if run.id not in landed},
@@ -200,7 +200,7 @@ def stored_objects(storage: Storage, places: Collection[Where]) -> tuple[Stored,
 
 
 def _matching_rules(
-    project: Project, state: RemoteState, history: History, runs: Iterable[RunFacts], rules: Iterable[str]
+    project: Project, observation: Observation, history: History, runs: Iterable[RunFacts]
 ) -> dict[str, str]:
     """The first rule that lets a run go, by its id: every branch that the run answers must match one.
 
@@ -210,28 +210,28 @@ def _matching_rules(
     from cd4ml.index.query import parse
 
     now = datetime.now(UTC)
-    wheres = {rule: compile_filter(parse(rule), now) for rule in rules}
+    wheres = {rule: compile_filter(parse(rule), now) for rule in observation.policy.index.let_go}
     if not wheres:
         return {}
-    cache = cache_with_lifecycles(project, state)
+    cache = cache_with_lifecycles(project, observation.remote)
     likely = {key[0] for where in wheres.values() for key in cache.keys(where)}
     fingerprints = sorted({run.fingerprint for run in runs if run.id in likely})
+    if not fingerprints:
+        return {}
     asked = tuple(one.entry for group in (history.experiments, history.removals) for one in group)
+    lives = Lifecycles(lives_of_all(observation.desired, history))
     found: dict[str, str] = {}
     for start in range(0, len(fingerprints), _JUDGED_AT_ONCE):
         part = fingerprints[start : start + _JUDGED_AT_ONCE]
         known = history.looked_up((), part)
         same = [one.entry for fingerprint in part for one in known.runs_of(fingerprint)]
-        found |= _matching(project, state, History.of([*same, *asked]), wheres)
+        found |= _matching(History.of([*same, *asked]), lives, wheres)
     return found
 
 
-def _matching(
-    project: Project, state: RemoteState, history: History, wheres: Mapping[str, Condition | None]
-) -> dict[str, str]:
+def _matching(history: History, lives: Lifecycles, wheres: Mapping[str, Condition | None]) -> dict[str, str]:
     """The same, of these records."""
-    branches = frozenset(run.run.branch for run in history.runs) | frozenset(history.branches)
-    cache = QueryCache.of(rows(history, lifecycles(project, state, history, branches)))
+    cache = QueryCache.of(rows(history, lives))
     matched: dict[RowKey, str] = {}
     for rule, where in wheres.items():
         for key in cache.keys(where):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cd4ml.controller.landing.labels import without_label
-from cd4ml.controller.reconciling.lifecycles import lives_of_all
+from cd4ml.controller.reconciling.lifecycles import Lifecycles, lives_of_all
 from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.gateways.store import DRAFT, QueryCache
 from cd4ml.index.history import runs_in
@@ -61,9 +61,10 @@ def _same(observation: Observation, cache: QueryCache, fingerprint: str) -> list
 
 def _lifecycles(observation: Observation, branches: Iterable[str]) -> Mapping[str, str]:
     """What became of each; a run of a work tree belongs to the branch that was checked out there."""
-    of = {name: without_label(name) for name in branches}
-    if not of:
+    names = frozenset(branches)
+    if not names:
         return {}
-    lives = lives_of_all(observation.desired, observation.history, frozenset(of.values()))
-    found = {observation.desired.base: "open", **{name: str(one.became.lifecycle) for name, one in lives.items()}}
-    return {**found, **{name: found[branch] for name, branch in of.items() if branch in found}}
+    known = frozenset(map(without_label, names))
+    lives = Lifecycles(lives_of_all(observation.desired, observation.history, known))
+    found = {name: str(lives[name].became.lifecycle) for name in names if name in lives}
+    return {observation.desired.base: "open", **found}
