@@ -82,7 +82,7 @@ def test_a_failure_stays_the_reason_of_a_failed_run_that_was_erased() -> None:
 def test_what_holds_for_the_merge_result_alone_is_said_of_it() -> None:
     merge = components(spec="y")
     state = desired(MAIN, asks("exp/x", OWN, merge))
-    ran = run_entry(merge, "exp/x", asks("exp/x", OWN, merge).merge.commit)  # type: ignore[union-attr]
+    ran = run_entry(merge, "exp/x", asks("exp/x", OWN, merge).merge.commit)  # type: ignore[union-attr]  # one that merges
     own = f"its artefacts were let go {BY_ADA}: cd4ml reproduce {ran.record.id} runs it again"
     found = item([*RAN, ran, removed(ran.record.id)], state)
     assert found.reason == f"up to date: result {ID}; merge result: {own}"

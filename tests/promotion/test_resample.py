@@ -239,7 +239,8 @@ def test_the_standard_error_of_leaving_out_is_that_of_drawing(metric: str, rows:
 
 
 def test_one_by_itself_is_judged_as_by_a_t_test() -> None:
-    stats = pytest.importorskip("scipy.stats")
+    from scipy import stats  # type: ignore[import-untyped]  # which scikit-learn brings along
+
     random = np.random.default_rng(4)
     errors = random.exponential(1.2, 40)
     made = paired(np.zeros(40), np.ones(40), errors)

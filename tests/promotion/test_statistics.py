@@ -162,7 +162,8 @@ def test_a_roc_area_s_standard_error_is_delong_s() -> None:
 
 
 def test_the_derivative_of_average_precision_is_that_of_a_small_step() -> None:
-    sklearn = pytest.importorskip("sklearn.metrics")
+    import sklearn.metrics as sklearn
+
     answers = example("binary", 50)
     shares = answers.probabilities
     assert shares is not None

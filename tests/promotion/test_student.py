@@ -7,10 +7,10 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats  # type: ignore[import-untyped]  # which scikit-learn brings along
 
 from cd4ml.promotion.student import quantile, upper_tail
 
-stats = pytest.importorskip("scipy.stats")
 FREEDOM = st.one_of(st.integers(1, 5000), st.sampled_from([99_999, 5_000_000, 20_000_000]))
 
 
