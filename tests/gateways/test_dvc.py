@@ -189,7 +189,10 @@ def test_notes_that_dvc_cannot_keep_are_a_remote_error(storage: Storage) -> None
     for path in kept:
         path.unlink()
         path.mkdir()
-    with pytest.raises(RemoteError, match=r"^DVC remote 'storage': unable to open database file"), storage.open_remote():
+    with (
+        pytest.raises(RemoteError, match=r"^DVC remote 'storage': unable to open database file"),
+        storage.open_remote(),
+    ):
         pass
 
 
