@@ -13,10 +13,10 @@ import marshal
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cd4ml.errors import IntegrityError, ToolError
 from cd4ml.gateways.process import Helper, read_message, write_message
@@ -25,8 +25,11 @@ from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import run_folder
 from cd4ml.index.record import Entry, RunRecord, as_record
 
-File = tuple[str, str, bytes]
-"""Path, id of the blob, and bytes of an envelope."""
+if TYPE_CHECKING:
+    from cd4ml.gateways.git.objects import Place
+
+File = tuple[str, str, "Place"]
+"""Path, id of the blob, and where the bytes of an envelope lie."""
 
 Judge = Callable[[bytes, str], Entry | None]
 """Reads an envelope; nothing for a later version's. Raises IntegrityError."""
@@ -35,21 +38,21 @@ Made = TypeVar("Made")
 
 _PART = 3 << 20
 """Bytes that a process is given at once."""
-_PARTS_AHEAD = 3
 _MOST_PROCESSES = 4
 _MOST_FRAGMENTS = 50_000
 """So many fragments a process keeps in mind from part to part."""
 
 
-def batches_apart(files: Iterable[File], judge: Judge) -> Iterator[Batch]:
+def batches_apart(files: Iterable[File], spools: Sequence[int], judge: Judge) -> Iterator[Batch]:
     """What ``store_batch.batches`` makes of an index, with further processes to do most of it.
 
-    ``files`` are those that hold no run first, then the runs, all of one fingerprint together. Raises what ``judge``
-    does of an envelope that is not sound. Side effects: processes, which end with the iterator.
+    ``files`` are those that hold no run first, then the runs, all of one fingerprint together. Their bytes lie in the
+    open files ``spools``. Raises what ``judge`` does of an envelope that is not sound. Side effects: processes, which
+    end with the iterator.
     """
     others = Others()
-    with _Helpers(judge) as helpers:
-        for is_run, parts in itertools.groupby(_ahead(_parts(files)), key=_holds_runs):
+    with _Helpers(spools, judge) as helpers:
+        for is_run, parts in itertools.groupby(_parts(files), key=_holds_runs):
             if is_run:
                 yield from helpers.each(parts, lambda helper, part: helpers.rows(helper, part, others))
                 continue
@@ -62,7 +65,7 @@ def batches_apart(files: Iterable[File], judge: Judge) -> Iterator[Batch]:
     yield from others.without_run()
 
 
-def _parts(files: Iterable[File]) -> Generator[list[File]]:
+def _parts(files: Iterable[File]) -> Iterator[list[File]]:
     """Files in parts of about the same size, runs or none; runs of one fingerprint are never parted."""
     part: list[File] = []
     folder, size = "", 0
@@ -72,7 +75,7 @@ def _parts(files: Iterable[File]) -> Generator[list[File]]:
             yield part
             part, size = [], 0
         part.append(file)
-        size += len(file[2])
+        size += file[2].size
     if part:
         yield part
 
@@ -81,30 +84,22 @@ def _holds_runs(part: list[File]) -> bool:
     return bool(run_folder(part[0][0]))
 
 
-def _ahead(parts: Generator[list[File]]) -> Iterator[list[File]]:
-    """The same, some of them read while the caller works with one: Git takes as long as whatever is done with them."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = deque(thread.submit(next, parts, None) for _ in range(_PARTS_AHEAD))
-        try:
-            while (part := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, parts, None))
-                yield part
-        finally:
-            thread.shutdown(wait=True, cancel_futures=True)
-            parts.close()
+def _bytes_at(spools: Sequence[int], place: tuple[int, int, int]) -> bytes:
+    file, start, size = place
+    return os.pread(spools[file], size, start)
 
 
 class _Helpers:
     """The further processes, each with a thread that speaks with it."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, spools: Sequence[int], judge: Judge) -> None:
+        self._spools, self._judge = spools, judge
         count = min(_MOST_PROCESSES, _processors())
         self._threads = ThreadPoolExecutor(count)
         self._free: SimpleQueue[Helper | None] = SimpleQueue()
         self._all: list[Helper] = []
         for _ in range(count):
-            helper = _started() if count > 1 else None
+            helper = _started(spools) if count > 1 else None
             self._free.put(helper)
             self._all += [helper] if helper else []
 
@@ -135,18 +130,18 @@ class _Helpers:
 
     def entries(self, helper: Helper | None, part: list[File]) -> list[Stored]:
         """The entries of these files that this version can read."""
-        told = _asked(helper, "entries", [(path, data) for path, _, data in part])
+        told = _asked(helper, "entries", _asking(part))
         if told is None:
             return self._here(part)
         return [
-            Stored(entry, blob)
-            for (path, blob, data), one in zip(part, told, strict=True)
-            if (entry := _entry_of(one) if one else self._judge(data, path)) is not None
+            Stored(entry, file[1])
+            for file, one in zip(part, told, strict=True)
+            if (entry := _entry_of(one) if one else self._judged(file)) is not None
         ]
 
     def rows(self, helper: Helper | None, part: list[File], others: Others) -> Batch:
         """The entries and rows of these runs."""
-        told = _asked(helper, "runs", part)
+        told = _asked(helper, "runs", _asking(part))
         if told is None or None in told:
             stored = self._here(part)
             return batch_of_runs(stored, others.speaking_of(map(_ran, stored)))
@@ -158,16 +153,20 @@ class _Helpers:
 
     def _here(self, part: list[File]) -> list[Stored]:
         """The same in this process."""
-        return [Stored(entry, blob) for path, blob, data in part if (entry := self._judge(data, path)) is not None]
+        return [Stored(entry, file[1]) for file in part if (entry := self._judged(file)) is not None]
+
+    def _judged(self, file: File) -> Entry | None:
+        path, _, place = file
+        return self._judge(_bytes_at(self._spools, place), path)
 
 
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _started() -> Helper | None:
+def _started(spools: Sequence[int]) -> Helper | None:
     try:
-        return Helper([sys.executable, "-P", "-m", __name__])
+        return Helper([sys.executable, "-P", "-m", __name__, *map(str, spools)], spools)
     except ToolError:
         return None
 
@@ -180,6 +179,10 @@ def _asked(helper: Helper | None, what: str, value: Any) -> Any:
         return marshal.loads(helper.ask(marshal.dumps((what, value))))  # noqa: S302  # our own process
     except (ToolError, ValueError, EOFError, TypeError):
         return None
+
+
+def _asking(part: list[File]) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(path, blob, tuple(place)) for path, blob, place in part]
 
 
 def _told(entry: Entry) -> tuple[Any, ...]:
@@ -206,17 +209,17 @@ def _entry(path: str, data: bytes) -> Entry | None:
         return None
 
 
-def _answer(requests: BinaryIO, answers: BinaryIO) -> None:
+def _answer(requests: BinaryIO, answers: BinaryIO, spools: Sequence[int]) -> None:
     """Answer until there are no further requests."""
     made: Fragments = {}
     runs: list[Stored] = []
     while (request := read_message(requests)) is not None:
         what, value = marshal.loads(request)  # noqa: S302  # of the process that started this one
         if what == "entries":
-            entries = [_entry(path, data) for path, data in value]
+            entries = [_entry(path, _bytes_at(spools, place)) for path, _, place in value]
             answer: Any = [_told(entry) if entry else None for entry in entries]
         elif what == "runs":
-            read = [(_entry(path, data), blob) for path, blob, data in value]
+            read = [(_entry(path, _bytes_at(spools, place)), blob) for path, blob, place in value]
             runs = [Stored(entry, blob) for entry, blob in read if entry]
             answer = [_ran(Stored(entry)) if entry else None for entry, _ in read]
         else:
@@ -228,4 +231,4 @@ def _answer(requests: BinaryIO, answers: BinaryIO) -> None:
 
 if __name__ == "__main__":
     gc.disable()  # nothing that is made here is in a cycle
-    _answer(sys.stdin.buffer, sys.stdout.buffer)
+    _answer(sys.stdin.buffer, sys.stdout.buffer, [int(number) for number in sys.argv[1:]])

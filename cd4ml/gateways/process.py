@@ -84,20 +84,22 @@ def run(
     stdin: bytes = b"",
     allowed: tuple[int, ...] = (0,),
     timeout: float | None = None,
+    stdout: IO[bytes] | None = None,
 ) -> Completed:
-    """Run a program to its end and give back its output.
+    """Run a program to its end and give back its output, unless it is to go to the file ``stdout``.
 
     Raises ToolError for an exit code that is not allowed, a program that is not there, or a timeout (seconds).
     """
     try:
-        done = _communicated(list(command), cwd, dict(os.environ) if env is None else dict(env), stdin, timeout)
+        whole_env = dict(os.environ) if env is None else dict(env)
+        done = _communicated(list(command), cwd, whole_env, stdin, timeout, stdout)
     except FileNotFoundError as error:
         raise ToolError(tuple(command), 127, "", f"{error.filename}: not found") from error
     except (OSError, ValueError) as error:  # not executable, a list too long, a NUL in an argument
         raise ToolError(tuple(command), 126, "", f"{command[0]}: cannot be started: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise ToolError(tuple(command), 124, "", f"no answer within {timeout:g} s") from error
-    completed = Completed(done.returncode, done.stdout, done.stderr)
+    completed = Completed(done.returncode, done.stdout or b"", done.stderr)
     if done.returncode not in allowed:
         raise ToolError(tuple(command), done.returncode, completed.text, done.stderr.decode("utf-8", "replace").strip())
     return completed
@@ -108,13 +110,18 @@ _ending = threading.Event()
 
 
 def _communicated(
-    command: list[str], cwd: Path, env: dict[str, str], stdin: bytes, timeout: float | None
+    command: list[str],
+    cwd: Path,
+    env: dict[str, str],
+    stdin: bytes,
+    timeout: float | None,
+    sink: IO[bytes] | None,
 ) -> subprocess.CompletedProcess[bytes]:
     """``subprocess.run``, with the program among those that ``end_children`` ends."""
     if _ending.is_set():
         raise ToolError(tuple(command), 130, "", "interrupted")
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+    with subprocess.Popen(command, cwd=cwd, env=env, stdin=pipe, stdout=sink or pipe, stderr=pipe) as process:
         _children.add(process)
         try:
             if _ending.is_set():  # since the program was started
@@ -167,14 +174,16 @@ class Helper:
     It is among those that ``end_children`` ends. One thread speaks with it at a time.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        """Start it. Raises ToolError."""
+    def __init__(self, command: Sequence[str], files: Sequence[int] = ()) -> None:
+        """Start it; the ``files`` are open in it as well, under the same numbers. Raises ToolError."""
         self._command = tuple(command)
         if _ending.is_set():
             raise ToolError(self._command, 130, "", "interrupted")
         pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen(command, cwd="/", stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, cwd="/", stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, pass_fds=files
+            )
         except OSError as error:
             raise ToolError(self._command, 126, "", f"{command[0]}: cannot be started: {error}") from error
         _children.add(self._process)

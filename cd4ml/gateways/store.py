@@ -27,7 +27,7 @@ from cd4ml.gateways.store_source import Changes, Source, Wanted
 from cd4ml.gateways.store_tables import DAMAGE, DRAFT, INDEX, LANDING, column
 from cd4ml.index.record import Entry
 from cd4ml.index.rows import Row
-from cd4ml.index.sql import IN_FOLD_ORDER, NUMBER, Order, Sql, Where
+from cd4ml.index.sql import IN_FOLD_ORDER, NUMBER, ROWS_OF_FRAGMENT, Order, Sql, Where
 from cd4ml.spec.fingerprint import COMPONENTS
 
 __all__ = ["DRAFT", "INDEX", "LANDING", "Changes", "QueryCache", "Source", "Stored", "Wanted"]
@@ -311,7 +311,7 @@ class QueryCache:
         held = f"JOIN own ON own.position = run.position AND own.kind = {NUMBER} AND own.place = {_PLACE_OF}"
         sql = (
             f'SELECT run."id", run."fingerprint", run."branch", {"own.value" if metric else "NULL"}'  # noqa: S608  # text from above
-            " FROM leaf JOIN part ON part.fragment = leaf.fragment JOIN run ON run.position = part.position"
+            f" FROM leaf {ROWS_OF_FRAGMENT.format('leaf')} JOIN run ON run.position = held.value"
             f' JOIN entry ON entry.id = run."id" {held if metric else ""}'
             f" WHERE leaf.place = {_PLACE_OF} AND leaf.value = ? AND run.own AND run.\"role\" = 'result'"
             f' AND entry.origin <= {LANDING} ORDER BY run.fold, run."id"'

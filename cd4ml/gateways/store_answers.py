@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from cd4ml.gateways.store_tables import decode, fragments, seal, without_collection
-from cd4ml.index.paths import Path
+from cd4ml.gateways.store_tables import decode, fragments, seal, unpacked_numbers, without_collection
 from cd4ml.index.rows import GONE, Row
 from cd4ml.index.sql import IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
@@ -33,7 +32,7 @@ def positions_of(
         return found
     # then what has no value there, by the other terms
     source, joins = driving(order.along), order.joins(1)
-    position = "o.position" if source.sql.startswith("own") else "part.position"
+    position = "o.position" if source.sql.startswith("own") else "held.value"
     sql = (
         f"SELECT run.position FROM run {joins.sql} WHERE {condition.sql}"  # noqa: S608  # of index.sql
         f" AND run.position NOT IN (SELECT {position} FROM {source.sql}) ORDER BY {order.by(1)} LIMIT ?"
@@ -47,7 +46,7 @@ def _along(database: sqlite3.Connection, where: Where | None, order: Order, limi
     assert order.along is not None  # noqa: S101  # asked before
     source, joins = driving(order.along), order.joins(1)
     of, _, held = source.sql.partition(" WHERE ")
-    position = "o.position" if of.startswith("own") else "part.position"
+    position = "o.position" if of.startswith("own") else "held.value"
     condition = where.condition(order.along) if where else Sql("1")
     rest = order.by(1)
     sql = (
@@ -66,8 +65,8 @@ def _column(database: sqlite3.Connection, sql: str, bound: Sequence[Any]) -> lis
 _AT_ONCE = 500
 
 
-Shared = dict[str, tuple[Path, Any]]
-"""By the number of a fragment, where it lies in a row's JSON, and its value."""
+Shared = dict[int, tuple[str, Any, bool]]
+"""By the number of a fragment, its key in a row's JSON, its value, and whether the key is one of ``params``."""
 
 
 def docs_of(
@@ -89,9 +88,10 @@ def _docs(database: sqlite3.Connection, positions: Sequence[int], shared: Shared
         found = {row[0]: row for row in database.execute(_marked(_DOCS, part), part)}
         if len(found) < len(set(part)):
             raise sqlite3.DatabaseError("a row is not here")
-        made_of = {at: row[2].split(",") if row[2] else [] for at, row in found.items()}
-        new = [number for numbers in made_of.values() for number in numbers if number not in shared]
-        shared |= fragments(database, new)
+        made_of = {position: unpacked_numbers(row[2]) for position, row in found.items()}
+        new = set().union(*made_of.values()) - shared.keys()
+        for number, (path, value) in fragments(database, new).items():
+            shared[number] = path[-1], value, len(path) > 1
         for position in part:
             _, content, parts, sealed, *of_branch = found[position]
             if sealed != seal(position, parts, content):
@@ -117,16 +117,16 @@ def _marked(sql: str, values: Sequence[Any]) -> str:
     return sql.format(", ".join("?" * len(values)))
 
 
-def _doc(content: str, parts: Iterable[tuple[Path, Any]], of_branch: Sequence[str | None]) -> dict[str, Any]:
+def _doc(content: bytes, parts: Iterable[tuple[str, Any, bool]], of_branch: Sequence[str | None]) -> dict[str, Any]:
     doc: dict[str, Any] = {**_EMPTY, **decode(content)}
-    inner: dict[str, Any] = {}  # of params, each group of which is a fragment
-    for path, value in parts:
-        if len(path) == 1:
-            doc[path[0]] = value
+    params: dict[str, Any] = {}
+    for key, value, of_params in parts:
+        if of_params:
+            params[key] = value
         else:
-            inner[path[1]] = value
-    if inner:
-        doc["params"] = inner
+            doc[key] = value
+    if params:
+        doc["params"] = params
     word, by, when = of_branch
     doc["lifecycle"], doc["lifecycle_by"], doc["lifecycle_at"] = word or GONE, by, when and f"{when}Z"
     return doc

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cd4ml.gateways.store_tables import IN_DOC, INDEX, encode, fragment_name
+from cd4ml.gateways.store_tables import IN_DOC, INDEX, encode, fragment_name, packed_numbers
 from cd4ml.index.history import ExperimentEntry, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.paths import Path
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRecord, RunRecord
@@ -43,7 +43,7 @@ Values = dict[tuple[str, int], tuple[list[int], list[Any]]]
 """By written path and kind: the rows that have a value of their own there, and the values."""
 
 
-Fragment = tuple[bytes, str, str, tuple[tuple[str, int, Any], ...]]
+Fragment = tuple[bytes, str, bytes, tuple[tuple[str, int, Any], ...]]
 """Name, path and content (both as JSON), and its leaves: written path, kind, value."""
 
 Fragments = dict[Path, dict[Any, Fragment]]
@@ -52,12 +52,12 @@ Fragments = dict[Path, dict[Any, Fragment]]
 
 @dataclass
 class Batch:
-    """Rows for the tables. ``answers`` are (run id, entry), ``rows`` (columns, content, fragments)."""
+    """Rows for the tables. ``answers`` are (run id, entry), ``rows`` (columns, content, numbers of fragments)."""
 
     entries: list[tuple[Any, ...]] = field(default_factory=list)
     answers: list[tuple[str, int]] = field(default_factory=list)
     fragments: list[Fragment] = field(default_factory=list)
-    rows: list[tuple[tuple[Any, ...], str, tuple[int, ...]]] = field(default_factory=list)
+    rows: list[tuple[tuple[Any, ...], bytes, bytes]] = field(default_factory=list)
     own: Values = field(default_factory=dict)
     made: Fragments = field(default_factory=dict, repr=False)
     """What other batches of this process have made; to be shared by them, and to be forgotten at any time."""
@@ -92,8 +92,8 @@ class Batch:
             held[1].append(value)
         self.rows.append(((int(own), *column_values(doc)), encode(_own_content(doc)), parts))
 
-    def _fragments(self, parts: Iterable[tuple[Path, Any]]) -> tuple[int, ...]:
-        """The numbers of these fragments in the batch."""
+    def _fragments(self, parts: Iterable[tuple[Path, Any]]) -> bytes:
+        """The packed numbers of these fragments in the batch."""
         made, numbers = self.made, self._numbers
         found = []
         for path, value in parts:
@@ -108,13 +108,13 @@ class Batch:
                 number = numbers[id(fragment)] = len(self.fragments)
                 self.fragments.append(fragment)  # which keeps its id
             found.append(number)
-        return tuple(found)
+        return packed_numbers(found)
 
 
 def _fragment(path: Path, value: Any) -> Fragment:
     content = encode(value)
     leaves = tuple(sorted(leaf_rows(path, value), key=repr))
-    return fragment_name(path, content), encode(path), content, leaves
+    return fragment_name(path, content), encode(path).decode(), content, leaves
 
 
 def _own_content(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _packed(value: Any) -> bytes:
     try:
         return marshal.dumps(value, 2)
     except ValueError:  # a mapping that is no dict
-        return encode(value).encode()
+        return encode(value)
 
 
 def _entry_row(stored: Stored) -> tuple[Any, ...]:

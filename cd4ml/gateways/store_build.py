@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.gateways.store_batch import Batch, Values
-from cd4ml.gateways.store_tables import INDEXES, ROW_COLUMNS, TABLES, column, seal, without_collection
+from cd4ml.gateways.store_tables import (
+    INDEXES,
+    ROW_COLUMNS,
+    TABLES,
+    column,
+    packed_numbers,
+    seal,
+    unpacked_numbers,
+    without_collection,
+)
 from cd4ml.index.record import Entry
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import TEXT
@@ -19,6 +28,8 @@ Read = Callable[[Sequence[tuple[str, str]]], Iterable[Entry]]
 
 _ENTRY_VALUES = 15
 _OWN_AT_ONCE = 50
+_POSITIONS_AT_ONCE = 400
+"""About as many as fill a page of the file."""
 _ROW_VALUES = 1 + len(ROW_COLUMNS) + 1
 
 
@@ -49,9 +60,9 @@ class Writer:
         self._put("run", [row[0] for row in batch.rows], _ROW_VALUES)
         docs = []
         for at, (_, content, parts) in enumerate(batch.rows, position):
-            mine = [numbers[number] for number in parts]
-            text = ",".join(map(str, mine))
-            docs.append((at, content, text, seal(at, text, content)))
+            mine = [numbers[number] for number in unpacked_numbers(parts)]
+            packed = packed_numbers(mine)
+            docs.append((at, content, packed, seal(at, packed, content)))
             for number in mine:
                 self._parts[number].append(at)
         self._insert("doc", docs)
@@ -107,9 +118,7 @@ class Writer:
         """Write what is left, in the order of its keys."""
         self._insert("leaf", sorted(self._leaves, key=_leaf_order))
         self._leaves.clear()
-        rows_of = ((number, str(self._parts[number].tolist())) for number in sorted(self._parts))
-        # one statement for each fragment: SQLite takes a list apart sooner than Python binds its values
-        self.database.executemany("INSERT INTO part SELECT ?, value FROM json_each(?)", rows_of)
+        self._insert("part", [row for number in sorted(self._parts) for row in _part_rows(number, self._parts[number])])
         self._parts.clear()
         own = sorted((self._place(path), kind, path) for path, kind in self._own)
         for place, kind, path in own:
@@ -117,6 +126,12 @@ class Writer:
             order = sorted(range(len(values)), key=values.__getitem__)
             bound = [one for at in order for one in (values[at], positions[at])]
             _put_own(self.database, place, kind, bound)
+
+
+def _part_rows(fragment: int, positions: array[int]) -> Iterator[tuple[int, int, str]]:
+    for start in range(0, len(positions), _POSITIONS_AT_ONCE):
+        some = positions[start : start + _POSITIONS_AT_ONCE]
+        yield fragment, some[0], str(some.tolist())
 
 
 def _put_own(database: sqlite3.Connection, place: int, kind: int, bound: list[Any]) -> None:

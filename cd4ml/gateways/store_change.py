@@ -14,7 +14,7 @@ from typing import Any
 
 from cd4ml.gateways.store_batch import Batch, Stored, names, questions_of, runs_of
 from cd4ml.gateways.store_build import Read, Writer
-from cd4ml.gateways.store_tables import INDEX, column
+from cd4ml.gateways.store_tables import INDEX, column, unpacked_numbers
 from cd4ml.index.fold import parse_envelope, stored_path
 from cd4ml.index.history import ImportEntry
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RunRecord
@@ -199,11 +199,10 @@ def _drop_rows(database: sqlite3.Connection, positions: Iterable[int]) -> None:
     fragments: set[int] = set()
     for position in dict.fromkeys(positions):
         content, parts = database.execute("SELECT content, parts FROM doc WHERE position = ?", (position,)).fetchone()
-        numbers = [int(number) for number in parts.split(",") if number]
+        numbers = unpacked_numbers(parts)
         fragments.update(numbers)
-        database.executemany(
-            "DELETE FROM part WHERE fragment = ? AND position = ?", [(one, position) for one in numbers]
-        )
+        for number in numbers:
+            _drop_part(database, number, position)
         for (path, _), value in own_leaves(json.loads(content)):
             where = "place = (SELECT number FROM place WHERE path = ?) AND value = ? AND position = ?"
             database.execute(f"DELETE FROM own WHERE {where}", (path, value, position))  # noqa: S608  # text from above
@@ -212,6 +211,17 @@ def _drop_rows(database: sqlite3.Connection, positions: Iterable[int]) -> None:
     for number in fragments:
         if not column(database, "SELECT 1 FROM part WHERE fragment = ? LIMIT 1", number):
             _drop_fragment(database, number)
+
+
+def _drop_part(database: sqlite3.Connection, fragment: int, position: int) -> None:
+    sql = "SELECT first, positions FROM part WHERE fragment = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+    first, positions = database.execute(sql, (fragment, position)).fetchone()
+    left = [one for one in json.loads(positions) if one != position]
+    if left:
+        sql = "UPDATE part SET positions = ? WHERE fragment = ? AND first = ?"
+        database.execute(sql, (str(left), fragment, first))
+    else:
+        database.execute("DELETE FROM part WHERE fragment = ? AND first = ?", (fragment, first))
 
 
 def _drop_fragment(database: sqlite3.Connection, number: int) -> None:

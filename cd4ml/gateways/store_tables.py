@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
 import sqlite3
+import sys
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -22,7 +25,7 @@ from cd4ml.spec.fingerprint import COMPONENTS
 INDEX, LANDING, DRAFT = 0, 1, 2
 """Where an entry comes from: the index, a landing ref that is not folded yet, a record that is kept here alone."""
 
-_FORMAT = 5
+_FORMAT = 6
 """To be raised when what the columns mean changes and their names do not."""
 
 # In quotes, since "commit" is a word of SQL.
@@ -42,10 +45,10 @@ TABLES = (
         ' PRIMARY KEY (ref, "commit")) WITHOUT ROWID'
     ),
     f"CREATE TABLE run (position INTEGER PRIMARY KEY, own INTEGER, {_COLUMNS}, said TEXT)",
-    "CREATE TABLE doc (position INTEGER PRIMARY KEY, content TEXT, parts TEXT, seal INTEGER)",
+    "CREATE TABLE doc (position INTEGER PRIMARY KEY, content BLOB, parts BLOB, seal INTEGER)",
     f'CREATE TABLE lifecycle (branch TEXT, "commit" TEXT, {_OF_BRANCH}, PRIMARY KEY (branch, "commit")) WITHOUT ROWID',
-    "CREATE TABLE fragment (number INTEGER PRIMARY KEY, name BLOB, path TEXT, content TEXT)",
-    "CREATE TABLE part (fragment INTEGER, position INTEGER, PRIMARY KEY (fragment, position)) WITHOUT ROWID",
+    "CREATE TABLE fragment (number INTEGER PRIMARY KEY, name BLOB, path TEXT, content BLOB)",
+    "CREATE TABLE part (fragment INTEGER, first INTEGER, positions TEXT, PRIMARY KEY (fragment, first)) WITHOUT ROWID",
     "CREATE TABLE place (number INTEGER PRIMARY KEY, path TEXT UNIQUE)",
     (
         "CREATE TABLE leaf (place INTEGER, value, fragment INTEGER, kind INTEGER,"
@@ -73,7 +76,7 @@ IN_DOC = tuple(one.name for one in fields(Row) if one.name not in OF_BRANCH)
 """What of a row's JSON is the row's: it is stored whole, in a fraction of the time that columns take to be read."""
 
 STATEMENTS = frozenset((*TABLES, *INDEXES))
-LAYOUT = zlib.crc32("\n".join((str(_FORMAT), *TABLES, *INDEXES, *IN_DOC)).encode())
+LAYOUT = zlib.crc32("\n".join((str(_FORMAT), sys.byteorder, *TABLES, *INDEXES, *IN_DOC)).encode())
 
 DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
 """What reading a file with other bytes than were written may raise: SQLite's complaints, and those of decoders."""
@@ -81,15 +84,15 @@ DAMAGE = (sqlite3.DatabaseError, ValueError, TypeError)
 _MARKS = 500
 
 
-def encode(value: Any) -> str:
+def encode(value: Any) -> bytes:
     """A value as compact JSON. Raises TypeError for what JSON does not know."""
     try:
-        return orjson.dumps(value, default=dict).decode()
+        return orjson.dumps(value, default=dict)
     except TypeError:  # a whole number beyond 64 bits, which no record holds
-        return _SLOWER(value)
+        return _SLOWER(value).encode()
 
 
-def decode(text: str) -> Any:
+def decode(text: bytes) -> Any:
     """Its inverse. Raises ValueError for what is no JSON."""
     try:
         return orjson.loads(text)
@@ -100,17 +103,29 @@ def decode(text: str) -> Any:
 _SLOWER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict).encode
 
 
-def fragment_name(path: Path, content: str) -> bytes:
+def fragment_name(path: Path, content: bytes) -> bytes:
     """The name of a fragment: a digest of where it lies in a row's JSON and what is there."""
-    return hashlib.blake2b(f"{path_text(path)}\0{content}".encode(), digest_size=16).digest()
+    return hashlib.blake2b(b"%s\0%s" % (path_text(path).encode(), content), digest_size=16).digest()
 
 
-def seal(position: int, parts: str, content: str) -> int:
+def packed_numbers(numbers: Iterable[int]) -> bytes:
+    """The numbers of fragments as a row keeps them: 32 bits each."""
+    return array("I", numbers).tobytes()
+
+
+def unpacked_numbers(packed: bytes) -> array[int]:
+    """Its inverse. Raises ValueError for other bytes, TypeError for what is none."""
+    numbers = array("I")
+    numbers.frombytes(packed)
+    return numbers
+
+
+def seal(position: int, parts: bytes, content: bytes) -> int:
     """A checksum over a row's number, its fragments and the JSON that is its own."""
-    return zlib.crc32(f"{position} {parts}".encode(), zlib.crc32(content.encode()))
+    return zlib.crc32(parts, zlib.crc32(content, position & 0xFFFFFFFF))
 
 
-@contextmanager
+@contextlib.contextmanager
 def without_collection() -> Iterator[None]:
     """Hundreds of thousands of small objects, none of them in a cycle: looking for cycles would take half the time."""
     was_on = gc.isenabled()
@@ -127,23 +142,26 @@ def column(database: sqlite3.Connection, sql: str, *values: Any) -> list[Any]:
     return [found[0] for found in database.execute(sql, values)]
 
 
-def fragments(database: sqlite3.Connection, numbers: Iterable[str]) -> dict[str, tuple[Path, Any]]:
-    """By number (in digits) where fragments lie in a row's JSON, and their values.
+def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, tuple[Path, Any]]:
+    """By number where fragments lie in a row's JSON, and their values.
 
     Raises DatabaseError for one that was changed.
     """
     wanted = list(dict.fromkeys(numbers))
-    found: dict[str, tuple[Path, Any]] = {}
+    found: dict[int, tuple[Path, Any]] = {}
     for start in range(0, len(wanted), _MARKS):
         part = wanted[start : start + _MARKS]
         sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
         for number, name, written, content in database.execute(sql, part):
-            try:
-                path = tuple(decode(written))
+            with contextlib.suppress(*DAMAGE):  # then it is not found
+                path = _path(written)
                 if name == fragment_name(path, content):
-                    found[str(number)] = path, decode(content)
-            except DAMAGE:  # then it is not found
-                continue
+                    found[number] = path, decode(content)
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
     return found
+
+
+@lru_cache(maxsize=1000)
+def _path(written: str) -> Path:
+    return tuple(decode(written.encode()))

@@ -7,7 +7,7 @@ Tables (``gateways/store`` makes them)::
 
     run        position, one column for each of COLUMNS and COMPONENTS, fold, said (what free text is looked for in)
     lifecycle  branch, commit, and OF_BRANCH                what became of a branch (commit ''), or of it as it was then
-    part       fragment, position                               which rows are made of a fragment
+    part       fragment, first, positions                       which rows are made of a fragment, in lists
     leaf       place, value, fragment, kind                     every value inside a fragment
     own        place, value, position, kind                     every value that is a row's own, such as its metrics
     place      number, path                                     every written path
@@ -94,6 +94,9 @@ _COLUMN_SQL: Mapping[str, str] = {
     "age": 'coalesce(run."finished", run."committed")',
 }
 IN_FOLD_ORDER = 'run.fold, run."id", run."branch", run."commit", run."side"'
+
+ROWS_OF_FRAGMENT = "JOIN part ON part.fragment = {0}.fragment JOIN json_each(part.positions) AS held"
+"""To stand after a leaf of that name: ``held.value`` is the position of each row that has it."""
 
 _PLACE = "place = (SELECT number FROM place WHERE path = ?)"
 _OPPOSITE: Mapping[Operator, Operator] = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
@@ -345,8 +348,8 @@ def _at(field: Field) -> _At | None:
         return None
     if path[0] in OWN_GROUPS:
         return _At(path_text(path), "v.position", f"FROM own AS v WHERE v.{_PLACE}")
-    source = f"FROM leaf AS v JOIN part ON part.fragment = v.fragment WHERE v.{_PLACE}"
-    return _At(path_text(path), "part.position", source)
+    source = f"FROM leaf AS v {ROWS_OF_FRAGMENT.format('v')} WHERE v.{_PLACE}"
+    return _At(path_text(path), "held.value", source)
 
 
 def driving(field: Field) -> Sql:
@@ -355,7 +358,8 @@ def driving(field: Field) -> Sql:
     assert at is not None  # noqa: S101  # only a place is asked for
     if field.resolved[0] in OWN_GROUPS:
         return Sql(f"own AS o WHERE o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
-    return Sql(f"leaf AS o JOIN part ON part.fragment = o.fragment WHERE o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
+    source = f"leaf AS o {ROWS_OF_FRAGMENT.format('o')} WHERE o.{_PLACE} AND o.kind <> {OTHER}"
+    return Sql(source, (at.path,))
 
 
 @dataclass(frozen=True)
@@ -462,7 +466,7 @@ class _Compiler:
     def _position(self) -> str:
         if self.along is None:
             return "run.position"
-        return "o.position" if self.along[0] in OWN_GROUPS else "part.position"
+        return "o.position" if self.along[0] in OWN_GROUPS else "held.value"
 
     def _bound(self, field: Field, value: Value) -> Bound:
         if isinstance(value, Duration):

@@ -193,7 +193,7 @@ def test_where_no_further_process_can_help_the_rows_are_made_here(
 ) -> None:
     state = grown(project, 120)
     expected = rebuilt(project, state)
-    monkeypatch.setattr(envelopes, "Helper", lambda _: Helper(command))
+    monkeypatch.setattr(envelopes, "Helper", lambda *_: Helper(command))
     assert rebuilt(project, state) == expected
 
 

@@ -88,7 +88,7 @@ def held(cache: QueryCache) -> dict[str, Any]:
         "fragments": sorted(database.execute("SELECT name, path, content FROM fragment").fetchall()),
         "leaves": sorted(database.execute("SELECT count(*) FROM leaf").fetchall()),
         "own": sorted(database.execute("SELECT count(*) FROM own").fetchall()),
-        "parts": sorted(database.execute("SELECT count(*) FROM part").fetchall()),
+        "parts": sorted(database.execute("SELECT sum(json_array_length(positions)) FROM part").fetchall()),
         "landed": sorted(database.execute("SELECT * FROM landed").fetchall()),
         "paths": cache.paths(),
     }
@@ -102,8 +102,8 @@ def _docs(database: sqlite3.Connection, position: int) -> list[dict[str, Any]]:
 
 _LEAVES = (
     "SELECT path, value, kind FROM own JOIN place ON number = place WHERE position = ? UNION ALL"
-    " SELECT place.path, value, kind FROM part JOIN leaf ON leaf.fragment = part.fragment"
-    " JOIN place ON place.number = leaf.place WHERE position = ?"
+    " SELECT place.path, leaf.value, kind FROM part JOIN json_each(part.positions) AS held"
+    " JOIN leaf ON leaf.fragment = part.fragment JOIN place ON place.number = leaf.place WHERE held.value = ?"
 )
 _ENTRIES = (
     "SELECT id, kind, origin, fold, blob, coalesce(fingerprint, ''), coalesce(branch, ''), coalesce(\"commit\", ''),"

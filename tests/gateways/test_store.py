@@ -138,15 +138,15 @@ def damage_no_table(path: Path) -> None:
 
 def damage_row(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("UPDATE doc SET content = replace(content, 'ridge', 'lasso'), parts = replace(parts, '1', '2')")
+    database.execute("UPDATE doc SET content = CAST(replace(content, 'Healthy', 'Wealthy') AS BLOB)")
     database.commit()
     database.close()
 
 
 def damage_fragment(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("UPDATE fragment SET content = replace(content, '7', '8')")
-    database.execute("UPDATE fragment SET content = '1' WHERE path = '[\"params\",\"seed\"]'")
+    database.execute("UPDATE fragment SET content = CAST(replace(content, '7', '8') AS BLOB)")
+    database.execute("UPDATE fragment SET content = x'31' WHERE path = '[\"params\",\"seed\"]'")
     database.commit()
     database.close()
 
@@ -160,14 +160,14 @@ def damage_fragment_path(path: Path) -> None:
 
 def damage_parts(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("UPDATE doc SET parts = '1,x'")
+    database.execute("UPDATE doc SET parts = x'010000'")
     database.commit()
     database.close()
 
 
 def damage_encoding(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("UPDATE doc SET content = CAST(x'7bff7d' AS TEXT)")
+    database.execute("UPDATE doc SET content = x'7bff7d'")
     database.commit()
     database.close()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from tempfile import TemporaryFile
 
 import cd4ml
 from cd4ml.controller.project import Project
@@ -38,6 +40,8 @@ LARGEST_RECORD = 1 << 20
 _AT_ONCE = 500
 _MANY = 1000
 """So many entries are read in the order in which Git keeps them, by further processes."""
+_SPOOLS = 2
+"""So many processes of Git write entries into files."""
 _PROGRESS = logging.getLogger("cd4ml.progress")
 """How far something long is, as "words: %d of %d things": whoever shows it listens (``cli/progress``)."""
 DRAFTS_READ = "drafts"
@@ -179,10 +183,22 @@ class _IndexSource:
         paths = sorted(path for path in blobs if path.startswith(ENTRY_FOLDERS))
         if len(paths) < _MANY:
             return batches(self._stored([(blobs[path], path) for path in paths]))
-        paths = _as_kept(paths, blobs, repository.in_stored_order(blobs.values()))
-        files = self._files([(blobs[path], path) for path in paths])
-        made = batches_apart(((path, blobs[path], data) for path, data in files), _judged)
-        return _told(made, len(paths))
+        return _told(self._made_apart(paths, blobs), len(paths))
+
+    def _made_apart(self, paths: Sequence[str], blobs: Mapping[str, str]) -> Iterator[Batch]:
+        """Batches that further processes make, of what Git puts into files for them; the files are gone afterwards."""
+        repository = self.project.repository
+        kept = repository.in_stored_order(blobs[path] for path in paths)
+        with ExitStack() as stack:
+            try:
+                spools = [stack.enter_context(TemporaryFile(dir=self.project.private)) for _ in range(_SPOOLS)]
+                places = dict(zip(kept, repository.put_many(kept, spools), strict=True))
+            except OSError:  # such as a full disk
+                yield from batches(self._stored([(blobs[path], path) for path in paths]))
+                return
+            runs_last = sorted(paths, key=lambda path: run_folder(path) != "")
+            files = [(path, blobs[path], places[blobs[path]]) for path in runs_last]
+            yield from batches_apart(files, [spool.fileno() for spool in spools], _judged)
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         if after is None:
@@ -250,18 +266,6 @@ def _told(made: Iterable[Batch], count: int) -> Iterator[Batch]:
         yield batch
         done += len(batch.entries)
     _PROGRESS.info("reading the index: %d of %d entries", count, count)
-
-
-def _as_kept(paths: Sequence[str], blobs: Mapping[str, str], kept: Sequence[str]) -> list[str]:
-    """The paths in the order in which Git keeps the blobs; what is no run first, runs of one fingerprint together."""
-    rank = {blob: number for number, blob in enumerate(kept)}
-    folders = [run_folder(path) for path in paths]
-    first: dict[str, int] = {}
-    for path, folder in zip(paths, folders, strict=True):
-        same = folder or path
-        first[same] = min(first.get(same, len(rank)), rank[blobs[path]])
-    placed = [(folder != "", first[folder or path], path) for path, folder in zip(paths, folders, strict=True)]
-    return [path for _, _, path in sorted(placed)]
 
 
 def _judged(data: bytes, path: str) -> Entry | None:

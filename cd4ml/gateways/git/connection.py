@@ -78,10 +78,12 @@ class Connection:
         env: Mapping[str, str] | None = None,
         allowed: tuple[int, ...] = (0,),
         timeout: float | None = None,
+        stdout: IO[bytes] | None = None,
     ) -> Completed:
-        """Run ``git`` here. Raises ToolError for an exit code that is not allowed."""
+        """Run ``git`` here, its output into a file if one is given. Raises ToolError for another exit code."""
         command = ["git", *HARDENING, *arguments]
-        return run(command, cwd=self.root, env=environment(env), stdin=stdin, allowed=allowed, timeout=timeout)
+        env = environment(env)
+        return run(command, cwd=self.root, env=env, stdin=stdin, allowed=allowed, timeout=timeout, stdout=stdout)
 
     def git_streamed(self, *arguments: str, stdin: bytes) -> AbstractContextManager[IO[bytes]]:
         """Run ``git`` here, and read its output while it runs. Raises ToolError when it cannot be started."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-from cd4ml.errors import IntegrityError, RepositoryError
+from cd4ml.errors import IntegrityError, RepositoryError, ToolError
 from cd4ml.gateways.git.connection import Connection
 from cd4ml.gateways.git.trees import Growth, encode_pack
 
@@ -20,6 +21,14 @@ _AT_ONCE = 2000
 _NO_BASE = "0" * 40
 _LARGEST_FOLDER = 32 << 20
 _LARGEST_TREE = 64 << 20
+
+
+class Place(NamedTuple):
+    """Where the bytes of an object lie: the number of a file, where in it they begin, and how many they are."""
+
+    file: int
+    start: int
+    size: int
 
 
 class Objects(Connection):
@@ -164,14 +173,15 @@ class Objects(Connection):
         return {name: data for name, object_id in names if (data := found[object_id]) is not None}
 
     def in_stored_order(self, object_ids: Iterable[str]) -> list[str]:
-        """The same ids, each once, an object right after the one that Git keeps it as a difference from.
+        """The same ids, each once, an object right after those that Git keeps as differences from it.
 
-        Read so, hardly one has to be unpacked twice. Those that are not here come last.
+        Git keeps in mind what it unpacks on the way to an object. Read so, hardly one is unpacked twice. Those that
+        are not here come last.
         """
         options = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname) %(deltabase)")
         wanted = dict.fromkeys(object_ids)
         listed = self.git("cat-file", *options, allowed=(0, 1, 128)).text  # where objects are damaged, of the others
-        kept = [one for one in _bases_first(listed.split()) if one in wanted]
+        kept = [one for one in reversed(_bases_first(listed.split())) if one in wanted]
         return list(dict.fromkeys((*kept, *wanted)))
 
     def read_many(self, object_ids: Sequence[str]) -> Iterator[bytes]:
@@ -198,6 +208,38 @@ class Objects(Connection):
                     yield next(read)
                 except (ValueError, StopIteration):  # Git gave up, at this one or before
                     yield None
+
+    def put_many(self, object_ids: Sequence[str], files: Sequence[IO[bytes]]) -> list[Place]:
+        """Put the bytes of these blobs into files, where other processes can read them; gives where each lies.
+
+        As many processes of Git as there are files share them, each those that follow each other. Raises OSError
+        where it cannot be done for all of them: whoever reads them one by one learns why.
+        """
+        share = -(-len(object_ids) // len(files))
+        shares = [object_ids[start : start + share] for start in range(0, len(object_ids), share)]
+        with ThreadPoolExecutor(len(files)) as threads:
+            found = list(threads.map(self._put, shares, files))
+        return [Place(number, *place) for number, places in enumerate(found) for place in places]
+
+    def _put(self, object_ids: Sequence[str], file: IO[bytes]) -> list[tuple[int, int]]:
+        asked = "".join(f"{one}\n" for one in object_ids).encode()
+        try:
+            self.git("cat-file", "--batch", "--buffer", stdin=asked, stdout=file)
+        except ToolError as error:
+            raise OSError(f"objects could not be put into a file: {error}") from error
+        file.seek(0)
+        found = []
+        at = 0
+        for one in object_ids:
+            line = file.readline()
+            head = line.split(b" ")
+            if len(head) != len(("id", "kind", "size")):
+                raise OSError(f"{one} could not be put into a file")
+            at += len(line)
+            found.append((at, int(head[2])))
+            at += int(head[2]) + 1
+            file.seek(at)
+        return found
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
@@ -280,16 +322,18 @@ def _skip(stream: IO[bytes], size: int) -> None:
         size -= len(part)
 
 
-def _bases_first(told: Sequence[str]) -> Iterator[str]:
+def _bases_first(told: Sequence[str]) -> list[str]:
     """Objects, each after the one that it is a difference from; ``told`` is each and that one, zeros for none."""
     differing: dict[str, list[str]] = {}
-    for one, base in zip(reversed(told[::2]), reversed(told[1::2]), strict=True):
+    for one, base in zip(told[::2], told[1::2], strict=True):
         differing.setdefault(base, []).append(one)
+    found = []
     waiting = differing.pop(_NO_BASE, [])
     while waiting:
         one = waiting.pop()
-        yield one
+        found.append(one)
         waiting += differing.pop(one, ())
+    return found
 
 
 def _above(path: str) -> Iterator[str]:
