@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from cd4ml.errors import IntegrityError, ToolError
 from cd4ml.gateways.process import Helper, read_message, write_message
-from cd4ml.gateways.store_batch import Batch, Fragments, Others, Stored, batch_of_runs
+from cd4ml.gateways.store_batch import WITHOUT_REFERENCES, Batch, Fragments, Others, Stored, batch_of_runs
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import run_folder
 from cd4ml.index.record import Entry, RunRecord, as_record
@@ -41,28 +41,6 @@ _PART = 3 << 20
 _MOST_PROCESSES = 4
 _MOST_FRAGMENTS = 50_000
 """So many fragments a process keeps in mind from part to part."""
-
-
-def batches_apart(files: Iterable[File], spools: Sequence[int], judge: Judge) -> Iterator[Batch]:
-    """What ``store_batch.batches`` makes of an index, with further processes to do most of it.
-
-    ``files`` are those that hold no run first, then the runs, all of one fingerprint together. Their bytes lie in the
-    open files ``spools``. Raises what ``judge`` does of an envelope that is not sound. Side effects: processes, which
-    end with the iterator.
-    """
-    others = Others()
-    with _Helpers(spools, judge) as helpers:
-        for is_run, parts in itertools.groupby(_parts(files), key=_holds_runs):
-            if is_run:
-                yield from helpers.each(parts, lambda helper, part: helpers.rows(helper, part, others))
-                continue
-            for stored in helpers.each(parts, helpers.entries):
-                batch = Batch()
-                for one in stored:
-                    batch.entry(one)
-                    others.add(one.entry)
-                yield batch
-    yield from others.without_run()
 
 
 def _parts(files: Iterable[File]) -> Iterator[list[File]]:
@@ -89,10 +67,11 @@ def _bytes_at(spools: Sequence[int], place: tuple[int, int, int]) -> bytes:
     return os.pread(spools[file], size, start)
 
 
-class _Helpers:
-    """The further processes, each with a thread that speaks with it."""
+class Readers:
+    """Further processes that make batches, each with a thread that speaks with it; they end with the block."""
 
     def __init__(self, spools: Sequence[int], judge: Judge) -> None:
+        """Start them. What they are to read will lie in the open files ``spools``."""
         self._spools, self._judge = spools, judge
         count = min(_MOST_PROCESSES, _processors())
         self._threads = ThreadPoolExecutor(count)
@@ -103,7 +82,7 @@ class _Helpers:
             self._free.put(helper)
             self._all += [helper] if helper else []
 
-    def __enter__(self) -> _Helpers:
+    def __enter__(self) -> Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +90,26 @@ class _Helpers:
             helper.close()
         self._threads.shutdown(cancel_futures=True)
 
-    def each(self, parts: Iterable[list[File]], make: Callable[[Helper | None, list[File]], Made]) -> Iterator[Made]:
+    def batches(self, files: Iterable[File]) -> Iterator[Batch]:
+        """What ``store_batch.batches`` makes of an index.
+
+        ``files`` are those that hold no run first, then the runs, all of one fingerprint together. Raises what
+        ``judge`` does of an envelope that is not sound.
+        """
+        others = Others()
+        for is_run, parts in itertools.groupby(_parts(files), key=_holds_runs):
+            if is_run:
+                yield from self._each(parts, lambda helper, part: self._rows(helper, part, others))
+                continue
+            for stored in self._each(parts, self._entries):
+                batch = Batch()
+                for one in stored:
+                    batch.entry(one)
+                    others.add(one.entry)
+                yield batch
+        yield from others.without_run()
+
+    def _each(self, parts: Iterable[list[File]], make: Callable[[Helper | None, list[File]], Made]) -> Iterator[Made]:
         """What is made of each part, in their order, a few parts ahead."""
         waiting: deque[Future[Made]] = deque()
         for part in parts:
@@ -128,7 +126,7 @@ class _Helpers:
         finally:
             self._free.put(helper)
 
-    def entries(self, helper: Helper | None, part: list[File]) -> list[Stored]:
+    def _entries(self, helper: Helper | None, part: list[File]) -> list[Stored]:
         """The entries of these files that this version can read."""
         told = _asked(helper, "entries", _asking(part))
         if told is None:
@@ -139,7 +137,7 @@ class _Helpers:
             if (entry := _entry_of(one) if one else self._judged(file)) is not None
         ]
 
-    def rows(self, helper: Helper | None, part: list[File], others: Others) -> Batch:
+    def _rows(self, helper: Helper | None, part: list[File], others: Others) -> Batch:
         """The entries and rows of these runs."""
         told = _asked(helper, "runs", _asking(part))
         if told is None or None in told:
@@ -176,7 +174,7 @@ def _asked(helper: Helper | None, what: str, value: Any) -> Any:
     if helper is None:
         return None
     try:
-        return marshal.loads(helper.ask(marshal.dumps((what, value))))  # noqa: S302  # our own process
+        return marshal.loads(helper.ask(marshal.dumps((what, value), WITHOUT_REFERENCES)))  # noqa: S302  # our own process
     except (ToolError, ValueError, EOFError, TypeError):
         return None
 
@@ -226,7 +224,7 @@ def _answer(requests: BinaryIO, answers: BinaryIO, spools: Sequence[int]) -> Non
             answer = batch_of_runs(runs, [_entry_of(one) for one in value], made).packed()
             if sum(map(len, made.values())) > _MOST_FRAGMENTS:
                 made.clear()
-        write_message(answers, marshal.dumps(answer))
+        write_message(answers, marshal.dumps(answer, WITHOUT_REFERENCES))
 
 
 if __name__ == "__main__":

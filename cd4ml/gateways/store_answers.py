@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cd4ml.gateways.store_tables import decode, fragments, seal, unpacked_numbers, without_collection
-from cd4ml.index.rows import GONE, Row
+from cd4ml.index.rows import GONE
 from cd4ml.index.sql import IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
 _LARGEST = 2**63 - 1
@@ -100,8 +99,6 @@ def _docs(database: sqlite3.Connection, positions: Sequence[int], shared: Shared
     return docs
 
 
-_EMPTY: Mapping[str, Any] = dict.fromkeys(one.name for one in fields(Row))
-
 _DOCS = (
     f"SELECT doc.position, doc.content, doc.parts, doc.seal,"  # noqa: S608  # names of index.sql
     f" {', '.join(f'coalesce(exact.{name}, other.{name})' for name in OF_BRANCH)}"
@@ -118,7 +115,7 @@ def _marked(sql: str, values: Sequence[Any]) -> str:
 
 
 def _doc(content: bytes, parts: Iterable[tuple[str, Any, bool]], of_branch: Sequence[str | None]) -> dict[str, Any]:
-    doc: dict[str, Any] = {**_EMPTY, **decode(content)}
+    doc: dict[str, Any] = decode(content)
     params: dict[str, Any] = {}
     for key, value, of_params in parts:
         if of_params:

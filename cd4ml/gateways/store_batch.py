@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import itertools
 import marshal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from cd4ml.gateways.store_tables import IN_DOC, INDEX, encode, fragment_name, packed_numbers
+from cd4ml.gateways.store_tables import INDEX, encode, fragment_name, packed_numbers
 from cd4ml.index.history import ExperimentEntry, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.paths import Path
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRecord, RunRecord
 from cd4ml.index.rows import Made, Questions, Row
 from cd4ml.index.sql import (
     SHARED_GROUPS,
+    Values,
     column_values,
     leaf_rows,
-    own_leaves,
-    parts_of,
+    take_own,
 )
 from cd4ml.spec.fingerprint import COMPONENTS
 
+WITHOUT_REFERENCES = 2
+"""The version of marshal's format that does not look for what it has written before: hardly larger here, and sooner."""
 _ROWS_AT_ONCE = 2000
 _SHORT = 64
 
@@ -39,15 +41,15 @@ class Stored:
     origin: int = INDEX
 
 
-Values = dict[tuple[str, int], tuple[list[int], list[Any]]]
-"""By written path and kind: the rows that have a value of their own there, and the values."""
-
-
 Fragment = tuple[bytes, str, bytes, tuple[tuple[str, int, Any], ...]]
 """Name, path and content (both as JSON), and its leaves: written path, kind, value."""
 
 Fragments = dict[Path, dict[Any, Fragment]]
 """By path and value."""
+
+
+Numbers = dict[str, dict[Any, int]]
+"""By name and value, the numbers of fragments in a batch."""
 
 
 @dataclass
@@ -61,11 +63,12 @@ class Batch:
     own: Values = field(default_factory=dict)
     made: Fragments = field(default_factory=dict, repr=False)
     """What other batches of this process have made; to be shared by them, and to be forgotten at any time."""
-    _numbers: dict[int, int] = field(default_factory=dict, repr=False)
+    _of_groups: Numbers = field(default_factory=dict, repr=False)
+    _of_params: Numbers = field(default_factory=dict, repr=False)
 
     def packed(self) -> bytes:
         """The batch as bytes, for another process of this version."""
-        return marshal.dumps((self.entries, self.answers, self.fragments, self.rows, self.own))
+        return marshal.dumps((self.entries, self.answers, self.fragments, self.rows, self.own), WITHOUT_REFERENCES)
 
     @staticmethod
     def unpacked(data: bytes) -> Batch:
@@ -81,34 +84,42 @@ class Batch:
     def row(self, row: Row, *, own: bool) -> None:
         """Take in a row, and what of it is new to the batch."""
         doc = row.as_json()
-        number = len(self.rows)
-        parts = self._fragments(parts_of(doc))
-        values = self.own
-        for place, value in own_leaves(doc):
-            held = values.get(place)
-            if held is None:
-                held = values[place] = ([], [])
-            held[0].append(number)
-            held[1].append(value)
-        self.rows.append(((int(own), *column_values(doc)), encode(_own_content(doc)), parts))
+        take_own(self.own, len(self.rows), doc)
+        columns = (int(own), *column_values(doc))
+        parts = self._fragments(doc)
+        self.rows.append((columns, encode(doc), parts))
 
-    def _fragments(self, parts: Iterable[tuple[Path, Any]]) -> bytes:
-        """The packed numbers of these fragments in the batch."""
-        made, numbers = self.made, self._numbers
+    def _fragments(self, doc: dict[str, Any]) -> bytes:
+        """The packed numbers of a row's fragments in the batch; they are taken out of its JSON."""
         found = []
-        for path, value in parts:
-            # a text is its own key: the others are bytes
-            key = value if type(value) is str else _packed(value)
-            try:
-                fragment = made[path][key]
-            except KeyError:
-                fragment = made.setdefault(path, {})[key] = _fragment(path, value)
-            number = numbers.get(id(fragment))
-            if number is None:
-                number = numbers[id(fragment)] = len(self.fragments)
-                self.fragments.append(fragment)  # which keeps its id
-            found.append(number)
+        for group in SHARED_GROUPS:
+            value = doc[group]
+            doc[group] = None if value else value
+            if value and group == "params":
+                for name, inner in value.items():
+                    # a text is its own key: the others are bytes
+                    key = inner if type(inner) is str else _packed(inner)
+                    try:
+                        found.append(self._of_params[name][key])
+                    except KeyError:
+                        found.append(self._new(self._of_params, name, key, (group, name), inner))
+            elif value:
+                key = _packed(value)
+                try:
+                    found.append(self._of_groups[group][key])
+                except KeyError:
+                    found.append(self._new(self._of_groups, group, key, (group,), value))
         return packed_numbers(found)
+
+    def _new(self, known: Numbers, name: str, key: Any, path: Path, value: Any) -> int:
+        """The number of a fragment that is new to the batch."""
+        of_path = self.made.setdefault(path, {})
+        fragment = of_path.get(key)
+        if fragment is None:
+            fragment = of_path[key] = _fragment(path, value)
+        number = known.setdefault(name, {})[key] = len(self.fragments)
+        self.fragments.append(fragment)
+        return number
 
 
 def _fragment(path: Path, value: Any) -> Fragment:
@@ -117,18 +128,10 @@ def _fragment(path: Path, value: Any) -> Fragment:
     return fragment_name(path, content), encode(path).decode(), content, leaves
 
 
-def _own_content(doc: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a row's JSON is no fragment and is there."""
-    return {name: value for name in IN_DOC if (value := doc[name]) is not None and not (value and name in _SHARED)}
-
-
-_SHARED = frozenset(SHARED_GROUPS)
-
-
 def _packed(value: Any) -> bytes:
     """Bytes that are equal for equal values alone, in a tenth of the time that JSON takes."""
     try:
-        return marshal.dumps(value, 2)
+        return marshal.dumps(value, WITHOUT_REFERENCES)
     except ValueError:  # a mapping that is no dict
         return encode(value)
 

@@ -19,7 +19,7 @@ from cd4ml.index.fold import parse_envelope, stored_path
 from cd4ml.index.history import ImportEntry
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RunRecord
 from cd4ml.index.rows import Questions, Row
-from cd4ml.index.sql import leaf_rows, own_leaves
+from cd4ml.index.sql import Values, leaf_rows, take_own
 
 _Key = tuple[str, str]
 
@@ -203,7 +203,9 @@ def _drop_rows(database: sqlite3.Connection, positions: Iterable[int]) -> None:
         fragments.update(numbers)
         for number in numbers:
             _drop_part(database, number, position)
-        for (path, _), value in own_leaves(json.loads(content)):
+        own: Values = {}
+        take_own(own, position, json.loads(content))
+        for path, value in [(path, value) for (path, _), (_, held) in own.items() for value in held]:
             where = "place = (SELECT number FROM place WHERE path = ?) AND value = ? AND position = ?"
             database.execute(f"DELETE FROM own WHERE {where}", (path, value, position))  # noqa: S608  # text from above
         for table in ("run", "doc"):

@@ -72,8 +72,8 @@ INDEXES = (
     'CREATE INDEX run_branch ON run ("branch", "commit")',
     "CREATE UNIQUE INDEX fragment_name ON fragment (name)",
 )
-IN_DOC = tuple(one.name for one in fields(Row) if one.name not in OF_BRANCH)
-"""What of a row's JSON is the row's: it is stored whole, in a fraction of the time that columns take to be read."""
+IN_DOC = tuple(one.name for one in fields(Row))
+"""What a row's JSON has: it is stored whole, in a fraction of the time that columns take to be read."""
 
 STATEMENTS = frozenset((*TABLES, *INDEXES))
 LAYOUT = zlib.crc32("\n".join((str(_FORMAT), sys.byteorder, *TABLES, *INDEXES, *IN_DOC)).encode())

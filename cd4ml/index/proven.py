@@ -7,19 +7,12 @@ commit; any other bytes are judged from the beginning.
 
 from __future__ import annotations
 
-import re
 from typing import Any
-
-import orjson
 
 from cd4ml.index.fold import Landed, check_known, check_landed
 from cd4ml.index.record import Entry, encode
 from cd4ml.index.validate import MAX_BYTES
-
-_PLAIN = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-_INDENTED = _PLAIN | orjson.OPT_INDENT_2
-_EXPONENT = re.compile(rb"e(-?)([1-9][0-9]*)(?=,?\n)")
-"""Of a number: no text ends a line without its quotation mark."""
+from cd4ml.index.written import as_python_lays_out, compact, laid_out
 
 
 def check_proven(landed: Landed, entry: Entry) -> None:
@@ -34,25 +27,11 @@ def check_proven(landed: Landed, entry: Entry) -> None:
 def is_encoded(data: bytes, body: dict[str, Any]) -> bool:
     """Are these the bytes that ``record.encode`` gives? It is asked only where a faster writer gives others."""
     try:
-        return _written(body) == data or encode(body) == data
+        return as_python_lays_out(laid_out(compact(body)))[0] == data or encode(body) == data
+    except TypeError:  # a number that is too large for the faster writer
+        return encode(body) == data
     except ValueError:
         return False
-
-
-def _written(body: dict[str, Any]) -> bytes | None:
-    """The same as ``encode``; nothing where some text has blanks side by side, or a number is too large."""
-    try:
-        if b"  " in orjson.dumps(body, option=_PLAIN):
-            return None
-        narrow = orjson.dumps(body, option=_INDENTED).replace(b"  ", b" ")  # what is left of them is layout
-    except TypeError:
-        return None
-    return _EXPONENT.sub(_as_python_writes, narrow + b"\n")
-
-
-def _as_python_writes(found: re.Match[bytes]) -> bytes:
-    """``1e-5`` as ``1e-05``, and ``1e16`` as ``1e+16``."""
-    return b"e" + (b"-" + found[2].rjust(2, b"0") if found[1] else b"+" + found[2])
 
 
 def same_entry(landed: Landed, entry: Entry, data: bytes) -> bool:

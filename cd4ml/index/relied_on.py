@@ -100,16 +100,22 @@ def _all_hold(body: Mapping[str, Any]) -> bool:
         and set(map(type, texts)) == {str}
         and set(map(type, numbers)) <= _NUMBERS
         and -LARGEST <= min(numbers) <= max(numbers) <= LARGEST
-        and _DIGESTS.fullmatch(joined := ",".join(digests)) is not None
-        and len(joined) == len(digests) * 65 - 1  # so that each is one
-        and _COMMIT(body["commit"])
-        and _COMMIT(body["tree"])
+        and set(map(len, digests)) == {64}
+        and len(body["commit"]) == len(body["tree"]) == 40
+        and _is_hex("".join((*digests, body["commit"], body["tree"])))
     )
 
 
 _SIDES = ("head", "merge")
 _NUMBERS = {int, float}
-_DIGESTS = re.compile("[0-9a-f]{64}(?:,[0-9a-f]{64})*")
+
+
+def _is_hex(text: str) -> bool:
+    """Lower-case hex digits alone? A pattern takes seven times as long."""
+    try:
+        return bytes.fromhex(text).hex() == text
+    except ValueError:
+        return False
 
 
 # ── the rules ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from cd4ml.errors import Problem, UsageError
 from cd4ml.index.fields import nearest
@@ -198,8 +198,7 @@ def fold_order(row: Row) -> tuple[int, str, str, str, str]:
     return (row.fold, row.id, row.branch, row.commit, row.side)
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """A row, and whether it is the one that the run has by itself, rather than as the answer to another commit."""
 
     row: Row
@@ -290,7 +289,7 @@ class Questions:
 def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycles: Lifecycles, fold: int) -> Row:
     body = run.run.body
     shared = ask.shared() if ask else _shared_of_run(run)
-    model = body["model"]
+    model, environment = body["model"], body["environment"]
     return Row.of_values(
         {
             **_FURTHER,
@@ -321,8 +320,8 @@ def _run_row(run: RunEntry, role: Role, side: Side, ask: _Asked | None, lifecycl
             "table": _digest_of(body["table"]),
             "split": _digests(body["split"]),
             "validation": _validation(body["validation"]),
-            "environment": {name: body["environment"][name] for name in ("python", "platform")},
-            "packages": body["environment"]["packages"],
+            "environment": {"python": environment["python"], "platform": environment["platform"]},
+            "packages": environment["packages"],
             "judge": _judge(body.get("judge")),
         }
     )
@@ -377,7 +376,9 @@ def _reason(run: RunEntry) -> str | None:
 
 def _cost(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds by stage, and what a record may say beside them, where it is made of numbers."""
-    found = {stage: value for stage, value in recorded["seconds"].items() if stage not in _BESIDE_SECONDS}
+    found = dict(recorded["seconds"])
+    for other in _BESIDE_SECONDS & found.keys():
+        del found[other]
     peaks, latency = recorded.get("peak_bytes"), recorded.get("prediction_seconds_per_row")
     if isinstance(peaks, Mapping) and peaks and all(map(_is_number, peaks.values())):
         found["peak_bytes"] = dict(peaks)
@@ -386,7 +387,7 @@ def _cost(recorded: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-_BESIDE_SECONDS = ("peak_bytes", "prediction_seconds_per_row")
+_BESIDE_SECONDS = frozenset({"peak_bytes", "prediction_seconds_per_row"})
 
 
 def _is_number(value: object) -> bool:
@@ -411,7 +412,7 @@ def _slices(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest_of(recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {part: recorded[part] for part in ("digest", "rows")} if recorded else None
+    return {"digest": recorded["digest"], "rows": recorded["rows"]} if recorded else None
 
 
 def _digests(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -423,7 +424,13 @@ def _validation(recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if recorded is None:
         return None
     failed = [f"{one['type']}({one['column']})" if one["column"] else one["type"] for one in recorded["failed"]]
-    return {**{part: recorded[part] for part in ("suite", "success", "asked", "returned")}, "failed": failed}
+    return {
+        "suite": recorded["suite"],
+        "success": recorded["success"],
+        "asked": recorded["asked"],
+        "returned": recorded["returned"],
+        "failed": failed,
+    }
 
 
 def _judge(recorded: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -76,7 +76,7 @@ SHARED_GROUPS = tuple(
 OTHER, TRUTH, NUMBER, TEXT = 0, 1, 2, 3
 """Kinds of values; of the first are containers, which are there and compare with nothing."""
 
-_TIMED = tuple(FIELDS[name] is Holds.TIME for name in COLUMNS)
+_TIMED = tuple(place for place, name in enumerate(COLUMNS) if FIELDS[name] is Holds.TIME)
 _held = itemgetter(*COLUMNS)
 _NO_COMPONENTS: Mapping[str, str] = {}
 
@@ -204,38 +204,26 @@ def compile_order(order: str | tuple[Term, ...]) -> Order:
 
 def column_values(doc: Mapping[str, Any]) -> tuple[Bound | None, ...]:
     """What a row of ``run`` holds, from the row's JSON: COLUMNS, COMPONENTS, its fold and what it says in words."""
-    # A row's instants are in UTC already; without the Z they sort.
-    held = [
-        value and value.removesuffix("Z") if timed else value for timed, value in zip(_TIMED, _held(doc), strict=True)
-    ]
+    held = list(_held(doc))
+    for place in _TIMED:  # in UTC already; without the Z they sort
+        held[place] = held[place] and held[place].removesuffix("Z")
     components = doc["components"] or _NO_COMPONENTS
     return (*held, *map(components.get, COMPONENTS), doc["fold"], text_of(doc, doc["tags"]))
-
-
-def parts_of(doc: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """The fragments of a row's JSON: where it lies in ``doc``, and its value."""
-    for group in SHARED_GROUPS:
-        value = doc.get(group)
-        if not value:
-            continue
-        if group == "params":
-            yield from (((group, name), inner) for name, inner in value.items())
-        else:
-            yield (group,), value
 
 
 Place = tuple[str, int]
 """A written path, and the kind of the values there."""
 
+Values = dict[Place, tuple[list[int], list[Any]]]
+"""By place the rows, by number, that have a value of their own there, and the values."""
 
-def own_leaves(doc: Mapping[str, Any]) -> list[tuple[Place, Bound]]:
-    """Place and value for every value that is the row's own."""
-    found: list[tuple[Place, Bound]] = []
+
+def take_own(values: Values, number: int, doc: Mapping[str, Any]) -> None:
+    """Take in every value that is the own of the row of that number."""
     for group in OWN_GROUPS:
         value = further_components(doc) if group == "components" else doc.get(group)
         if value:
-            _put_values(found, group, value)
-    return found
+            _take_below(values, number, group, value)
 
 
 def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,16 +234,24 @@ def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in held.items() if name not in COMPONENTS}
 
 
-def _put_values(found: list[tuple[Place, Bound]], place: str, value: Mapping[str, Any]) -> None:
-    """Append the leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
+def _take_below(values: Values, number: int, place: str, value: Mapping[str, Any]) -> None:
+    """Take in the leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
     for key, inner in value.items():
         if type(inner) is float:
-            found.append((_number_below(place, key), inner))
+            at = _number_below(place, key)
+            if at not in values:
+                values[at] = ([], [])
+            rows, held = values[at]
+            rows.append(number)
+            held.append(inner)
         elif isinstance(inner, Mapping):
-            _put_values(found, f"{place}.{key_text(key)}", inner)
+            _take_below(values, number, f"{place}.{key_text(key)}", inner)
         else:
-            leaves_ = _leaves(f"{place}.{key_text(key)}", inner)
-            found += [((path, kind), leaf) for path, kind, leaf in leaves_ if kind != OTHER]
+            for path, kind, leaf in _leaves(f"{place}.{key_text(key)}", inner):
+                if kind != OTHER:
+                    rows, held = values.setdefault((path, kind), ([], []))
+                    rows.append(number)
+                    held.append(leaf)
 
 
 @lru_cache(maxsize=4096)

@@ -238,10 +238,14 @@ def _expected(error: ValidationError) -> str:
 
 def check_meaning(body: Mapping[str, Any]) -> None:
     """What no schema says: instants are in the calendar, a fingerprint follows from its components."""
-    for field, check in (*((name, _is_instant) for name in _INSTANTS), ("fingerprint", _fingerprint_follows)):
-        problem = check(body, field)
-        if problem:
-            raise IntegrityError(f"record: {field}: {problem}")
+    for field in _INSTANTS:
+        if (instant := body.get(field)) is not None:
+            try:
+                utc_form(instant)
+            except ValueError as error:
+                raise IntegrityError(f"record: {field}: {_line(str(error))}") from None
+    if body["kind"] == "run" and body["fingerprint"] != (follows := _fingerprint_of(body["components"])):
+        raise IntegrityError(f"record: fingerprint: does not follow from the components, which give {follows}")
 
 
 def check_name(body: Mapping[str, Any]) -> None:
@@ -250,23 +254,9 @@ def check_name(body: Mapping[str, Any]) -> None:
         raise IntegrityError(f"record: id: {body['id']} is not the name of this content, which is {record_id(body)}")
 
 
-def _is_instant(body: Mapping[str, Any], field: str) -> str:
-    if body.get(field) is None:
-        return ""
-    try:
-        utc_form(body[field])
-    except ValueError as error:
-        return _line(str(error))
-    return ""
-
-
-def _fingerprint_follows(body: Mapping[str, Any], field: str) -> str:
-    if body["kind"] != "run":
-        return ""
-    parts = body["components"]
-    text = ",".join([f'"{name}":"{parts[name]}"' for name in _SORTED])  # digests all: their canonical form
-    follows = hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
-    return "" if body[field] == follows else f"does not follow from the components, which give {follows}"
+def _fingerprint_of(components: Mapping[str, str]) -> str:
+    text = ",".join([f'"{name}":"{components[name]}"' for name in _SORTED])  # digests all: their canonical form
+    return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
 
 
 def place_of(path: Path) -> str:

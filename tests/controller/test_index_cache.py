@@ -18,6 +18,7 @@ from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError
 from cd4ml.gateways import envelopes, git
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, RemoteState, Repository
+from cd4ml.gateways.git.objects import Place
 from cd4ml.gateways.process import Helper
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.envelope import read_envelope
@@ -195,6 +196,26 @@ def test_where_no_further_process_can_help_the_rows_are_made_here(
     expected = rebuilt(project, state)
     monkeypatch.setattr(envelopes, "Helper", lambda *_: Helper(command))
     assert rebuilt(project, state) == expected
+
+
+@pytest.mark.usefixtures("by_others")
+def test_where_there_is_no_room_for_files_entries_are_read_one_by_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = grown(project, 120)
+    expected = rebuilt(project, state)
+
+    def full(*_: object) -> list[Place]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Repository, "put_many", full)
+    assert rebuilt(project, state) == expected
+
+
+@pytest.mark.usefixtures("by_others")
+def test_nothing_is_left_of_the_files_that_further_processes_read(project: Project) -> None:
+    rebuilt(project, grown(project, 120))
+    assert {path.name for path in project.private.iterdir()} == {"query", "query.lock", "query.sqlite"}
 
 
 @pytest.mark.usefixtures("by_others")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError
 from cd4ml.gateways import git
 from cd4ml.gateways.git import HEADS, HERE, LANDING, RefUpdate, Repository
-from cd4ml.gateways.git.objects import _bases_first
+from cd4ml.gateways.git.objects import _differences_first
 
 HOSTILE_BRANCHES = (
     "exp/$(touch${IFS}canary)",
@@ -1007,13 +1007,13 @@ def test_objects_come_in_the_order_in_which_git_keeps_them_each_once_and_missing
         list(repository.read_many(found))
 
 
-def test_an_object_comes_right_after_the_one_that_it_is_kept_as_a_difference_from() -> None:
+def test_an_object_comes_right_after_those_that_are_kept_as_differences_from_it() -> None:
     kept = {"a": None, "b": None, "c": "a", "d": "b", "e": "c", "f": "a", "g": "d"}
     told = [text for one, base in kept.items() for text in (one, base or "0" * 40)]
-    assert list(_bases_first(told)) == ["a", "c", "e", "f", "b", "d", "g"]
+    assert _differences_first(told) == ["e", "c", "f", "a", "g", "d", "b"]
 
 
-def test_every_object_that_git_keeps_as_a_difference_comes_after_another_one(
+def test_every_object_that_git_keeps_as_a_difference_comes_before_the_other_one(
     home: Path, repository: Repository
 ) -> None:
     blobs = [repository.write_blob(b"a line that many share\n" * 200 + str(number).encode()) for number in range(30)]
@@ -1025,7 +1025,30 @@ def test_every_object_that_git_keeps_as_a_difference_comes_after_another_one(
     differing = [(found.index(base), found.index(one)) for one, base in zip(blobs, told, strict=True) if base in found]
     assert sorted(found) == sorted(blobs)
     assert len(differing) > 20
-    assert all(base < one for base, one in differing)
+    assert all(one < base for base, one in differing)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_objects_are_put_into_files_each_where_it_is_said_to_be(
+    repository: Repository, tmp_path: Path, count: int
+) -> None:
+    blobs = [repository.write_blob(b"\n" * number + str(number).encode()) for number in range(count)]
+    with (tmp_path / "a").open("w+b") as first, (tmp_path / "b").open("w+b") as second:
+        places = repository.put_many(blobs, [first, second])
+    read = [(tmp_path / "ab"[one.file]).read_bytes()[one.start :][: one.size] for one in places]
+    assert read == [b"\n" * number + str(number).encode() for number in range(count)]
+
+
+def test_objects_one_of_which_is_not_here_are_not_put_into_files(repository: Repository, tmp_path: Path) -> None:
+    blobs = [repository.write_blob(b"a"), "0" * 40, repository.write_blob(b"b")]
+    with (tmp_path / "a").open("w+b") as file, pytest.raises(OSError, match="0" * 40):
+        repository.put_many(blobs, [file])
+
+
+def test_objects_for_which_there_is_no_room_are_not_put_into_files(repository: Repository) -> None:
+    blobs = [repository.write_blob(b"a" * 10_000)]
+    with Path("/dev/full").open("r+b", buffering=0) as file, pytest.raises(OSError, match="could not be put"):
+        repository.put_many(blobs, [file])
 
 
 def test_of_many_objects_the_damaged_one_is_named_and_those_before_it_are_read(

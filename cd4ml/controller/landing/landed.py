@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 import cd4ml
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
-from cd4ml.gateways.envelopes import batches_apart
+from cd4ml.gateways.envelopes import Readers
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
 from cd4ml.gateways.store_batch import Batch, batches
@@ -188,17 +188,18 @@ class _IndexSource:
     def _made_apart(self, paths: Sequence[str], blobs: Mapping[str, str]) -> Iterator[Batch]:
         """Batches that further processes make, of what Git puts into files for them; the files are gone afterwards."""
         repository = self.project.repository
-        kept = repository.in_stored_order(blobs[path] for path in paths)
         with ExitStack() as stack:
             try:
                 spools = [stack.enter_context(TemporaryFile(dir=self.project.private)) for _ in range(_SPOOLS)]
+                readers = stack.enter_context(Readers([spool.fileno() for spool in spools], _judged))  # load meanwhile
+                kept = repository.in_stored_order(blobs[path] for path in paths)
                 places = dict(zip(kept, repository.put_many(kept, spools), strict=True))
             except OSError:  # such as a full disk
                 yield from batches(self._stored([(blobs[path], path) for path in paths]))
                 return
             runs_last = sorted(paths, key=lambda path: run_folder(path) != "")
             files = [(path, blobs[path], places[blobs[path]]) for path in runs_last]
-            yield from batches_apart(files, [spool.fileno() for spool in spools], _judged)
+            yield from readers.batches(files)
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         if after is None:

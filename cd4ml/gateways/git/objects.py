@@ -181,7 +181,7 @@ class Objects(Connection):
         options = ("--batch-all-objects", "--unordered", "--batch-check=%(objectname) %(deltabase)")
         wanted = dict.fromkeys(object_ids)
         listed = self.git("cat-file", *options, allowed=(0, 1, 128)).text  # where objects are damaged, of the others
-        kept = [one for one in reversed(_bases_first(listed.split())) if one in wanted]
+        kept = [one for one in _differences_first(listed.split()) if one in wanted]
         return list(dict.fromkeys((*kept, *wanted)))
 
     def read_many(self, object_ids: Sequence[str]) -> Iterator[bytes]:
@@ -322,8 +322,8 @@ def _skip(stream: IO[bytes], size: int) -> None:
         size -= len(part)
 
 
-def _bases_first(told: Sequence[str]) -> list[str]:
-    """Objects, each after the one that it is a difference from; ``told`` is each and that one, zeros for none."""
+def _differences_first(told: Sequence[str]) -> list[str]:
+    """Objects, each right after those that are differences from it; ``told`` is each and its base, zeros for none."""
     differing: dict[str, list[str]] = {}
     for one, base in zip(told[::2], told[1::2], strict=True):
         differing.setdefault(base, []).append(one)
@@ -333,6 +333,7 @@ def _bases_first(told: Sequence[str]) -> list[str]:
         one = waiting.pop()
         found.append(one)
         waiting += differing.pop(one, ())
+    found.reverse()
     return found
 
 
