@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,9 @@ from cd4ml.gateways.warm import SOCKET_VARIABLE
 
 settings.register_profile("cd4ml", deadline=None, max_examples=50)  # how long an example takes says more of the machine
 settings.load_profile("cd4ml")
+
+# A shell lets what it starts in the background ignore interrupts, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EVERY = 60
 """The slice of the flights that tests use: every so manyth departure, so that all months occur."""
