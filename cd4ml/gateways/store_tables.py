@@ -105,7 +105,11 @@ _SLOWER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=di
 
 def fragment_name(path: Path, content: bytes) -> bytes:
     """The name of a fragment: a digest of where it lies in a row's JSON and what is there."""
-    return hashlib.blake2b(b"%s\0%s" % (path_text(path).encode(), content), digest_size=16).digest()
+    return _name(path_text(path).encode(), content)
+
+
+def _name(lies_at: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(lies_at + b"\0" + content, digest_size=16).digest()
 
 
 def packed_numbers(numbers: Iterable[int]) -> bytes:
@@ -149,13 +153,13 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int,
     """
     wanted = list(dict.fromkeys(numbers))
     found: dict[int, tuple[Path, Any]] = {}
-    for start in range(0, len(wanted), _MARKS):
-        part = wanted[start : start + _MARKS]
-        sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
-        for number, name, written, content in database.execute(sql, part):
-            with contextlib.suppress(*DAMAGE):  # then it is not found
-                path = _path(written)
-                if name == fragment_name(path, content):
+    with contextlib.suppress(*DAMAGE):  # then some are not found
+        for start in range(0, len(wanted), _MARKS):
+            part = wanted[start : start + _MARKS]
+            sql = f"SELECT number, name, path, content FROM fragment WHERE number IN ({', '.join('?' * len(part))})"  # noqa: S608  # marks only
+            for number, name, written, content in database.execute(sql, part):
+                path, lies_at = _path(written)
+                if name == _name(lies_at, content):
                     found[number] = path, decode(content)
     if len(found) != len(wanted):
         raise sqlite3.DatabaseError("a part of a row is not what was written")
@@ -163,5 +167,6 @@ def fragments(database: sqlite3.Connection, numbers: Iterable[int]) -> dict[int,
 
 
 @lru_cache(maxsize=1000)
-def _path(written: str) -> Path:
-    return tuple(decode(written.encode()))
+def _path(written: str) -> tuple[Path, bytes]:
+    path = tuple(decode(written.encode()))
+    return path, path_text(path).encode()
