@@ -213,9 +213,7 @@ def test_reading_needs_no_home_and_no_temporary_folder_of_ones_own(team: Shell, 
 # ── two at once ──
 
 
-def test_a_reconcile_that_sleeps_overwrites_nothing_when_it_wakes(
-    team: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reconcile_that_sleeps_overwrites_nothing_when_it_wakes(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CD4ML_CLAIM_SECONDS", "1")
     rejected(team, "exp/x")
     team.at(team.folder.parent).run("git", "clone", "--quiet", "remote.git", "other")
