@@ -2,7 +2,7 @@
 
 The patterns are the fixed prefixes that issuers publish so that scanners can find their tokens. None asks for
 a word boundary before it: a message shows text with escapes, and the ``n`` of ``\\n`` must not hide a token.
-Each takes time linear in the text: a repetition never runs over the characters that begin another match.
+Each takes time linear in the text: a repetition never runs over the characters that begin another match, or not far.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ _PATTERNS = (
     ("an AWS access key", re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])")),
     ("a Google API key", re.compile(r"AIza[A-Za-z0-9_-]{35,}")),
     ("a Slack token", re.compile(r"xox[abprs]-[A-Za-z0-9-]{10,}")),
+    ("a Hugging Face token", re.compile(r"hf_[A-Za-z0-9]{30,}")),
+    ("an API key", re.compile(r"sk-(?:proj|svcacct|admin|ant)-[A-Za-z0-9_-]{20,}|sk-[A-Za-z0-9]{40,}")),
+    ("a Databricks token", re.compile(r"dapi[0-9a-f]{32}")),
+    ("a PyPI token", re.compile(r"pypi-AgE[A-Za-z0-9_-]{40,}")),
+    ("an npm token", re.compile(r"npm_[A-Za-z0-9]{36,}")),
+    ("an Azure storage key", re.compile(r"AccountKey=[A-Za-z0-9+/]{40,}={0,2}")),
+    ("a JSON Web Token", re.compile(r"eyJ[A-Za-z0-9_-]{10,400}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*")),
+    ("a password", re.compile(r"(?i:passw(?:or)?d|pwd)=[^\s'\"&;,]{4,}")),
     ("a password in a URL", re.compile(r"(?<=://)[^/\s:@]*:[^/\s]+@")),
 )
 _URL_USER = re.compile(r"(?<=://)[^/\s]+@")

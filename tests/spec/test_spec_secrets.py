@@ -27,6 +27,20 @@ TOKEN = "ghp_" + "a1" * 18
         ("glpat-" + "x" * 20, "a GitLab token"),
         ("AKIA" + "A" * 16, "an AWS access key"),
         ("postgresql://me:pass@db/flights", "a password in a URL"),
+        ("hf_" + "aB3" * 11, "a Hugging Face token"),
+        ("sk-proj-" + "aB3-" * 10, "an API key"),
+        ("sk-ant-" + "api03-" + "aB3_" * 20, "an API key"),
+        ("sk-" + "aB3" * 16, "an API key"),
+        ("dapi" + "0123456789abcdef" * 2, "a Databricks token"),
+        ("pypi-AgE" + "Ic" * 30, "a PyPI token"),
+        ("npm_" + "aB3" * 12, "an npm token"),
+        ("AccountName=x;AccountKey=" + "aB3+" * 21 + "aA==", "an Azure storage key"),
+        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJub2JvZHkifQ.c2ln", "a JSON Web Token"),
+        ("Server=db;Password=hunter2;Port=1", "a password"),
+        ("hf_transformer_of_a_long_name_with_many_parts", None),
+        ("task-based sk-learn", None),
+        ("PASSWORD=", None),
+        ("the password is longer", None),
         ("https://host/path:8080@tag", None),
         ("https://host:8080/path", None),
         ("Depth helps: see page 12", None),
@@ -43,6 +57,12 @@ SECRETS = (
     "AKIA" + "A" * 16,
     "AIza" + "b" * 35,
     "xoxb-" + "1" * 12,
+    "hf_" + "aB3" * 11,
+    "sk-proj-" + "aB3-" * 10,
+    "dapi" + "0123456789abcdef" * 2,
+    "AccountKey=" + "aB3+" * 21 + "==",
+    "eyJhbGciOiJub25lIn0.eyJzdWIiOiJub2JvZHkifQ.c2ln",
+    "password=hunter2",
     "https://me:tok3n-tok3n@host/x",
 )
 
@@ -68,7 +88,23 @@ def test_nothing_of_a_private_key_and_no_user_of_a_url_is_shown() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a.", "a", "a:", "://a:", "://", "-----BEGIN ", "PRIVATE KEY", "ghp_", "github_pat_", "xoxb-", "glpat-", "AKIA"],
+    [
+        *[
+            "a.",
+            "a",
+            "a:",
+            "://a:",
+            "://",
+            "-----BEGIN ",
+            "PRIVATE KEY",
+            "ghp_",
+            "github_pat_",
+            "xoxb-",
+            "glpat-",
+            "AKIA",
+        ],
+        *["eyJ", "eyJaaaaaaaaaa.", "sk-", "sk-ant-", "hf_", "password=", "PWD=a", "AccountKey=", "pypi-AgE", "dapi0"],
+    ],
 )
 def test_the_work_grows_linearly_with_hostile_text_up_to_a_mebibyte(unit: str) -> None:
     for head in ("", "x://", "-----BEGIN "):
