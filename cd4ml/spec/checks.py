@@ -30,6 +30,14 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 _DATABASE_OPTIONS = frozenset({"charset", "connect_timeout", "sslmode"})
 _DIALECT = re.compile(r"[a-z][a-z0-9_]*(\+[a-z][a-z0-9_]*)?")
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+DECIMAL_MARKS = (".", ",")
+
+MAX_MISSING_WORDS = 50
+"""More words than this for a cell that holds nothing are values."""
+
+MAX_MISSING_WORD = 100
+"""Characters of one of them."""
+
 _LOCAL_SCHEMES = ("file", "local", "memory", "data", "reference", "github", "git", "zip", "tar")
 
 Check = Callable[[str], str | None]
@@ -152,6 +160,20 @@ def select(text: str) -> str | None:
 def one_character(text: str) -> str | None:
     """A delimiter of cells."""
     return None if len(text) == 1 and text not in '"\r\n' else f"must be one character, not {shown(text)}"
+
+
+def decimal_mark(text: str) -> str | None:
+    """What stands before the fraction of a number."""
+    return None if text in DECIMAL_MARKS else f"must be '.' or ',', not {shown(text)}"
+
+
+def missing_word(text: str) -> str | None:
+    """What a whole cell says when it holds nothing; a word of blanks is one, too."""
+    if not text:
+        return "must not be empty: a cell without text is missing as it is"
+    if _NOT_ONE_LINE.search(text):
+        return "must be one line without control characters"
+    return longer(text, MAX_MISSING_WORD)
 
 
 def timestamp(text: str) -> str | None:

@@ -29,7 +29,9 @@ class SourceSpec:
 
     ``location`` is a path inside the repository, a URL that fsspec reads, ``package://NAME/PATH`` for a file
     that an installed Python package ships, or for ``sql`` a SQLAlchemy URL without credentials. ``query`` is the
-    SELECT of a ``sql`` source (else ``""``), ``delimiter`` the one character between the cells of a ``csv``.
+    SELECT of a ``sql`` source (else ``""``). Of a ``csv``, ``delimiter`` is the one character between cells,
+    ``decimal`` what stands before the fraction of a number, ``.`` or ``,``, and ``missing`` are the words, sorted, that
+    a cell holds nothing beside those that always say so.
     """
 
     name: str
@@ -37,6 +39,8 @@ class SourceSpec:
     format: str
     query: str = ""
     delimiter: str = ","
+    decimal: str = "."
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

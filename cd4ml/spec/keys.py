@@ -68,6 +68,15 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "data.sources.NAME.format": "compression follows the name of the file",
         "data.sources.NAME.query": "with `format: sql`: the SELECT to read",
         "data.sources.NAME.delimiter": "with `format: csv`: what stands between cells",
+        "data.sources.NAME.decimal": (
+            "with `format: csv`: what stands before the fraction of a number, `.` or `,`, and not between cells, too. "
+            "Nothing may stand between thousands, and with a comma no number has a point: a column with one is text"
+        ),
+        "data.sources.NAME.missing": (
+            "with `format: csv`: words for a cell that holds nothing, beside an empty one and `NA`, `N/A`, `NaN`, "
+            "`nan`, `NULL`, `null`, `<NA>`; quoted or not, the whole cell says so to the letter. At most 50 of 100 "
+            "characters; in any order they say the same"
+        ),
         "data.joins": "left joins onto the main table, in order",
         "data.joins[].source": "name of the source to join",
         "data.joins[].on": "the key; must be unique in the joined source",

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from cd4ml.errors import ConfigError
 from cd4ml.spec.checks import (
+    MAX_MISSING_WORDS,
     code_path,
     database,
+    decimal_mark,
     hypothesis,
     inside,
     instant,
@@ -23,6 +26,7 @@ from cd4ml.spec.checks import (
     location,
     longer,
     matching,
+    missing_word,
     nearest,
     not_empty,
     one_character,
@@ -62,6 +66,7 @@ from cd4ml.spec.pipeline import SIDES, STAGE_NAMES, Pipeline, stages
 from cd4ml.spec.reading import Asked, Report, Section
 
 SOURCE_FORMATS = ("csv", "parquet", "sql")
+CSV_KEYS = ("delimiter", "decimal", "missing")
 SPLIT_KEYS = ("column", "validation", "test", "seed", "validation_from", "test_from", "values")
 CALENDAR_PARTS = ("month", "day", "dayofweek", "hour", "minute")
 TARGET = "_target_"
@@ -158,7 +163,7 @@ def _data(section: Section) -> DataSpec:
         section.problem(("sources",), "there are more than 500")
     if not named and section.value.get("sources") == {}:
         section.problem(("sources",), "at least one source is needed")
-    sources = tuple(SourceSpec(name, *where) for name, where in named.items())
+    sources = tuple(replace(source, name=name) for name, source in named.items())
     joins = section.list_of("joins", _join)
     names = section.value.get("sources")
     for index, join in enumerate(joins if isinstance(names, Mapping) and names else ()):
@@ -188,12 +193,30 @@ def _time_formats(section: Section) -> dict[str, str]:
     return formats
 
 
-def _source(section: Section) -> tuple[str, str, str, str]:
+def _source(section: Section) -> SourceSpec:
+    """A source that has no name yet."""
     kind = section.one_of("format", SOURCE_FORMATS)
     where = section.text("location", database if kind == "sql" else location)
     query = section.text("query", select) if kind == "sql" else ""
-    delimiter = section.text("delimiter", one_character, default=",") if kind == "csv" else ","
-    return where, kind, query, delimiter
+    if kind != "csv":
+        _refuse_csv_keys(section, kind)
+        return SourceSpec("", where, kind, query)
+    delimiter = section.text("delimiter", one_character, default=",")
+    decimal = section.text("decimal", decimal_mark, default=".")
+    missing = section.texts("missing", missing_word, unique=True, at_most=MAX_MISSING_WORDS, optional=True)
+    if decimal == delimiter and "decimal" in section.value:
+        unless = "" if "delimiter" in section.value else " where it is left out"
+        section.problem(("decimal",), f"is {shown(decimal)}, and so is the delimiter{unless}")
+    return SourceSpec("", where, kind, query, delimiter, decimal, tuple(sorted(missing)))  # their order says nothing
+
+
+def _refuse_csv_keys(section: Section, kind: Any) -> None:
+    """Report what only cells that are written as text can have."""
+    for key in CSV_KEYS:
+        if key in section.value:
+            section.known.append(key)  # it is known, and said to be wrong here in better words
+            if kind in SOURCE_FORMATS:
+                section.problem((key,), f"has no meaning with format: {kind}", "only csv takes it")
 
 
 def _join(section: Section) -> JoinSpec:

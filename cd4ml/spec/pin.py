@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from cd4ml.errors import ConfigError, Problem
+from cd4ml.spec.checks import DECIMAL_MARKS, MAX_MISSING_WORD, MAX_MISSING_WORDS, missing_word
 from cd4ml.spec.experiment import SourceSpec
 
 PIN_SCHEMA = 1
@@ -31,7 +32,8 @@ class Pin:
     (name, type) pairs in order. ``raw_*`` describe the archived bytes: SHA-256 and MD5 in hex (the latter is the
     name that DVC's remote gives them), their number, and the file name that decides their compression.
     ``location`` is where they came from and ``fetched`` when, in ISO 8601. ``query`` is what was asked of a database
-    (else ``""``): its answer is archived as Parquet. ``delimiter`` stands between the cells of a ``csv``.
+    (else ``""``): its answer is archived as Parquet. ``delimiter`` stands between the cells of a ``csv``, ``decimal``
+    before the fraction of its numbers, and ``missing`` are further words, sorted, for a cell that holds nothing.
     """
 
     source: str
@@ -47,11 +49,18 @@ class Pin:
     fetched: str
     query: str = ""
     delimiter: str = ","
+    decimal: str = "."
+    missing: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> tuple[object, ...]:
+        """What of it was configured."""
+        return self.source, self.location, self.format, self.query, self.delimiter, self.decimal, self.missing
 
     def is_of(self, source: SourceSpec) -> bool:
         """Is this the pin of what ``source`` describes now, and not of what once had its name?"""
-        described = (source.name, source.location, archived_format(source), source.query, source.delimiter)
-        return described == (self.source, self.location, self.format, self.query, self.delimiter)
+        asked = (source.name, source.location, archived_format(source), source.query)
+        return self.described == (*asked, source.delimiter, source.decimal, source.missing)
 
     def dump(self) -> str:
         """The text of the pin's file: the same value gives the same text, with a final newline."""
@@ -72,6 +81,8 @@ class Pin:
             "fetched": self.fetched,
             **({"query": self.query} if self.query else {}),
             **({"delimiter": self.delimiter} if self.delimiter != "," else {}),
+            **({"decimal": self.decimal} if self.decimal != "." else {}),
+            **({"missing": list(self.missing)} if self.missing else {}),
         }
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -125,6 +136,8 @@ def parse_pin(text: str, file: str) -> Pin:
         fetched=content["fetched"],
         query=content.get("query", ""),
         delimiter=content.get("delimiter", ","),
+        decimal=content.get("decimal", "."),
+        missing=tuple(content.get("missing", ())),
     )
 
 
@@ -150,6 +163,22 @@ def _query(value: Any) -> bool:
 
 def _delimiter(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 1 and value not in '"\r\n'
+
+
+def _decimal(value: Any) -> bool:
+    return isinstance(value, str) and value in DECIMAL_MARKS
+
+
+def _missing(value: Any) -> bool:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_MISSING_WORDS:
+        return False
+    if not all(isinstance(word, str) and not missing_word(word) and _encodable(word) for word in value):
+        return False
+    return value == sorted(set(value))
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _file_name(value: Any) -> bool:
@@ -179,6 +208,11 @@ _TOP: Mapping[str, Check] = {
 _OPTIONAL: Mapping[str, Check] = {
     "query": (_query, f"a text of at most {MAX_QUERY} characters"),
     "delimiter": (_delimiter, "one character"),
+    "decimal": (_decimal, "'.' or ','"),
+    "missing": (
+        _missing,
+        f"a sorted list of at most {MAX_MISSING_WORDS} different words of one line and {MAX_MISSING_WORD} characters",
+    ),
 }
 _RAW: Mapping[str, Check] = {
     "sha256": _hex(64),

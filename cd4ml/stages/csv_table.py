@@ -14,7 +14,7 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,22 @@ _OTHER_DELIMITERS: Mapping[str, str] = {",": "','", ";": "';'", "\t": '"\\t"', "
 """What a file may be delimited by instead, as configuration writes it."""
 
 
-def read_csv(path: Path, name: str, delimiter: str) -> pa.Table:
+def read_csv(path: Path, name: str, delimiter: str, decimal: str = ".", missing: Iterable[str] = ()) -> pa.Table:
     """The records of a CSV file, columns in the header's order, as int64, float64, bool or string.
 
-    ``name`` tells the compression. Raises ValueError, in one line without any cell, for whatever is wrong.
+    ``name`` tells the compression. A cell is missing that says a word of ``MISSING_WORDS`` or ``missing`` and nothing
+    else, quoted or not. ``decimal`` stands before the fraction of a number. Raises ValueError, in one line without any
+    cell, for whatever is wrong.
     """
     raw = unpacked(path, name)
     _refuse_what_is_no_csv(raw)
     raw = raw.removeprefix(codecs.BOM_UTF8)
     _refuse_bad_text(raw)
     header = _header(raw, delimiter)
-    text = _parsed(raw, header, delimiter)
+    text = _parsed(raw, header, delimiter, (*MISSING_WORDS, *missing))
     if raw.count(b'"') % 2 and text.num_rows and any("\n" in str(column[-1].as_py()) for column in text.columns):
         raise ValueError("a quoted field is not closed (is the file cut off?)")
-    return pa.Table.from_arrays([_inferred(column.combine_chunks()) for column in text.columns], names=header)
+    return pa.Table.from_arrays([_inferred(column.combine_chunks(), decimal) for column in text.columns], names=header)
 
 
 # --- bytes -------------------------------------------------------------------------------------------
@@ -177,8 +179,8 @@ def _first_records(raw: bytes, delimiter: str) -> tuple[list[str], list[str]]:
         return names, []
 
 
-def _parsed(raw: bytes, header: list[str], delimiter: str) -> pa.Table:
-    """Every cell as text. Columns are told apart by position, so that what is wrong with names is said elsewhere."""
+def _parsed(raw: bytes, header: list[str], delimiter: str, missing: Iterable[str]) -> pa.Table:
+    """Every cell as text, or missing. Columns are told apart by position: their names are looked at elsewhere."""
     ragged: list[Any] = []
 
     def note(row: Any) -> str:
@@ -198,7 +200,7 @@ def _parsed(raw: bytes, header: list[str], delimiter: str) -> pa.Table:
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(places, pa.string()),
-                null_values=list(MISSING_WORDS),
+                null_values=list(missing),
                 strings_can_be_null=True,
             ),
         )
@@ -215,16 +217,32 @@ def _ragged(row: Any, columns: int, raw: bytes) -> str:
     return message + hint
 
 
-def _inferred(text: pa.Array) -> pa.Array:
+def _inferred(text: pa.Array, decimal: str) -> pa.Array:
     """A column of texts as numbers or booleans, where every text that is there is one."""
     if text.null_count == len(text):
         return pa.nulls(len(text), pa.float64())
+    numbers = _numbers(text, decimal)
+    if numbers is not None:
+        return numbers
+    words = set(pc.unique(text).to_pylist()) - {None}
+    if words <= TRUE_WORDS | FALSE_WORDS:
+        return pc.if_else(pc.is_null(text), None, pc.is_in(text, value_set=pa.array(sorted(TRUE_WORDS))))
+    return text
+
+
+def _numbers(text: pa.Array, decimal: str) -> pa.Array | None:
+    """A column of texts as numbers, or nothing where one of them is none.
+
+    Where the decimal mark is a comma, a number has no point: between thousands or before a fraction, it looks the same
+    (``1.234``), and to take one for the other is a mistake by a factor of a thousand that nothing shows.
+    """
+    if decimal != ".":
+        if pc.any(pc.match_substring(text, ".")).as_py():
+            return None
+        text = pc.replace_substring(text, decimal, ".")
     for kind in (pa.int64(), pa.float64()):
         try:
             return text.cast(kind)
         except pa.ArrowInvalid:
             continue
-    words = set(pc.unique(text).to_pylist()) - {None}
-    if words <= TRUE_WORDS | FALSE_WORDS:
-        return pc.if_else(pc.is_null(text), None, pc.is_in(text, value_set=pa.array(sorted(TRUE_WORDS))))
-    return text
+    return None

@@ -48,7 +48,7 @@ def pinned_table(raw_dir: Path, pin: Pin) -> pd.DataFrame:
     if len(raw) != pin.raw_bytes or hashlib.sha256(raw).hexdigest() != pin.raw_sha256:
         raise IntegrityError(f"source {pin.source}: the raw file's bytes are not those that were pinned")
     del raw
-    frame = read_table(path, pin.format, pin.raw_name, pin.delimiter)
+    frame = read_table(path, pin.format, pin.raw_name, pin.delimiter, pin.decimal, pin.missing)
     if len(frame) != pin.rows or table_digest(frame) != pin.digest:
         raise IntegrityError(f"source {pin.source}: the raw file holds another table than was pinned")
     return frame

@@ -51,17 +51,23 @@ _CHUNK = 16_384
 """Rows laid out at a time: few enough that their bytes stay in the processor's cache."""
 
 
-def read_table(path: Path, file_format: str, name: str, delimiter: str = ",") -> pd.DataFrame:
+def read_table(
+    path: Path, file_format: str, name: str, delimiter: str = ",", decimal: str = ".", missing: Iterable[str] = ()
+) -> pd.DataFrame:
     """The table in the file at ``path`` as a canonical frame of at least one row.
 
     ``file_format`` is ``csv`` or ``parquet``; for ``csv`` the ending of ``name`` (.zip, .gz, .bz2, .xz) says how it
-    is compressed, and ``delimiter`` stands between cells. CSV must be UTF-8, with a header, and every record as long
-    as the header. Whole numbers that fit 64 bits become ``int64`` (``float64`` when some are missing), other numbers
-    ``float64``, true/false ``bool``, all else ``string``; times stay text. Raises StageFailed naming ``name`` for
-    anything else, in one line that shows no cell. Reads the file; no other effect.
+    is compressed, ``delimiter`` stands between cells, ``decimal`` before the fraction of a number, and ``missing``
+    are words, beside the usual ones, for a cell that holds nothing. CSV must be UTF-8, with a header, and every
+    record as long as the header. Whole numbers that fit 64 bits become ``int64`` (``float64`` when some are
+    missing), other numbers ``float64``, true/false ``bool``, all else ``string``; times stay text. Raises
+    StageFailed naming ``name`` for anything else, in one line that shows no cell. Reads the file; no other effect.
     """
     try:
-        table = read_csv(path, name, delimiter) if file_format == "csv" else _read_parquet_source(path)
+        if file_format == "csv":
+            table = read_csv(path, name, delimiter, decimal, missing)
+        else:
+            table = _read_parquet_source(path)
         _check_names(table.column_names)
     except ValueError as error:  # Arrow's errors are ValueErrors too, and may quote cells
         reason = f"({type(error).__name__})" if isinstance(error, pa.ArrowException) else str(error)

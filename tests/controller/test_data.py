@@ -233,7 +233,7 @@ def test_without_a_remote_a_source_is_pinned_with_its_bytes_in_the_cache(project
 # ── described otherwise ──
 
 
-def describe(project: Project, **changes: str) -> None:
+def describe(project: Project, **changes: str | list[str]) -> None:
     """Write other keys of the source ``planes`` into the work tree's configuration."""
     path = project.root / "conf" / "data" / "flights.yaml"
     content = yaml.safe_load(path.read_text("utf-8"))
@@ -315,6 +315,30 @@ def test_a_source_that_is_only_described_otherwise_is_pinned_anew_with_the_same_
     assert is_sound(storage.cached(change.after.raw_md5), change.after)
     text = (project.root / "data" / "planes.lock.json").read_text("utf-8")
     assert parse_pin(text, "x").delimiter == ";"
+
+
+def test_a_source_whose_cells_are_read_otherwise_needs_another_pin_and_gives_another_digest(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cd4ml.controller.desired.specs.column_problems", lambda *_: ())  # as above
+    (project.root / "requirements.lock").write_text("numpy==2.0.0\n", "utf-8")
+    (project.root / "raw" / "cells.csv").write_text("a;b\n1,5;-\n2;3\n", "utf-8")
+    describe(project, location="raw/cells.csv", delimiter=";")
+    update_pins(project, ())
+    asked_of(project, commit(project))
+    digests = set()
+    changes: tuple[dict[str, str | list[str]], ...] = ({"decimal": ","}, {"missing": ["-"]}, {"decimal": "."})
+    for change_of_keys in changes:
+        describe(project, **change_of_keys)
+        with pytest.raises(ConfigError, match=r"is the pin of another source than data\.sources\.planes describes"):
+            asked_of(project, commit(project))
+        (change,) = update_pins(project, ("planes",))
+        assert change.before is not None
+        assert change.before.digest != change.after.digest
+        asked_of(project, commit(project))
+        digests.add(change.after.digest)
+    assert len(digests) == 3
+    assert dict(change.after.columns) == {"a": "string", "b": "float64"}
 
 
 def test_no_credential_reaches_a_pin(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,32 @@ def test_text_dates_gaps_and_prose_become_a_binary_task_with_a_result_and_boosti
     assert [(item["health"], item["params"]["model"]["name"]) for item in runs] == [("Healthy", "xgboost")]
 
 
+def test_decimal_commas_and_dashes_for_missing_are_declared_and_become_a_result(
+    newcomer: Newcomer, tmp_path: Path
+) -> None:
+    numbers = np.random.default_rng(7)
+    rows = 120
+    size = numbers.normal(50, 10, rows).round(2)
+    price = (3 * size + numbers.normal(0, 5, rows)).round(2)
+    frame = pd.DataFrame({"size": size, "age": numbers.integers(1, 80, rows), "price": price}).astype(str)
+    frame.loc[::9, "size"] = "-"
+    frame.loc[::11, "age"] = "k. A."
+    frame = frame.apply(lambda column: column.str.replace(".", ",")).replace("k, A,", "k. A.")
+    frame["town"] = numbers.choice(["Köln", "Bonn"], rows)
+    frame.to_csv(tmp_path / "data.csv", index=False, sep=";")
+    found = newcomer.reconciled(tmp_path / "data.csv", "price")
+    source = found["params"]["data"]["sources"]["data"]
+    assert {key: source[key] for key in ("delimiter", "decimal", "missing")} == {
+        "delimiter": ";",
+        "decimal": ",",
+        "missing": ["-", "k. A."],
+    }
+    assert set(found["params"]["features"]["numeric"]) == {"size", "age"}
+    assert found["params"]["evaluation"]["task"] == "regression"
+    assert found["metrics"]["test"]["r2"] > 0.5
+    newcomer.type("render", "--check")
+
+
 def test_names_of_classes_become_a_multiclass_task_with_a_result(newcomer: Newcomer, tmp_path: Path) -> None:
     """Real data: the wines that scikit-learn ships."""
     from sklearn.datasets import load_wine
@@ -249,6 +275,22 @@ def test_people_are_told_what_is_proposed_and_why_and_what_comes_next(
         "  cd p\n",
     ):
         assert line in told
+
+
+def test_people_are_told_of_each_key_that_says_how_cells_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = noisy().astype({"size": str, "price": str})
+    frame.loc[3, "size"] = "-"
+    frame.apply(lambda column: column.str.replace(".", ",")).to_csv(tmp_path / "houses.csv", index=False, sep=";")
+    assert run(["-C", str(tmp_path), "init", "p", "--data", "houses.csv", "--target", "price"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "mind         a cell that holds '-' (1) is read as missing (data.sources.houses.missing)" in told
+    assert [line for line in told if line.endswith("of column 'size' (data.sources.houses.decimal)")]
+    conf = (tmp_path / "p/conf/data/houses.yaml").read_text("utf-8")
+    assert "    decimal: ','   # what stands before the fraction of a number\n" in conf
+    assert "    # Words for a cell that holds nothing, beside " in conf
+    assert "    missing: ['-']\n" in conf
 
 
 # --- refusals ---------------------------------------------------------------------------------------

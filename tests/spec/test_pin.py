@@ -55,6 +55,12 @@ pins = st.builds(
     .filter(lambda text: len(text) < 40),
     query=st.just("") | st.text(min_size=1).filter(lambda text: bool(text.strip())),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
+    decimal=st.sampled_from([".", ","]),
+    missing=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1, max_size=100),
+        max_size=50,
+        unique=True,
+    ).map(lambda words: tuple(sorted(words))),
 )
 
 
@@ -78,11 +84,13 @@ def test_the_text_of_a_pin_is_stable_sorted_and_ends_with_a_newline() -> None:
 
 def test_a_pin_says_nothing_of_what_was_left_at_its_default() -> None:
     """Pins that older versions wrote stay as they are, byte by byte."""
-    assert not {"query", "delimiter"} & set(json.loads(PIN.dump()))
-    asked = replace(PIN, query="SELECT 1\nFROM t", delimiter=";")
-    assert {key: json.loads(asked.dump())[key] for key in ("query", "delimiter")} == {
+    assert not {"query", "delimiter", "decimal", "missing"} & set(json.loads(PIN.dump()))
+    asked = replace(PIN, query="SELECT 1\nFROM t", delimiter=";", decimal=",", missing=("-", "k. A."))
+    assert {key: json.loads(asked.dump())[key] for key in ("query", "delimiter", "decimal", "missing")} == {
         "query": "SELECT 1\nFROM t",
         "delimiter": ";",
+        "decimal": ",",
+        "missing": ["-", "k. A."],
     }
 
 
@@ -93,10 +101,12 @@ def test_a_pin_says_nothing_of_what_was_left_at_its_default() -> None:
         {"location": "elsewhere.csv"},
         {"format": "parquet"},
         {"delimiter": ";"},
+        {"decimal": ","},
+        {"missing": ("-",)},
         {"format": "sql", "query": "SELECT 1"},
     ],
 )
-def test_a_pin_of_what_is_described_otherwise_is_told_from_its_source_s(changes: dict[str, str]) -> None:
+def test_a_pin_of_what_is_described_otherwise_is_told_from_its_source_s(changes: dict[str, Any]) -> None:
     source = SourceSpec(PIN.source, PIN.location, PIN.format)
     assert PIN.is_of(source)
     assert pin_problems(PIN, source, FILE) == []
@@ -146,6 +156,19 @@ def test_every_problem_is_reported_at_once() -> None:
         ("delimiter", ""),
         ("delimiter", "ab"),
         ("delimiter", '"'),
+        ("decimal", ";"),
+        ("decimal", ""),
+        ("decimal", None),
+        ("missing", "-"),
+        ("missing", []),
+        ("missing", [""]),
+        ("missing", [1]),
+        ("missing", ["a\nb"]),
+        ("missing", ["\ud800"]),
+        ("missing", ["b", "a"]),
+        ("missing", ["a", "a"]),
+        ("missing", ["x" * 101]),
+        ("missing", [f"{number:02}" for number in range(51)]),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named(key: str, value: Any) -> None:

@@ -147,6 +147,32 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("data.sources.a/b", {"location": "x.csv", "format": "csv"}, "data.sources.a/b", "letters, digits"),
     ("data.sources.flights", "x.csv", "data.sources.flights", "must be a mapping"),
     ("data.sources.flights.format", "cvs", "data.sources.flights.format", "did you mean csv?"),
+    ("data.sources.flights.decimal", ";", "data.sources.flights.decimal", "must be '.' or ',', not ';'"),
+    ("data.sources.flights.decimal", 1, "data.sources.flights.decimal", "must be text"),
+    ("data.sources.flights.decimal", ",", "data.sources.flights.decimal", "is the delimiter where it is left out"),
+    ("data.sources.flights.missing", "-", "data.sources.flights.missing", "must be a list"),
+    ("data.sources.flights.missing", [-999], "data.sources.flights.missing.0", "must be text, not -999"),
+    ("data.sources.flights.missing", ["-", ""], "data.sources.flights.missing.1", "must not be empty"),
+    ("data.sources.flights.missing", ["-", "-"], "data.sources.flights.missing.1", "is there twice"),
+    ("data.sources.flights.missing", ["a\tb"], "data.sources.flights.missing.0", "one line"),
+    ("data.sources.flights.missing", ["a\nb"], "data.sources.flights.missing.0", "one line"),
+    ("data.sources.flights.missing", ["x" * 101], "data.sources.flights.missing.0", "longer than 100"),
+    ("data.sources.flights.missing", [str(n) for n in range(51)], "data.sources.flights.missing", "more than 50"),
+    (
+        "data.sources.flights",
+        {"location": "x.csv", "format": "csv", "delimiter": ",", "decimal": ","},
+        "data.sources.flights.decimal",
+        "is ',', and so is the delimiter",
+    ),
+    *(
+        (
+            "data.sources.flights",
+            {"location": "x.parquet", "format": "parquet", key: value},
+            f"data.sources.flights.{key}",
+            "has no meaning with format: parquet",
+        )
+        for key, value in (("delimiter", ";"), ("decimal", ","), ("missing", ["-"]))
+    ),
     ("data.sources.flights.location", "/etc/passwd", "data.sources.flights.location", "inside the repository"),
     ("data.sources.flights.location", "../x.csv", "data.sources.flights.location", "inside the repository"),
     ("data.sources.flights.location", "C:\\x.csv", "data.sources.flights.location", "inside the repository"),
@@ -341,6 +367,12 @@ def test_order_of_calendar_columns_means_nothing_and_order_of_sources_does() -> 
     resolved["features"]["calendar"] = {"time_hour": ["hour"], "a_time": ["month"]}
     assert list(parse(resolved).features.calendar) == ["a_time", "time_hour"]
     assert [source.name for source in parse(resolved).data.sources] == ["flights", "weather", "planes"]
+
+
+def test_a_csv_source_says_how_its_cells_are_read_and_the_order_of_words_for_missing_means_nothing() -> None:
+    asked = {"location": "x.csv", "format": "csv", "delimiter": ";", "decimal": ",", "missing": ["k. A.", "-", " "]}
+    found = parse(changed("data.sources.flights", asked)).data.sources[0]
+    assert found == SourceSpec("flights", "x.csv", "csv", "", ";", ",", (" ", "-", "k. A."))
 
 
 def test_times_without_a_zone_are_utc() -> None:

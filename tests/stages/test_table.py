@@ -210,6 +210,50 @@ def test_what_the_csv_module_writes_is_read_back(
     assert list(zip(frame["a"], frame["b"], strict=True)) == rows
 
 
+def read_otherwise(tmp_path: Path, content: str, decimal: str, *missing: str) -> pd.DataFrame:
+    (tmp_path / "raw").write_bytes(content.encode())
+    return read_table(tmp_path / "raw", "csv", "t.csv", ";", decimal, missing)
+
+
+def test_numbers_are_read_with_a_decimal_comma_where_the_source_says_so(tmp_path: Path) -> None:
+    frame = read_otherwise(tmp_path, 'x;i;gap\n1,5;1;NA\n-2,5e-3;-2;"0,1"\n,5;3;-1E3\n+7,;4;inf\n', ",")
+    assert frame["x"].tolist() == [1.5, -0.0025, 0.5, 7.0]
+    assert column_types(frame) == (("x", "float64"), ("i", "int64"), ("gap", "float64"))
+    assert frame["gap"].tolist()[1:] == [0.1, -1000.0, np.inf]
+
+
+@pytest.mark.parametrize("odd", ["1.5", "1.234", "1.234,5", "1,234,5", "1,5 kg", " 1,5", ",", "1,,5"])
+def test_a_column_with_a_cell_that_is_no_number_with_a_comma_stays_text_as_it_is(tmp_path: Path, odd: str) -> None:
+    assert read_otherwise(tmp_path, f"x;y\n1,5;1\n{odd};2\n", ",")["x"].tolist() == ["1,5", odd]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
+def test_any_number_with_a_comma_is_what_it_is_with_a_point(values: list[float]) -> None:
+    texts = [repr(value) for value in values]
+    with tempfile.TemporaryDirectory() as folder:
+        points = read_otherwise(Path(folder), "x;y\n" + "".join(f"{text};1\n" for text in texts), ".")
+        commas = "".join(f"{text.replace('.', ',')};1\n" for text in texts)
+        assert table_digest(read_otherwise(Path(folder), f"x;y\n{commas}", ",")) == table_digest(points)
+
+
+def test_a_comma_is_no_decimal_mark_unless_the_source_says_so(tmp_path: Path) -> None:
+    assert read_otherwise(tmp_path, "x;y\n1,5;1.5\n", ".").to_dict("list") == {"x": ["1,5"], "y": [1.5]}
+
+
+def test_words_for_missing_are_whole_cells_quoted_or_not_beside_the_usual_words(tmp_path: Path) -> None:
+    content = 'n;w\n-;-a\n"-";k. A.\n3;k. A\nNA;"k. A."\n-4;""\n'
+    frame = read_otherwise(tmp_path, content, ".", "-", "k. A.", "NA")
+    assert [None if pd.isna(value) else value for value in frame["n"]] == [None, None, 3.0, None, -4.0]
+    assert [None if pd.isna(value) else value for value in frame["w"]] == ["-a", None, "k. A", None, None]
+
+
+def test_the_same_cells_read_otherwise_have_another_digest(tmp_path: Path) -> None:
+    content = "x;y\n1,5;-\n2,5;3\n"
+    readings = [(".", ()), (",", ()), (".", ("-",)), (",", ("-",))]
+    assert len({table_digest(read_otherwise(tmp_path, content, mark, *words)) for mark, words in readings}) == 4
+
+
 def test_decimals_are_read_to_the_nearest_double(tmp_path: Path) -> None:
     texts = ["0.1", "2.2250738585072014e-308", "9007199254740993.5", "1e23"]
     assert csv(tmp_path, "x\n" + "\n".join(texts) + "\n")["x"].tolist() == [float(text) for text in texts]

@@ -35,15 +35,10 @@ class PinChange:
     @property
     def moved(self) -> bool:
         """Does the source hold other data than the pin says, or is it described otherwise than when it was pinned?"""
-        return self.before is None or (self.before.digest, _described(self.before)) != (
+        return self.before is None or (self.before.digest, self.before.described) != (
             self.after.digest,
-            _described(self.after),
+            self.after.described,
         )
-
-
-def _described(pin: Pin) -> tuple[str, ...]:
-    """What of a pin was configured."""
-    return pin.source, pin.location, pin.format, pin.query, pin.delimiter
 
 
 def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
@@ -150,7 +145,8 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
         fetch_source(source, project.work_tree(), raw)
         digest = digest_file(raw)
         try:
-            frame = read_table(raw, archived_format(source), name, source.delimiter)
+            form = archived_format(source)
+            frame = read_table(raw, form, name, source.delimiter, source.decimal, source.missing)
         except StageFailed as error:  # no stage ran: the source is what is wrong
             raise Cd4mlError(f"source {source.name}: {error.message}") from error
         after = Pin(
@@ -167,6 +163,8 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
             fetched=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             query=source.query,
             delimiter=source.delimiter,
+            decimal=source.decimal,
+            missing=source.missing,
         )
         change = PinChange(source.name, before, after)
         # a pin that stays keeps its raw bytes: these are the ones to archive again if they were lost

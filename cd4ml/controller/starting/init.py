@@ -71,7 +71,7 @@ def init_project(folder: Path, *, storage: str = "", own: OwnData | None = None)
     if own is None:
         return _vendor(folder, _scaffold(folder), storage, _LOCK)
     table = read_own_table(own.data, folder, own.here, own.name)
-    proposal = look(table.frame, own.hints)
+    proposal = look(table.frame, own.hints, table.reading)
     lock = _own_lock(folder)
     files = conf_files(proposal, table.place, _scaffold(folder), lock)
     _refuse_conflicts(folder, files, table.place.name)

@@ -9,10 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cd4ml.controller.starting.proposed_conf import Place, check_name
+from cd4ml.controller.starting.proposed_doubts import USUAL, Reading
+from cd4ml.controller.starting.proposed_reading import propose_reading
 from cd4ml.errors import StageFailed, UsageError
 from cd4ml.gateways.files import digest_file, replacing
 from cd4ml.gateways.sources import fetch
@@ -38,12 +41,13 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 @dataclass(frozen=True)
 class OwnTable:
-    """A table as it was read, where the project will read it, and the file to copy there, if any.
+    """A table as it was read and how, where the project will read it, and the file to copy there, if any.
 
     ``bytes`` is the size of its file; ``local`` says that this lies in the project and not elsewhere.
     """
 
     frame: pd.DataFrame
+    reading: Reading
     place: Place
     copy_from: Path | None
     bytes: int
@@ -64,21 +68,28 @@ def read_own_table(data: str, folder: Path, here: Path, name: str = "") -> OwnTa
     file = data.split("?", 1)[0].rstrip("/").rpartition("/")[2] if remote else path.name
     base, ending, packed = _parts(file)
     chosen = check_name(name) if name else _slug(base)
-    with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as place:
+    with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as fetched:
         raw = path
         if remote:
             if message := check_location(data):
                 raise UsageError(f"--data: {data}: {message}")
-            raw = Path(place) / "raw"
+            raw = Path(fetched) / "raw"
             fetch(data, folder, raw)
         file_format = _format(raw, ending)
         delimiter = _delimiter(raw, packed) if file_format == "csv" else ","
         frame = _read(raw, file_format, file, delimiter, data)
+        reading = USUAL
+        if file_format == "csv":
+            from cd4ml.stages.table import read_table
+
+            again = partial(read_table, raw, file_format, file, delimiter)
+            frame, reading = propose_reading(frame, f"data.sources.{chosen}", delimiter, again)
         size = raw.stat().st_size
     where, copy_from = (data, None) if remote else _where(path, folder, f"{chosen}{ending or '.csv'}{packed}")
     if not remote and (message := check_location(where)):
         raise UsageError(f"--data: {where}: {message}")
-    return OwnTable(frame, Place(chosen, where, file_format, delimiter), copy_from, size, not remote)
+    place = Place(chosen, where, file_format, delimiter, reading.decimal, reading.missing)
+    return OwnTable(frame, reading, place, copy_from, size, not remote)
 
 
 def _parts(file: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cd4ml.controller.starting.proposed_columns import ROWS_NEEDED, Column, look_at_columns, unusable
-from cd4ml.controller.starting.proposed_doubts import counted, nearly_numbers
+from cd4ml.controller.starting.proposed_doubts import USUAL, Reading, counted, nearly_numbers
 from cd4ml.controller.starting.proposed_split import ProposedSplit, propose_split
 from cd4ml.controller.starting.proposed_suite import ProposedExpectation, propose_expectations
 from cd4ml.errors import UsageError
@@ -95,8 +95,8 @@ class Proposal:
         return tuple(column for column in self.columns if column.role == role)
 
 
-def look(frame: pd.DataFrame, hints: Hints) -> Proposal:
-    """What could be asked of a canonical frame (``stages.table``).
+def look(frame: pd.DataFrame, hints: Hints, reading: Reading = USUAL) -> Proposal:
+    """What could be asked of a canonical frame (``stages.table``), whose cells were read as ``reading`` says.
 
     Raises UsageError, one line, when the table or the hints give nothing to train on.
     """
@@ -107,8 +107,8 @@ def look(frame: pd.DataFrame, hints: Hints) -> Proposal:
     if len(present) < ROWS_NEEDED:
         what = "rows" if len(present) == len(frame) else "rows with a target"
         raise UsageError(f"the data has {len(present)} {what}; at least {ROWS_NEEDED} are needed to part them in three")
-    task, why = _task(present[hints.target], hints)
-    columns = look_at_columns(present, hints.target, task, time=hints.time, group=hints.group)
+    task, why = _task(present[hints.target], hints, reading)
+    columns = look_at_columns(present, hints.target, task, time=hints.time, group=hints.group, reading=reading)
     split, columns = propose_split(present, columns, task, hints)
     features = [column for column in columns if column.is_feature]
     if not features:
@@ -131,7 +131,7 @@ def look(frame: pd.DataFrame, hints: Hints) -> Proposal:
         primary=primary,
         primary_why=primary_why,
         slices=_slices(columns),
-        notes=_notes(frame, present, columns, task, split, hints.target),
+        notes=(*reading.said, *_notes(frame, present, columns, task, split, hints.target)),
     )
 
 
@@ -152,7 +152,7 @@ def _check_names(frame: pd.DataFrame, hints: Hints) -> None:
         raise UsageError(f"--target: {hints.target!r} cannot be the time or group column, too")
 
 
-def _task(target: pd.Series[Any], hints: Hints) -> tuple[Task, str]:
+def _task(target: pd.Series[Any], hints: Hints, reading: Reading) -> tuple[Task, str]:
     """The task, and why. Raises UsageError when the target has one value, or does not fit the task asked for."""
     from cd4ml.stages.table import kind_of
 
@@ -164,9 +164,9 @@ def _task(target: pd.Series[Any], hints: Hints) -> tuple[Task, str]:
     if kind == "float64" and _infinite(target):
         raise UsageError(f"--target: {name!r} holds infinite values")
     if hints.task:
-        return _asked_task(target, kind, distinct, hints)
+        return _asked_task(target, kind, distinct, hints, reading)
     if kind in ("string", "bool"):
-        nearly = nearly_numbers(target) if kind == "string" and distinct > FEW_NUMBERS else None
+        nearly = nearly_numbers(target, reading) if kind == "string" and distinct > FEW_NUMBERS else None
         if nearly is not None:
             raise UsageError(f"--target: {name!r}: {nearly.saw}; mend these in the data, or say --task multiclass")
         if distinct > MAX_CLASSES or distinct * 2 > len(target):
@@ -179,11 +179,11 @@ def _task(target: pd.Series[Any], hints: Hints) -> tuple[Task, str]:
     return "regression", f"{name!r} holds numbers, {distinct} different ones"
 
 
-def _asked_task(target: pd.Series[Any], kind: str, distinct: int, hints: Hints) -> tuple[Task, str]:
+def _asked_task(target: pd.Series[Any], kind: str, distinct: int, hints: Hints, reading: Reading) -> tuple[Task, str]:
     task, name = hints.task, hints.target
     if task == "regression":
         if kind in ("string", "bool"):
-            nearly = nearly_numbers(target) if kind == "string" else None
+            nearly = nearly_numbers(target, reading) if kind == "string" else None
             saw = f" ({nearly.saw})" if nearly is not None else ""
             raise UsageError(
                 f"--task regression: {name!r} holds {'text' if kind == 'string' else 'truths'}, not numbers{saw}"

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from cd4ml.controller.starting.proposed_doubts import Nearly, nearly_numbers, nearly_times, spelt_alike
+from cd4ml.controller.starting.proposed_doubts import (
+    USUAL,
+    Nearly,
+    Reading,
+    nearly_numbers,
+    nearly_times,
+    spelt_alike,
+)
 from cd4ml.spec.checks import not_empty
 from cd4ml.spec.experiment import Task
 from cd4ml.spec.secrets import secret_kind
@@ -110,12 +117,15 @@ def unusable(name: str) -> str | None:
 
 
 def look_at_columns(
-    frame: pd.DataFrame, target: str, task: Task, *, time: str = "", group: str = ""
+    frame: pd.DataFrame, target: str, task: Task, *, time: str = "", group: str = "", reading: Reading = USUAL
 ) -> tuple[Column, ...]:
-    """Every column of a canonical frame whose target is there in every row; ``group`` and ``time`` are hints."""
+    """Every column of a canonical frame whose target is there in every row; ``group`` and ``time`` are hints.
+
+    ``reading`` is how its cells were read, for what is said of them.
+    """
     columns = []
     for name in map(str, frame.columns):
-        column = _look(frame[name], name)
+        column = _look(frame[name], name, reading)
         if name == time and column.kind == "int64":
             column = _counted_time(frame[name], column)
         if name == target:
@@ -128,7 +138,7 @@ def look_at_columns(
     return _without_collisions(columns)
 
 
-def _look(column: pd.Series[Any], name: str) -> Column:
+def _look(column: pd.Series[Any], name: str, reading: Reading) -> Column:
     from cd4ml.stages.table import kind_of
 
     kind = kind_of(column)
@@ -142,7 +152,9 @@ def _look(column: pd.Series[Any], name: str) -> Column:
         return found.left_out("it is the same in every row")
     if found.missing > MOSTLY_MISSING:
         return found.left_out(f"{found.missing:.1%} of it is missing")
-    looks = {"int64": _number, "float64": _number, "bool": _truth, "string": _text, "timestamp": _time}
+    if kind == "string":
+        return _text(present, found, reading)
+    looks = {"int64": _number, "float64": _number, "bool": _truth, "timestamp": _time}
     return looks[kind](present, found)
 
 
@@ -200,12 +212,12 @@ def _category(present: pd.Series[Any], found: Column, what: str) -> Column:
     return replace(found, role="categorical", why=f"{what}, {found.distinct} different", values=values, doubt=doubt)
 
 
-def _text(present: pd.Series[Any], found: Column) -> Column:
-    moment = _parsed(present)
+def _text(present: pd.Series[Any], found: Column, reading: Reading) -> Column:
+    moment = as_times(present)
     if moment is not None:
         times, time_format = moment
         return _time(times, replace(found, time_format=time_format))
-    nearly = nearly_numbers(present) or nearly_times(present, ("", *TIME_FORMATS))
+    nearly = nearly_numbers(present, reading) or nearly_times(present, ("", *TIME_FORMATS), reading)
     if nearly is not None:
         return _nearly(present, found, nearly)
     words = sum(len(text.split()) for text in present.head(2000)) / len(present.head(2000))
@@ -236,7 +248,7 @@ def _nearly(present: pd.Series[Any], found: Column, nearly: Nearly) -> Column:
     return found.left_out(str(nearly))
 
 
-def _parsed(present: pd.Series[Any]) -> tuple[pd.Series[Any], str] | None:
+def as_times(present: pd.Series[Any]) -> tuple[pd.Series[Any], str] | None:
     """A column of text as UTC times with the format that fits every value (``""``: ISO 8601), or nothing."""
     import pandas as pd
 

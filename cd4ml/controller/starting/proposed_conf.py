@@ -25,12 +25,14 @@ _OF_DATA = ("data", "validation", "split", "features", "model", "evaluation", "e
 
 @dataclass(frozen=True)
 class Place:
-    """Where the table is read from, and the name that the project gives it."""
+    """Where the table is read from and how, and the name that the project gives it."""
 
     name: str
     location: str
     format: str
     delimiter: str = ","
+    decimal: str = "."
+    missing: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> str:
@@ -122,6 +124,11 @@ def _data(proposal: Proposal, place: Place) -> str:
     source = [f"    location: {_flow(place.location)}", f"    format: {place.format}"]
     if place.format == "csv" and place.delimiter != ",":
         source.append(f"    delimiter: {_flow(place.delimiter)}   # what stands between the cells")
+    if place.decimal != ".":
+        source.append(f"    decimal: {_flow(place.decimal)}   # what stands before the fraction of a number")
+    if place.missing:
+        source.append("    # Words for a cell that holds nothing, beside none and NA, N/A, NaN, nan, NULL, null, <NA>.")
+        source.append(f"    missing: {_flow(list(place.missing))}")
     return _lines(
         f"# The table {place.name}: {proposal.rows:,} rows, {len(proposal.columns)} columns when this was proposed.",
         "# sources: the first is the main table, `joins` add columns of others to it. A location is a path in this",
