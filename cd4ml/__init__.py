@@ -12,10 +12,10 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    pipeline (the stages) · metrics · environment · determinism · canonical · fingerprint
     ├── render/        2 SPEC → TEXT              templates (one strict Jinja2 environment) · artifacts (template →
     │                    path), seal (its header), workflows (CI by provider) · lock (dvc.lock from what was verified)
-    ├── index/         2 WHAT HAS HAPPENED        record · validate, shape · envelope · fold · history · rows ·
-    │                    lineage · foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words, place,
-    │                    paths, instant, asked, grid, sql. Trusted: proven, chain (forged?), audit, promised, rendered
-    │                    (verify), relied_on, claims, retention, removed, epoch (keep and forget)
+    ├── index/         2 WHAT HAS HAPPENED        record · validate, shape · written, envelope · fold · history ·
+    │                    rows · lineage · foreign (other tools' runs) · schemas/. Asked: fields, filter, query, words,
+    │                    place, paths, instant, asked, grid, sql. Trusted: proven, chain (forged?), audit, promised,
+    │                    rendered (verify), relied_on, claims, retention, removed, epoch (keep and forget)
     ├── plan/          3 DESIRED vs OBSERVED      state · standing · reason · lifecycle · action · diff → Plan
     ├── promotion/     3 CHALLENGER vs CHAMPION   compare (two), table (more) of configuration and inputs ·
     │                    leaderboard · summary (the index in short). The pull request: paired (what two said of the
