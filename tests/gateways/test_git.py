@@ -1028,7 +1028,7 @@ def test_every_object_that_git_keeps_as_a_difference_comes_before_the_other_one(
     assert all(one < base for base, one in differing)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_objects_are_put_into_files_each_where_it_is_said_to_be(
     repository: Repository, tmp_path: Path, count: int
 ) -> None:

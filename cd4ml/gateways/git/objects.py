@@ -215,7 +215,7 @@ class Objects(Connection):
         As many processes of Git as there are files share them, each those that follow each other. Raises OSError
         where it cannot be done for all of them: whoever reads them one by one learns why.
         """
-        share = -(-len(object_ids) // len(files))
+        share = -(-len(object_ids) // len(files)) or 1
         shares = [object_ids[start : start + share] for start in range(0, len(object_ids), share)]
         with ThreadPoolExecutor(len(files)) as threads:
             found = list(threads.map(self._put, shares, files))
