@@ -87,7 +87,7 @@ def rebuild(clone: Path) -> dict[str, float]:
 
 
 def ask(clone: Path, rounds: int) -> list[dict[str, float]]:
-    """In this process: the queries, each so many times; seconds."""
+    """In this process: the queries, each so many times after once that is not counted, as MLflow is asked; seconds."""
     from cd4ml.controller.landing.landed import current_cache
     from cd4ml.index.query import parse
     from cd4ml.index.sql import compile_filter, compile_order
@@ -97,12 +97,12 @@ def ask(clone: Path, rounds: int) -> list[dict[str, float]]:
     found = []
     for text, order, limit in QUERIES:
         taken, rows = [], 0
-        for _ in range(rounds):
+        for _ in range(1 + rounds):
             began = time.perf_counter()
             where = compile_filter(parse(text), datetime.now(UTC))
             rows = len(cache.search(where, compile_order(order) if order else None, limit))
             taken.append(time.perf_counter() - began)
-        taken.sort()
+        taken = sorted(taken[1:])
         p95 = taken[min(len(taken) - 1, int(0.95 * len(taken)))]
         found.append({"median": statistics.median(taken), "p95": p95, "rows": rows})
     return found
