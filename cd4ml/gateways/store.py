@@ -10,6 +10,7 @@ whenever they come, make the cache anew and ask again. What it holds any other t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -79,10 +80,9 @@ class QueryCache:
         self._database = self._opened(wanted)
         if self._database is not None:
             return
-        try:
-            with exclusive(self._path.with_suffix(".lock")):
-                self._database = self._opened(wanted) or self._renewed(wanted, source)
-        except OSError:
+        with contextlib.suppress(OSError), exclusive(self._path.with_suffix(".lock")):
+            self._database = self._opened(wanted) or self._renewed(wanted, source)
+        if self._database is None:  # not while the error lives, which holds on to what the first try had open
             self._database = in_memory(self._path, wanted, source)
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
 """Reading what a fold wrote, many at a time: the same entries as ``fold.parse_envelope``, in a fraction of the time.
 
 A record is read by a faster parser (orjson) and written anew as it was committed (``written``). These bytes are the
-record's if ``record_sha256`` is over them: then it was read as Python's parser would read it, no key is there twice,
-and every number is what it was. Whatever comes out as other bytes, or fails any check, is left to ``parse_envelope``.
+record's if ``record_sha256`` is over them and they are the text that was read: then it was read as Python's parser
+would read it, no key is there twice, and every number is what it was. Whatever comes out as other bytes, or fails any
+check, is left to ``parse_envelope``.
 """
 
 from __future__ import annotations
@@ -29,10 +30,7 @@ _TOO_DEEP = b"\n" + b" " * (MAX_DEPTH + 1)
 
 
 def read_envelope(data: bytes, path: str) -> Entry:
-    """The entry that the index holds at ``path``; raises as ``parse_envelope`` does.
-
-    Of two envelopes with the same record this may accept one that is laid out otherwise than a fold does.
-    """
+    """The entry that the index holds at ``path``; raises as ``parse_envelope`` does."""
     try:
         entry = _read(data, path)
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):  # IntegrityError: judged anew below
@@ -44,8 +42,9 @@ def _read(data: bytes, path: str) -> Entry | None:
     head, tail = _HEAD.match(data), _TAIL.fullmatch(data, max(0, len(data) - _TAIL_LENGTH))
     if not head or not tail or len(data) > MAX_BYTES:
         return None
-    body = orjson.loads(data[head.end() : tail.start()])
-    canonical = _canonical(body, tail[1])
+    text = data[head.end() : tail.start()]
+    body = orjson.loads(text)
+    canonical = _canonical(body, text, tail[1])
     if b"\\u0000" in canonical or not _is_named(body, canonical):
         return None
     record = check_relied_on(body)
@@ -54,8 +53,8 @@ def _read(data: bytes, path: str) -> Entry | None:
     return Entry(record, tail[1].decode(), tail[2].decode(), _name(head[2]), int(head[1]))
 
 
-def _canonical(body: Any, sha256: bytes) -> bytes:
-    """The canonical form of a record that is committed as bytes of this digest (in hex).
+def _canonical(body: Any, text: bytes, sha256: bytes) -> bytes:
+    """The canonical form of a record that was read from ``text`` and is committed as bytes of this digest (in hex).
 
     Raises ValueError or TypeError for one that is not, or is nested too deeply.
     """
@@ -65,6 +64,8 @@ def _canonical(body: Any, sha256: bytes) -> bytes:
         (committed, numbers), (canonical, found) = as_python_lays_out(committed), as_python_writes(canonical)
         if numbers != found or hashlib.sha256(committed).hexdigest().encode() != sha256:
             raise ValueError("written in another way, or not the same")
+    if committed[:-1].replace(b"\n", b"\n ") != text:  # such as a key that is there twice
+        raise ValueError("not laid out as a fold does")
     if _TOO_DEEP in committed:
         raise ValueError("nested too deeply")
     return canonical

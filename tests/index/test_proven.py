@@ -96,3 +96,14 @@ def test_an_entry_is_that_of_its_landed_commit_to_the_byte(body: dict[str, Any])
     assert not same_entry(replace(commit, data=commit.data + b"\n"), made, data)
     digested = replace(made, record_sha256=hashlib.sha256(b"").hexdigest())
     assert not same_entry(commit, digested, data)
+
+
+def test_a_key_that_stands_twice_in_an_envelope_is_refused_whatever_its_digest_says() -> None:
+    """A reader that takes the first would see other figures than one that takes the last."""
+    made = entry(run_body("a"))
+    data, path = encode_envelope(made), entry_path(made.record)
+    assert read_envelope(data, path) == made
+    twice = data.replace(b'\n  "metrics": ', b'\n  "metrics": {},\n  "metrics": ', 1)
+    assert twice != data
+    with pytest.raises(IntegrityError, match="twice"):
+        read_envelope(twice, path)
