@@ -26,7 +26,11 @@ _HEAD = re.compile(rb'\{\n "fold": ([1-9][0-9]{0,15}),\n "landed_by": ("[^\n]*")
 _TAIL = re.compile(rb',\n "record_sha256": "([0-9a-f]{64})",\n "result_commit": "([0-9a-f]{40})"\n\}\n')
 _TAIL_LENGTH = len(b',\n "record_sha256": "",\n "result_commit": ""\n}\n') + 64 + 40
 
-_TOO_DEEP = b"\n" + b" " * (MAX_DEPTH + 1)
+_DEEPEST = b"\n" + b" " * (MAX_DEPTH + 1)
+"""How a line begins that is inside as many objects and lists as there may be, or is an empty one too many."""
+
+_LARGEST = re.compile(rb"[0-9]e\+?308[],}]")  # of either form in which orjson has written it
+"""The end of a number that may be beyond what a record may hold, or of a text that looks like one."""
 
 
 def read_envelope(data: bytes, path: str) -> Entry:
@@ -56,9 +60,11 @@ def _read(data: bytes, path: str) -> Entry | None:
 def _canonical(body: Any, text: bytes, sha256: bytes) -> bytes:
     """The canonical form of a record that was read from ``text`` and is committed as bytes of this digest (in hex).
 
-    Raises ValueError or TypeError for one that is not, or is nested too deeply.
+    Raises ValueError or TypeError for one that is not, or is nested too deeply, and for some that nearly are.
     """
     canonical = compact(body)
+    if (b"e+308" in canonical or b"e308" in canonical) and _LARGEST.search(canonical):
+        raise ValueError("a number is too large, or nearly")
     committed = laid_out(canonical)
     if hashlib.sha256(committed).hexdigest().encode() != sha256:
         (committed, numbers), (canonical, found) = as_python_lays_out(committed), as_python_writes(canonical)
@@ -66,8 +72,8 @@ def _canonical(body: Any, text: bytes, sha256: bytes) -> bytes:
             raise ValueError("written in another way, or not the same")
     if committed[:-1].replace(b"\n", b"\n ") != text:  # such as a key that is there twice
         raise ValueError("not laid out as a fold does")
-    if _TOO_DEEP in committed:
-        raise ValueError("nested too deeply")
+    if _DEEPEST in committed:
+        raise ValueError("nested too deeply, or nearly")
     return canonical
 
 

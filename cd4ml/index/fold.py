@@ -15,7 +15,7 @@ from typing import Any
 from cd4ml.errors import IntegrityError
 from cd4ml.index.record import RECORD_PATH, Entry, Record, RunRecord, encode
 from cd4ml.index.relied_on import check_stored
-from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, check_shape, parse_object, validate_body
+from cd4ml.index.validate import MAX_BYTES, MAX_DEPTH, NewerSchemaError, check_shape, parse_object, validate_body
 
 LANDING_PREFIX = "refs/cd4ml/landing/"
 """One ref below this for every record that has landed and is not yet folded."""
@@ -126,7 +126,8 @@ def _in_experiment(path: str) -> bool:
 def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> FoldPlan:
     """Plan the fold commit of that number (1 for the first) over what has landed.
 
-    A record whose id is known only gives up its ref. Nothing that one ref holds can stop the others.
+    A record whose id is known only gives up its ref. Nothing that one ref holds can stop the others, and nothing is
+    taken that could not be read again.
     """
     taken: dict[str, Entry] = {}
     folded: set[str] = set()
@@ -135,6 +136,8 @@ def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> F
     for one in sorted(landed, key=lambda one: (one.ref, one.commit)):
         try:
             record = check_landed(one)
+            entry = Entry(record, hashlib.sha256(one.data).hexdigest(), one.commit, one.committer, number)
+            parse_envelope(encode_envelope(entry), entry_path(record))
         except NewerSchemaError as error:
             untouched[one.ref] = str(error)
         except IntegrityError as error:
@@ -142,8 +145,7 @@ def fold(known_ids: Collection[str], landed: Iterable[Landed], number: int) -> F
         else:
             folded.add(one.ref)
             if record.id not in known_ids and record.id not in taken:
-                sha256 = hashlib.sha256(one.data).hexdigest()
-                taken[record.id] = Entry(record, sha256, one.commit, one.committer, number)
+                taken[record.id] = entry
     entries = tuple(sorted(taken.values(), key=lambda entry: entry.order))
     return FoldPlan(
         entries=entries,
@@ -218,7 +220,7 @@ def parse_envelope(data: bytes, path: str) -> Entry:
 
 
 def _parse_envelope(data: bytes, path: str) -> Entry:
-    envelope = parse_object(data, "envelope", _MAX_ENVELOPE)
+    envelope = parse_object(data, "envelope", _MAX_ENVELOPE, MAX_DEPTH + 1)
     body = _field(envelope, "record", lambda value: isinstance(value, dict), "an object")
     sha256 = _field(envelope, "record_sha256", _is_hex(64), "a SHA-256 digest")
     result_commit = _field(envelope, "result_commit", _is_hex(40), "a commit")

@@ -39,7 +39,7 @@ def utc_text(value: datetime) -> str:
 
 def utc_form(text: str) -> str:
     """Any instant in the form that is shown. Raises as ``parse_instant`` does."""
-    if len(text) == 20 and text[4::3] == "--T::Z" and text[5] != "W":  # of a week
+    if len(text) == 20 and text[4::3] == "--T::Z":
         datetime.fromisoformat(text)  # which there is
         return text
     return utc_text(parse_instant(text))

@@ -29,7 +29,7 @@ MAX_BYTES = 1 << 20
 """A record is at most 1 MiB."""
 
 MAX_DEPTH = 64
-"""Objects and lists inside each other, at most."""
+"""Objects and lists inside a record, each inside the other, at most; an envelope has the record one deeper."""
 
 LARGEST = 1e308
 """No number of a record is beyond it: what readers add and divide must stay a number."""
@@ -81,8 +81,8 @@ def kind_of(body: Mapping[str, Any]) -> str:
     return kind
 
 
-def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """A JSON object: UTF-8, no NaN or infinity, no key twice, no NUL, nested at most ``MAX_DEPTH``.
+def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """A JSON object: UTF-8, no NaN or infinity, no key twice, no NUL, with at most so many others inside each other.
 
     No number is beyond ``LARGEST``, and no whole number beyond 64 bits with a sign.
 
@@ -106,6 +106,7 @@ def parse_object(data: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str
         raise IntegrityError(f"{what}: {_line(str(error))}") from None
     if not isinstance(value, dict):
         raise IntegrityError(f"{what}: not a JSON object")
+    _check_depth(value, what, max_depth)
     _check_plain(value, what)
     return value
 
@@ -143,8 +144,7 @@ decode_bounded = json.JSONDecoder(
 
 
 def _check_plain(value: Any, what: str) -> None:
-    """No NUL or lone surrogate, not too deep."""
-    _check_depth(value, what)
+    """No NUL or lone surrogate."""
     try:
         plain = "\\u0000" not in canonical_json(value).decode()
     except ValueError:
@@ -157,10 +157,10 @@ def _check_plain(value: Any, what: str) -> None:
                 raise IntegrityError(f"{what}: {place_of(path)}: text that cannot be stored")
 
 
-def _check_depth(value: Any, what: str) -> None:
+def _check_depth(value: Any, what: str, allowed: int) -> None:
     # Level by level: what is checked here may be nested deeper than Python recurses.
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(allowed + 1):
         level = [
             inner
             for container in level
@@ -169,7 +169,7 @@ def _check_depth(value: Any, what: str) -> None:
         ]
         if not level:
             return
-    raise IntegrityError(f"{what}: nested more than {MAX_DEPTH} deep")
+    raise IntegrityError(f"{what}: nested more than {allowed} deep")
 
 
 def _walk(value: Any) -> Iterator[tuple[Path, Any]]:

@@ -197,6 +197,14 @@ def true_record(shell: Shell) -> dict[str, Any]:
     return body
 
 
+def nested(depth: int) -> list[Any]:
+    """So many lists, each inside the other."""
+    found: list[Any] = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
+
+
 def land(shell: Shell, name: str, parent: str, data: bytes, **more: Content) -> None:
     push(shell, RECORDS + name, commit(shell, parent, {RECORD_PATH: data, **more}))
 
@@ -240,6 +248,19 @@ def test_forged_records_are_refused_and_named_while_true_ones_are_folded(team: S
     index = git(team, "ls-tree", "-r", "--name-only", refs(remote(team))["refs/heads/cd4ml/index"])
     assert good["id"] in index
     assert not any(name in index for name in named)
+
+
+def test_records_as_deep_as_may_be_and_deeper_leave_the_index_readable(team: Shell) -> None:
+    body = true_record(team)
+    before = {one["id"] for one in runs(team)}
+    deep = [seal({**body, "params": {**body["params"], "deep": nested(depth)}}) for depth in range(60, 67)]
+    for one in deep:
+        land(team, one["id"], body["commit"], encode(one))
+    refused = [line.split(": ")[1] for line in cd4ml(team, "reconcile").lines if "nested more than 64 deep" in line]
+    taken = {one["id"] for one in runs(team)} - before
+    assert {RECORDS + one["id"] for one in deep} == {*refused, *(RECORDS + name for name in taken)}
+    assert (len(taken), len(refused)) == (4, 3)
+    assert cd4ml(team, "search").lines == []
 
 
 @pytest.mark.parametrize("change", [(b'"rmse": 1', b'"rmse": 2'), (b"{", b"["), None])

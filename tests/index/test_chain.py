@@ -262,7 +262,7 @@ def test_a_record_that_no_reader_could_read_is_no_entry(body: dict[str, Any], pa
 
 def test_a_later_versions_record_that_is_nested_deeper_than_readers_go_is_no_entry() -> None:
     deep: dict[str, Any] = {}
-    for _ in range(MAX_DEPTH - 1):
+    for _ in range(MAX_DEPTH):
         deep = {"x": deep}
     body = {"kind": "later", "id": f"l{'0' * 20}", "schema": 99, "deep": deep}
     assert checked([taken_in(body, "runs/xx/later.json")]).forgery is not None

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cd4ml.errors import IntegrityError
+from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import (
     Landed,
     check_landed,
@@ -22,7 +23,7 @@ from cd4ml.index.fold import (
 )
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, Entry, encode, seal
-from cd4ml.index.validate import NewerSchemaError
+from cd4ml.index.validate import MAX_DEPTH, NewerSchemaError
 from tests.index.index_world import bodies, entry, experiment_body, hexes, landed, run_body
 
 BODIES = st.lists(bodies(), max_size=8)
@@ -68,6 +69,27 @@ def test_what_does_not_agree_is_refused_with_a_reason_and_stops_nothing(case: st
     ((ref, reason),) = plan.refused
     assert ref == bad.ref
     assert "\n" not in reason
+
+
+@pytest.mark.parametrize("innermost", [[], {}, 1, "x"], ids=repr)
+@pytest.mark.parametrize("depth", range(MAX_DEPTH - 4, MAX_DEPTH + 3))
+def test_what_is_taken_in_can_be_read_again_however_deep_it_is(depth: int, innermost: object) -> None:
+    value = innermost
+    for _ in range(depth):
+        value = [value]
+    body = run_body("a", params={"deep": value})
+    plan = fold((), [landed(body), RUN], 1)
+    # the lists, the object that they are in, and what is innermost where it has an inside
+    assert len(plan.entries) == 2 - (depth + 1 + isinstance(innermost, list | dict) > MAX_DEPTH)
+    assert [ref for ref, _ in plan.refused] == [landing_ref(body["id"])] * (2 - len(plan.entries))
+    for path, data in plan.files.items():
+        assert read_envelope(data, path) == parse_envelope(data, path)
+
+
+def test_what_no_reader_would_take_is_refused_and_stops_nothing() -> None:
+    plan = fold((), [replace(RUN, committer="Eve\0 <eve@example.org>"), EXPERIMENT], 1)
+    assert [ref for ref, _ in plan.refused] == [RUN.ref]
+    assert list(plan.files) == [entry_path(plan.entries[0].record)]
 
 
 def test_a_newer_record_is_left_where_it_is() -> None:
