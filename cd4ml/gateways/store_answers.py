@@ -30,30 +30,28 @@ def positions_of(
     if left == 0:
         return found
     # then what has no value there, by the other terms
-    source, joins = driving(order.along), order.joins(1)
-    position = "o.position" if source.sql.startswith("own") else "held.value"
+    along, joins = driving(order.along), order.joins(1)
     sql = (
         f"SELECT run.position FROM run {joins.sql} WHERE {condition.sql}"  # noqa: S608  # of index.sql
-        f" AND run.position NOT IN (SELECT {position} FROM {source.sql}) ORDER BY {order.by(1)} LIMIT ?"
+        f" AND run.position NOT IN (SELECT {along.position} FROM {along.source} WHERE {along.held.sql})"
+        f" ORDER BY {order.by(1)} LIMIT ?"
     )
-    bound = (*joins.parameters, *condition.parameters, *source.parameters, left)
+    bound = (*joins.parameters, *condition.parameters, *along.held.parameters, left)
     return found + _column(database, sql, bound)
 
 
 def _along(database: sqlite3.Connection, where: Where | None, order: Order, limit: int | None) -> list[int]:
     """The rows that have a value to order by: along the order of these values, so that a limit ends the walk."""
     assert order.along is not None  # noqa: S101  # asked before
-    source, joins = driving(order.along), order.joins(1)
-    of, _, held = source.sql.partition(" WHERE ")
-    position = "o.position" if of.startswith("own") else "held.value"
+    along, joins = driving(order.along), order.joins(1)
     condition = where.condition(order.along) if where else Sql("1")
     rest = order.by(1)
     sql = (
-        f"SELECT {position} FROM {of} CROSS JOIN run ON run.position = {position} {joins.sql}"  # noqa: S608  # of index.sql
-        f" WHERE {held} AND {condition.sql}"
+        f"SELECT {along.position} FROM {along.source} CROSS JOIN run ON run.position = {along.position} {joins.sql}"  # noqa: S608  # of index.sql
+        f" WHERE {along.held.sql} AND {condition.sql}"
         f" ORDER BY o.value {'DESC' if order.terms[0].descending else 'ASC'}, {rest} LIMIT ?"
     )
-    bound = (*joins.parameters, *source.parameters, *condition.parameters, -1 if limit is None else limit)
+    bound = (*joins.parameters, *along.held.parameters, *condition.parameters, -1 if limit is None else limit)
     return _column(database, sql, bound)
 
 

@@ -29,7 +29,6 @@ from cd4ml.spec.fingerprint import COMPONENTS
 WITHOUT_REFERENCES = 2
 """The version of marshal's format that does not look for what it has written before: hardly larger here, and sooner."""
 _ROWS_AT_ONCE = 2000
-_SHORT = 64
 
 
 @dataclass(frozen=True)

@@ -348,14 +348,26 @@ def _at(field: Field) -> _At | None:
     return _At(path_text(path), "held.value", source)
 
 
-def driving(field: Field) -> Sql:
-    """What to select from so that ``o`` has a value of the field and ``o.position`` is its row."""
+@dataclass(frozen=True)
+class Driving:
+    """What to select from so that ``o.value`` is a value of a field, where it is held, and the row that holds it."""
+
+    source: str
+    held: Sql
+    position: str
+
+
+def driving(field: Field) -> Driving:
+    """How to go along the values of a field."""
     at = _at(field)
     assert at is not None  # noqa: S101  # only a place is asked for
-    if field.resolved[0] in OWN_GROUPS:
-        return Sql(f"own AS o WHERE o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
-    source = f"leaf AS o {ROWS_OF_FRAGMENT.format('o')} WHERE o.{_PLACE} AND o.kind <> {OTHER}"
-    return Sql(source, (at.path,))
+    held = Sql(f"o.{_PLACE} AND o.kind <> {OTHER}", (at.path,))
+    source = "own AS o" if field.resolved[0] in OWN_GROUPS else f"leaf AS o {ROWS_OF_FRAGMENT.format('o')}"
+    return Driving(source, held, _position_along(field.resolved))
+
+
+def _position_along(path: Path) -> str:
+    return "o.position" if path[0] in OWN_GROUPS else "held.value"
 
 
 @dataclass(frozen=True)
@@ -460,9 +472,7 @@ class _Compiler:
 
     @property
     def _position(self) -> str:
-        if self.along is None:
-            return "run.position"
-        return "o.position" if self.along[0] in OWN_GROUPS else "held.value"
+        return "run.position" if self.along is None else _position_along(self.along)
 
     def _bound(self, field: Field, value: Value) -> Bound:
         if isinstance(value, Duration):

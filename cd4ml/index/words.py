@@ -26,6 +26,4 @@ def text_of(doc: Mapping[str, object], tags: Iterable[str]) -> str:
 
     Each is on a line of its own, so that no word is found across two of them.
     """
-    said = [str(text) for text in (*map(doc.get, _FIELDS), *tags) if text]
-    whole = "\n".join(said)
-    return folded(whole) if whole.isascii() else "\n".join(map(folded, said))
+    return folded("\n".join(str(text) for text in (*map(doc.get, _FIELDS), *tags) if text))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
@@ -16,11 +18,13 @@ from cd4ml.controller.landing import landed
 from cd4ml.controller.landing.landed import current_cache, read_entries, read_history
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError
-from cd4ml.gateways import envelopes, git
+from cd4ml.gateways import envelopes, git, store_file, store_keeping
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, RemoteState, Repository
 from cd4ml.gateways.git.objects import Place
 from cd4ml.gateways.process import Helper
 from cd4ml.gateways.store import QueryCache
+from cd4ml.gateways.store_batch import Batch
+from cd4ml.gateways.store_build import Writer
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
@@ -198,6 +202,13 @@ def test_where_no_further_process_can_help_the_rows_are_made_here(
     assert rebuilt(project, state) == expected
 
 
+def files_and_processes() -> tuple[list[str], list[str]]:
+    """The files without a name that this process has open, and the processes that it has started."""
+    opened = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    started = [path.read_text("utf-8") for path in Path("/proc/self/task").glob("*/children")]
+    return sorted(one for one in opened if one.endswith("(deleted)")), sorted(" ".join(started).split())
+
+
 @pytest.mark.usefixtures("by_others")
 def test_where_there_is_no_room_for_files_entries_are_read_one_by_one(
     project: Project, monkeypatch: pytest.MonkeyPatch
@@ -208,14 +219,92 @@ def test_where_there_is_no_room_for_files_entries_are_read_one_by_one(
     def full(*_: object) -> list[Place]:
         raise OSError(28, "No space left on device")
 
+    before, looked = files_and_processes(), []
+    plain = type(project.repository).read_many
+
+    def looking(repository: Repository, object_ids: Sequence[str]) -> Iterator[bytes]:
+        looked.append(files_and_processes())
+        return plain(repository, object_ids)
+
     monkeypatch.setattr(Repository, "put_many", full)
+    monkeypatch.setattr(Repository, "read_many", looking)
     assert rebuilt(project, state) == expected
+    assert looked == [before]  # what was put so far is gone, since there is little room
 
 
 @pytest.mark.usefixtures("by_others")
 def test_nothing_is_left_of_the_files_that_further_processes_read(project: Project) -> None:
-    rebuilt(project, grown(project, 120))
+    state = grown(project, 120)
+    before = files_and_processes()
+    cache = current_cache(project, state)
+    assert files_and_processes() == before
+    cache.close()
     assert {path.name for path in project.private.iterdir()} == {"query", "query.lock", "query.sqlite"}
+
+
+@pytest.mark.usefixtures("by_others")
+def test_what_was_started_for_the_rows_ends_with_an_error_though_the_error_lives_on(project: Project) -> None:
+    index = grown(project, 120).index
+    assert index
+    path = some_path(project, index, "runs/")
+    edited = changed(project, index, {path: project.repository.read_tree(index)[path].replace(b"model-", b"modem-")})
+    before = files_and_processes()
+    with pytest.raises(IntegrityError) as caught:
+        current_cache(project, seen(edited))
+    assert files_and_processes() == before
+    del caught
+
+
+@pytest.mark.usefixtures("by_others")
+def test_the_second_try_in_memory_begins_when_the_first_holds_nothing_any_more(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on a full disk, on which the first left no room."""
+    state = grown(project, 120)
+    expected = rebuilt(project, state)
+    shutil.rmtree(project.private)
+    before = files_and_processes()
+    looked: list[object] = []
+    insert, fill = Writer.write, store_keeping.fill
+
+    def full(writer: Writer, batch: Batch) -> None:
+        if len(looked) == 0:
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(writer, batch)
+
+    def looking(*arguments: Any) -> None:
+        if path_of(arguments[0]) == "":
+            looked.append(files_and_processes())
+        fill(*arguments)
+
+    monkeypatch.setattr(Writer, "write", full)
+    monkeypatch.setattr(store_file, "fill", looking)
+    assert held(current_cache(project, state)) == expected
+    assert looked == [before]
+
+
+def path_of(database: sqlite3.Connection) -> str:
+    """The file that a database is in; ``""`` for one in memory."""
+    return str(database.execute("PRAGMA database_list").fetchone()[2])
+
+
+@pytest.mark.usefixtures("by_others")
+def test_where_the_private_folder_takes_no_files_they_lie_where_temporary_ones_are_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = grown(project, 120)
+    expected = rebuilt(project, state)
+    made: list[object] = []
+
+    def reluctant(**where: Any) -> Any:
+        if where:
+            raise PermissionError(13, "Permission denied")
+        made.append(TemporaryFile())  # noqa: SIM115  # whoever asked closes it
+        return made[-1]
+
+    monkeypatch.setattr(landed, "TemporaryFile", reluctant)
+    assert rebuilt(project, state) == expected
+    assert len(made) == 2
 
 
 @pytest.mark.usefixtures("by_others")

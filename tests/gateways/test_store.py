@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cd4ml.gateways import store
+from cd4ml.gateways import store, store_build
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.query import parse
 from cd4ml.index.sql import compile_filter
@@ -61,6 +61,22 @@ def test_another_process_finds_what_was_written_and_reads_no_record(
     other = Index(source.indexes)
     assert found(path, other) == cache.search()
     assert (source.read_whole, other.read_whole) == (1, 0)
+
+
+def test_a_fragment_of_many_rows_is_kept_in_several_lists_and_found_in_each(
+    cache: QueryCache, source: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_build, "_POSITIONS_AT_ONCE", 3)
+    other = QueryCache(tmp_path / "other.sqlite")
+    other.refresh(ALL, source)
+    assert held(other) == held(cache)
+    database = sqlite3.connect(tmp_path / "other.sqlite")
+    lists = [count for (count,) in database.execute("SELECT json_array_length(positions) FROM part")]
+    firsts = database.execute("SELECT sum(first = json_extract(positions, '$[0]')) FROM part").fetchone()
+    database.close()
+    other.close()
+    assert max(lists) == 3 < sum(lists)
+    assert firsts == (len(lists),)
 
 
 def test_the_file_is_a_plain_database(cache: QueryCache, path: Path) -> None:

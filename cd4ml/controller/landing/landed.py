@@ -6,8 +6,9 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
+from typing import IO
 
 import cd4ml
 from cd4ml.controller.project import Project
@@ -190,16 +191,17 @@ class _IndexSource:
         repository = self.project.repository
         with ExitStack() as stack:
             try:
-                spools = [stack.enter_context(TemporaryFile(dir=self.project.private)) for _ in range(_SPOOLS)]
+                spools = [stack.enter_context(_spool(self.project.private)) for _ in range(_SPOOLS)]
                 readers = stack.enter_context(Readers([spool.fileno() for spool in spools], _judged))  # load meanwhile
                 kept = repository.in_stored_order(blobs[path] for path in paths)
                 places = dict(zip(kept, repository.put_many(kept, spools), strict=True))
             except OSError:  # such as a full disk
-                yield from batches(self._stored([(blobs[path], path) for path in paths]))
+                readers = None
+            if readers is not None:
+                runs_last = sorted(paths, key=lambda path: run_folder(path) != "")
+                yield from readers.batches((path, blobs[path], places[blobs[path]]) for path in runs_last)
                 return
-            runs_last = sorted(paths, key=lambda path: run_folder(path) != "")
-            files = [(path, blobs[path], places[blobs[path]]) for path in runs_last]
-            yield from readers.batches(files)
+        yield from batches(self._stored([(blobs[path], path) for path in paths]))
 
     def changes(self, before: str | None, after: str | None) -> Changes | None:
         if after is None:
@@ -257,6 +259,14 @@ class _IndexSource:
                 yield path, next(read)
             except IntegrityError as error:
                 raise IntegrityError(f"{INDEX_BRANCH}: {path}: {error}") from error
+
+
+def _spool(folder: Path) -> IO[bytes]:
+    """A file without a name there, or where temporary files are kept if that folder can only be read."""
+    try:
+        return TemporaryFile(dir=folder)
+    except OSError:
+        return TemporaryFile()
 
 
 def _told(made: Iterable[Batch], count: int) -> Iterator[Batch]:

@@ -232,12 +232,12 @@ class Objects(Connection):
         at = 0
         for one in object_ids:
             line = file.readline()
-            head = line.split(b" ")
-            if len(head) != len(("id", "kind", "size")):
+            size = _size_told(line)
+            if size is None:
                 raise OSError(f"{one} could not be put into a file")
             at += len(line)
-            found.append((at, int(head[2])))
-            at += int(head[2]) + 1
+            found.append((at, size))
+            at += size + 1
             file.seek(at)
         return found
 
@@ -297,13 +297,12 @@ def objects_told(told: IO[bytes], ids: Iterable[str], largest: int | None = None
     """
     for one in ids:
         line = told.readline()
-        head = line.split(b" ")
-        if len(head) != len(("id", "kind", "size")):
+        size = _size_told(line)
+        if size is None:
             if not line.endswith(b" missing\n"):
                 raise ValueError(f"{one} is not told")
             yield None
             continue
-        size = int(head[2])
         if largest is None or size <= largest:
             data = told.read(size + 1)
             if len(data) <= size:
@@ -312,6 +311,12 @@ def objects_told(told: IO[bytes], ids: Iterable[str], largest: int | None = None
             continue
         _skip(told, size + 1)
         yield None
+
+
+def _size_told(line: bytes) -> int | None:
+    """The bytes that follow in what ``cat-file --batch`` tells, from the line before them; nothing if none follow."""
+    head = line.split(b" ")
+    return int(head[2]) if len(head) == len(("id", "kind", "size")) else None
 
 
 def _skip(stream: IO[bytes], size: int) -> None:
