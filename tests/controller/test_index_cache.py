@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
@@ -150,7 +151,8 @@ def by_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rebuilt(project: Project, state: RemoteState) -> dict[str, Any]:
     shutil.rmtree(project.private, ignore_errors=True)
-    return held(current_cache(project, state))
+    with contextlib.closing(current_cache(project, state)) as cache:
+        return held(cache)
 
 
 def test_each_run_is_read_when_it_is_asked_for(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
