@@ -10,6 +10,7 @@ import itertools
 import marshal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from cd4ml.gateways.store_tables import INDEX, encode, fragment_name, packed_numbers
@@ -19,6 +20,7 @@ from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RemovalRec
 from cd4ml.index.rows import Made, Questions, Row
 from cd4ml.index.sql import (
     SHARED_GROUPS,
+    Numbers,
     Values,
     column_values,
     leaf_rows,
@@ -47,8 +49,11 @@ Fragments = dict[Path, dict[Any, Fragment]]
 """By path and value."""
 
 
-Numbers = dict[str, dict[Any, int]]
+OfBatch = dict[str, dict[Any, int]]
 """By name and value, the numbers of fragments in a batch."""
+
+_HELD_WHOLE = tuple(group for group in SHARED_GROUPS if group != "params")
+_held_whole = itemgetter(*_HELD_WHOLE)
 
 
 @dataclass
@@ -62,8 +67,11 @@ class Batch:
     own: Values = field(default_factory=dict)
     made: Fragments = field(default_factory=dict, repr=False)
     """What other batches of this process have made; to be shared by them, and to be forgotten at any time."""
-    _of_groups: Numbers = field(default_factory=dict, repr=False)
-    _of_params: Numbers = field(default_factory=dict, repr=False)
+    _own_numbers: Numbers = field(default_factory=dict, repr=False)
+    _of_groups: OfBatch = field(default_factory=dict, repr=False)
+    _of_params: OfBatch = field(default_factory=dict, repr=False)
+    _together: dict[bytes, tuple[tuple[int, ...], dict[str, None]]] = field(default_factory=dict, repr=False)
+    """By the values of all groups that are held whole: the numbers of their fragments, and the groups that have one."""
 
     def packed(self) -> bytes:
         """The batch as bytes, for another process of this version."""
@@ -83,34 +91,43 @@ class Batch:
     def row(self, row: Row, *, own: bool) -> None:
         """Take in a row, and what of it is new to the batch."""
         doc = row.as_json()
-        take_own(self.own, len(self.rows), doc)
+        take_own(self.own, self._own_numbers, len(self.rows), doc)
         columns = (int(own), *column_values(doc))
         parts = self._fragments(doc)
         self.rows.append((columns, encode(doc), parts))
 
     def _fragments(self, doc: dict[str, Any]) -> bytes:
         """The packed numbers of a row's fragments in the batch; they are taken out of its JSON."""
-        found = []
-        for group in SHARED_GROUPS:
-            value = doc[group]
-            doc[group] = None if value else value
-            if value and group == "params":
-                for name, inner in value.items():
-                    # a text is its own key: the others are bytes
-                    key = inner if type(inner) is str else _packed(inner)
-                    try:
-                        found.append(self._of_params[name][key])
-                    except KeyError:
-                        found.append(self._new(self._of_params, name, key, (group, name), inner))
-            elif value:
-                key = _packed(value)
-                try:
-                    found.append(self._of_groups[group][key])
-                except KeyError:
-                    found.append(self._new(self._of_groups, group, key, (group,), value))
+        whole = _held_whole(doc)
+        together = _packed(whole)
+        known = self._together.get(together)
+        if known is None:
+            known = self._together[together] = self._of_whole(whole)
+        numbers, taken_out = known
+        found = list(numbers)
+        for name, inner in (doc["params"] or {}).items():
+            # a text is its own key: the others are bytes
+            key = inner if type(inner) is str else _packed(inner)
+            try:
+                found.append(self._of_params[name][key])
+            except KeyError:
+                found.append(self._new(self._of_params, name, key, ("params", name), inner))
+        doc["params"] = None if doc["params"] else doc["params"]
+        doc.update(taken_out)
         return packed_numbers(found)
 
-    def _new(self, known: Numbers, name: str, key: Any, path: Path, value: Any) -> int:
+    def _of_whole(self, values: Iterable[Any]) -> tuple[tuple[int, ...], dict[str, None]]:
+        found: dict[str, int] = {}
+        for group, value in zip(_HELD_WHOLE, values, strict=True):
+            if value:
+                key = _packed(value)
+                of_group = self._of_groups.get(group, {})
+                found[group] = (
+                    of_group[key] if key in of_group else self._new(self._of_groups, group, key, (group,), value)
+                )
+        return tuple(found.values()), dict.fromkeys(found)
+
+    def _new(self, known: OfBatch, name: str, key: Any, path: Path, value: Any) -> int:
         """The number of a fragment that is new to the batch."""
         of_path = self.made.setdefault(path, {})
         fragment = of_path.get(key)

@@ -204,7 +204,7 @@ def _drop_rows(database: sqlite3.Connection, positions: Iterable[int]) -> None:
         for number in numbers:
             _drop_part(database, number, position)
         own: Values = {}
-        take_own(own, position, json.loads(content))
+        take_own(own, {}, position, json.loads(content))
         for path, value in [(path, value) for (path, _), (_, held) in own.items() for value in held]:
             where = "place = (SELECT number FROM place WHERE path = ?) AND value = ? AND position = ?"
             database.execute(f"DELETE FROM own WHERE {where}", (path, value, position))  # noqa: S608  # text from above

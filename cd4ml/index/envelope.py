@@ -29,8 +29,10 @@ _TAIL_LENGTH = len(b',\n "record_sha256": "",\n "result_commit": ""\n}\n') + 64 
 _DEEPEST = b"\n" + b" " * (MAX_DEPTH + 1)
 """How a line begins that is inside as many objects and lists as there may be, or is an empty one too many."""
 
-_LARGEST = re.compile(rb"[0-9]e\+?308[],}]")  # of either form in which orjson has written it
-"""The end of a number that may be beyond what a record may hold, or of a text that looks like one."""
+_LARGEST = orjson.dumps(1e308)[1:]  # e308, or e+308 in later versions
+"""What is in a number that may be beyond what a record may hold."""
+_MARK = b"+" if b"+" in _LARGEST else b"e"
+"""What is in that, and in few other places: one letter is looked for in a tenth of the time."""
 
 
 def read_envelope(data: bytes, path: str) -> Entry:
@@ -49,7 +51,7 @@ def _read(data: bytes, path: str) -> Entry | None:
     text = data[head.end() : tail.start()]
     body = orjson.loads(text)
     canonical = _canonical(body, text, tail[1])
-    if b"\\u0000" in canonical or not _is_named(body, canonical):
+    if (b"\\" in canonical and b"\\u0000" in canonical) or not _is_named(body, canonical):
         return None
     record = check_relied_on(body)
     if entry_path(record) != path:
@@ -63,8 +65,8 @@ def _canonical(body: Any, text: bytes, sha256: bytes) -> bytes:
     Raises ValueError or TypeError for one that is not, or is nested too deeply, and for some that nearly are.
     """
     canonical = compact(body)
-    if (b"e+308" in canonical or b"e308" in canonical) and _LARGEST.search(canonical):
-        raise ValueError("a number is too large, or nearly")
+    if _MARK in canonical and _LARGEST in canonical:
+        raise ValueError("a number may be too large")
     committed = laid_out(canonical)
     if hashlib.sha256(committed).hexdigest().encode() != sha256:
         (committed, numbers), (canonical, found) = as_python_lays_out(committed), as_python_writes(canonical)

@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -218,12 +217,16 @@ Values = dict[Place, tuple[list[int], list[Any]]]
 """By place the rows, by number, that have a value of their own there, and the values."""
 
 
-def take_own(values: Values, number: int, doc: Mapping[str, Any]) -> None:
-    """Take in every value that is the own of the row of that number."""
+Numbers = dict[str, dict[str, tuple[list[int], list[Any]]]]
+"""What ``Values`` have at places of numbers, by what these lie below and their key: found without writing a path."""
+
+
+def take_own(values: Values, numbers: Numbers, number: int, doc: Mapping[str, Any]) -> None:
+    """Take in every value that is the own of the row of that number; ``numbers`` are of the same values."""
     for group in OWN_GROUPS:
         value = further_components(doc) if group == "components" else doc.get(group)
         if value:
-            _take_below(values, number, group, value)
+            _take_below(values, numbers, number, group, value)
 
 
 def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,29 +237,24 @@ def further_components(doc: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in held.items() if name not in COMPONENTS}
 
 
-def _take_below(values: Values, number: int, place: str, value: Mapping[str, Any]) -> None:
+def _take_below(values: Values, numbers: Numbers, number: int, place: str, value: Mapping[str, Any]) -> None:
     """Take in the leaves below a mapping that hold a value; what is most frequent, sooner than ``_leaves`` gives it."""
+    known = numbers.setdefault(place, {})
     for key, inner in value.items():
         if type(inner) is float:
-            at = _number_below(place, key)
-            if at not in values:
-                values[at] = ([], [])
-            rows, held = values[at]
-            rows.append(number)
-            held.append(inner)
+            both = known.get(key)
+            if both is None:
+                both = known[key] = values.setdefault((f"{place}.{key_text(key)}", NUMBER), ([], []))
+            both[0].append(number)
+            both[1].append(inner)
         elif isinstance(inner, Mapping):
-            _take_below(values, number, f"{place}.{key_text(key)}", inner)
+            _take_below(values, numbers, number, f"{place}.{key_text(key)}", inner)
         else:
             for path, kind, leaf in _leaves(f"{place}.{key_text(key)}", inner):
                 if kind != OTHER:
                     rows, held = values.setdefault((path, kind), ([], []))
                     rows.append(number)
                     held.append(leaf)
-
-
-@lru_cache(maxsize=4096)
-def _number_below(place: str, key: str) -> Place:
-    return f"{place}.{key_text(key)}", NUMBER
 
 
 def leaf_rows(path: Path, value: Any) -> frozenset[tuple[str, int, Bound]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
 @example({"a": 1e-5, "b": [1e-07, 2.5e-10], "c": 1e16, "d": 1.5e300, "e": 1e22})
+@example({"a": math.inf, "b": 2**53})
 @example({"a": "1e-05", "b": 1e-5, "c": 10.00001, "d": [-1.25e-05, 0.0001, 9.99e-06, 99999.00001]})
 def test_the_bytes_of_a_record_are_told_from_any_others(body: dict[str, Any]) -> None:
     try:
