@@ -164,9 +164,18 @@ def _failed(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError):
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"cd4ml: {told(error)}\n")
+        sys.stderr.write(f"cd4ml: {_told_of_system(error)}\n")
         return 1
     return _misused(error) or _defect(debug)
+
+
+def _told_of_system(error: OSError) -> str:
+    if error.filename is None and isinstance(error, FileNotFoundError):
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return "the folder that you are in is no longer there"
+    return told(error)
 
 
 def _misused(error: BaseException) -> int:

@@ -153,10 +153,14 @@ def check(
     """See whether a commit's configuration, rendered files and expectations hold. Never runs its code."""
     from dataclasses import asdict
 
-    from cd4ml.controller.ci.check import check_revision
+    from cd4ml.controller.ci.check import check_revision, left_aside
 
     options: Context = context.obj
-    found = check_revision(options.project(), revision)
+    project = options.project()
+    found = check_revision(project, revision)
+    if aside := left_aside(project, revision):
+        more = f" and {len(aside) - 1} more" if aside[1:] else ""
+        warn(f"{aside[0]}{more}: not committed, so not looked at; `cd4ml run` takes the files as they are")
     if as_json:
         print_json(
             "problems",

@@ -218,6 +218,14 @@ def test_plan_exits_10_for_what_is_to_be_done_only_when_asked(team: Shell) -> No
 # ── the process's surroundings ──
 
 
+def test_a_folder_that_was_removed_under_us_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec cd4ml status"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "cd4ml: the folder that you are in is no longer there\n"
+
+
 def test_it_works_with_nothing_of_a_home_and_with_a_closed_pipe(kept: Shell, tmp_path: Path) -> None:
     bare = {"PATH": os.environ["PATH"], "HOME": "/proc/none", "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(["cd4ml", "status"], cwd=kept.folder, env=bare, capture_output=True, text=True, check=False)

@@ -268,3 +268,22 @@ def test_the_marker_of_that_test_would_be_seen(tmp_path: Path) -> None:
     marker = tmp_path / "it ran"
     exec(PACKAGE.format(marker=str(marker)), {})  # noqa: S102  # what the commit would have had us do
     assert marker.exists()
+
+
+def test_what_is_not_committed_is_told_and_only_where_the_commit_here_is_checked(kept: Shell) -> None:
+    new, config = kept.folder / "conf/experiment/new.yaml", kept.folder / CONFIG
+    before = config.read_text("utf-8")
+    try:
+        new.write_text("seed: many\n", "utf-8")
+        assert cd4ml(kept, "check").lines == [
+            "cd4ml: conf/experiment/new.yaml: not committed, so not looked at; `cd4ml run` takes the files as they are"
+        ]
+        config.write_text(before + "nope: 1\n", "utf-8")
+        (line,) = cd4ml(kept, "check").lines
+        assert line.startswith(f"cd4ml: {CONFIG} and 1 more: not committed")
+        assert cd4ml(kept, "check", "main").lines == []
+    finally:
+        new.unlink()
+        config.write_text(before, "utf-8")
+    (kept.folder / "notes.txt").write_text("mine", "utf-8")
+    assert cd4ml(kept, "check").lines == []

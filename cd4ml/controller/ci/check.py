@@ -27,7 +27,8 @@ from cd4ml.gateways.untrusted import read_json
 from cd4ml.render.artifacts import check, render_pipeline
 from cd4ml.render.workflows import render_workflows
 from cd4ml.spec.experiment import Spec
-from cd4ml.spec.pipeline import EXPECTATION_RESULTS, PIPELINE_FILE
+from cd4ml.spec.pipeline import EXPECTATION_RESULTS, PIPELINE_FILE, pin_path
+from cd4ml.spec.sources import CONF
 from cd4ml.spec.text import one_line
 
 _LARGEST_RENDERED = 4 << 20
@@ -88,6 +89,13 @@ def commit_of(project: Project, revision: str) -> str:
     if commit is None:
         raise UsageError(f"{revision}: no such commit or branch here (is it fetched?)")
     return commit
+
+
+def left_aside(project: Project, revision: str) -> tuple[str, ...]:
+    """Files of the work tree that would count and are not committed, where its own commit is asked about."""
+    if revision != "HEAD" or project.repository.work_tree is None:
+        return ()
+    return project.repository.uncommitted_below(CONF, PIPELINE_FILE, pin_path("*"))
 
 
 def check_revision(project: Project, revision: str) -> Checked:

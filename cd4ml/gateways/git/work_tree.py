@@ -136,6 +136,11 @@ class WorkTree(Commits):
         listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no").text
         return tuple(line[3:] for line in listed.split("\0") if line)
 
+    def uncommitted_below(self, *paths: str) -> tuple[str, ...]:
+        """The same of these files and folders alone, with what is new and not ignored."""
+        listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *paths).text
+        return tuple(line[3:] for line in listed.split("\0") if line)
+
     def worktree_of(self, branch: str) -> str | None:
         """The folder of the work tree in which a branch is checked out, or nothing."""
         folder = None
