@@ -40,6 +40,7 @@ class Damage(StrEnum):
     REWRITTEN = "rewritten"
     FORGED = "forged"
     WIPED = "wiped"
+    NOT_BEGUN = "not begun"  # the remote never had one, and this repository has one of its own
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
     ATTACKS,
+    FOLDS,
     INDEX,
     Attack,
     another_history,
@@ -26,6 +27,7 @@ from tests.controller.index_attacks import (
     deleted,
     dropped,
     edited,
+    entries,
     folded,
     grown,
     landed,
@@ -277,6 +279,50 @@ def test_records_that_were_erased_come_back_only_when_that_is_asked_for(team: Sh
     assert not is_held(team, one)
     cd4ml(third, "restore", "--yes", "--with-erased")
     assert is_held(team, one)
+
+
+@pytest.fixture
+def alone(world: Shell) -> Shell:
+    """A repository that recorded an index while it had no remote, and then got one, which has none."""
+    index = tip(world)
+    git(world, "remote", "remove", "origin")
+    for ref in [one for one in refs(world) if one.startswith(("refs/cd4ml/", "refs/remotes/"))]:
+        git(world, "update-ref", "-d", ref)
+    git(world, "update-ref", INDEX, index)
+    assert len(runs(world)) == FOLDS + 1
+    git(world, "remote", "add", "origin", str(remote(world).folder))
+    for ref in [one for one in refs(remote(world)) if one.startswith("refs/cd4ml/") or one == INDEX]:
+        git(remote(world), "update-ref", "-d", ref)
+    return world
+
+
+def test_an_index_from_before_there_was_a_remote_is_told_as_that_and_taken_there(alone: Shell) -> None:
+    own = refs(alone)[INDEX]
+    (line,) = cd4ml(alone, "reconcile", code=1).lines
+    assert line.startswith("cd4ml: origin: no index is there yet, and this repository has its own of ")
+    assert line.endswith(" folds: nothing is recorded until `cd4ml restore` has put it there")
+    assert len(runs(alone)) == FOLDS + 1
+    cd4ml(alone, "restore", "--yes")
+    assert tip(alone) == own
+    assert cd4ml(alone, "reconcile", "main").lines == []
+    assert "nothing to restore" in cd4ml(alone, "restore", "--dry-run").out
+
+
+def test_an_index_that_the_remote_has_already_is_followed_and_ones_own_records_land_in_it(alone: Shell) -> None:
+    """The team's index is never taken for one that was rewritten, and never moved."""
+    own = {path.rpartition("/")[2][-26:-5] for path in entries(alone, refs(alone)[INDEX])}
+    (theirs,) = folded(plain_clone(alone, "team"), "theirs")
+    before = tip(alone)
+    (line,) = cd4ml(alone, "search").lines
+    assert "what this repository recorded before it had a remote is not in it: `cd4ml restore` lands that" in line
+    assert cd4ml(alone, "search").lines == []
+    assert runs(alone) != []
+    done = cd4ml(alone, "restore", "--yes").out
+    assert "move " not in done
+    cd4ml(alone, "reconcile", "main")
+    assert {path.rpartition("/")[2][-26:-5] for path in entries(alone)} >= {theirs, *own}
+    assert git(remote(alone), "merge-base", before, INDEX) == before
+    assert "nothing to restore" in cd4ml(alone, "restore", "--dry-run").out
 
 
 def test_landing_refs_that_no_fold_takes_are_named_and_dropped(world: Shell) -> None:

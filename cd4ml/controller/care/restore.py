@@ -115,13 +115,15 @@ def _plan(project: Project, found: trust.Look, *, accept: bool) -> Restoration:
     swept = tuple(_hopeless(project, state))
     if not told:
         mended = _mended(project, state.index)
-        wrong = (f"{SUMMARY_FILE} of the index is not what its entries give",) if mended else ()
-        return Restoration(wrong, state.index, mended or state.index, swept=swept)
+        own = _new(state, _proved(project, trust.own_index(project), state.index))
+        told += (f"{SUMMARY_FILE} of the index is not what its entries give",) if mended else ()
+        told += ("what this repository recorded before it had a remote is not in the index",) if own else ()
+        return Restoration(told, state.index, mended or state.index, _relanded(own), swept=swept)
     if accept:
         return replace(_acceptance(project, found, told), swept=swept)
     target = _newest_known(project, found)
     records = {**_vanished(found, project, target), **_proved(project, state.index, target)}
-    records = {ref: commit for ref, commit in records.items() if ref not in state.landing}
+    records = _new(state, records)
     if any(finding.damage is Damage.REWRITTEN for finding in found.findings):
         told = (*told, "where the remote's index is the right one, and other clones take it for that: say --accept")
     dropped = tuple(_unproved(project, state.index, target, records))
@@ -211,8 +213,12 @@ def _acceptance(project: Project, found: trust.Look, told: tuple[str, ...]) -> R
     if checked.forgery is not None:
         raise IntegrityError(f"{project.remote}: its index cannot be accepted: {checked.forgery}")
     records = {**_vanished(found, project, index), **_proved(project, found.remembered.index, index)}
-    records = {ref: commit for ref, commit in records.items() if ref not in found.state.landing}
-    return Restoration(told, index, index, _relanded(records), accepts=True)
+    return Restoration(told, index, index, _relanded(_new(found.state, records)), accepts=True)
+
+
+def _new(state: RemoteState, records: dict[str, str]) -> dict[str, str]:
+    """Those that have not landed there."""
+    return {ref: commit for ref, commit in records.items() if ref not in state.landing}
 
 
 def _vanished(found: trust.Look, project: Project, index: str | None) -> dict[str, str]:

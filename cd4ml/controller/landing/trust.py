@@ -21,7 +21,7 @@ from cd4ml.controller.landing.landed import LARGEST_RECORD, erased_in, read_entr
 from cd4ml.controller.project import Project
 from cd4ml.errors import IndexLostError, IntegrityError, RepositoryError, ToolError
 from cd4ml.gateways.files import write_atomically
-from cd4ml.gateways.git import INDEX_BRANCH, LANDING, Changed, Remembered, RemoteState
+from cd4ml.gateways.git import HERE, INDEX_BRANCH, LANDING, Changed, Remembered, RemoteState
 from cd4ml.gateways.git.chain import TRUSTED
 from cd4ml.gateways.git.integrity import read_objects
 from cd4ml.gateways.git.tree_changes import read_over_parents
@@ -114,7 +114,8 @@ def warning(project: Project, found: Look) -> str:
     """What was found, in one line that says what to do."""
     where = project.remote if project.has_remote else "this repository"
     told = "; ".join(finding.message for finding in found.findings)
-    return f"{where}: {told}: nothing is recorded until `cd4ml restore` has put it back"
+    place = "there" if any(finding.damage is Damage.NOT_BEGUN for finding in found.findings) else "back"
+    return f"{where}: {told}: nothing is recorded until `cd4ml restore` has put it {place}"
 
 
 def look(project: Project, *, thorough: bool = False) -> Look:
@@ -130,8 +131,21 @@ def look(project: Project, *, thorough: bool = False) -> Look:
         found = judge(project, before, repository.fetch(project.remote), thorough=thorough)
         if not found.findings:
             _remember(project, before, Remembered(found.state.index, found.state.landing))
+            if before.index is None and found.state.index:
+                _tell_of_own(project, found.state.index)
             break
     return found
+
+
+def _tell_of_own(project: Project, index: str) -> None:
+    """Say once, when the remote's index is seen for the first time, that what was recorded before is not in it."""
+    own = own_index(project)
+    if own and not project.repository.is_ancestor(own, index):
+        _LOG.warning(
+            "%s: its index is followed from now on; what this repository recorded before it had a remote is not in it:"
+            " `cd4ml restore` lands that, too",
+            project.remote,
+        )
 
 
 def _remember(project: Project, before: Remembered, now: Remembered) -> None:
@@ -147,7 +161,11 @@ def judge(project: Project, before: Remembered, state: RemoteState, *, thorough:
     known = _still_sound(project, before.index, thorough=thorough) or _tracked(project, state)
     findings: list[Finding] = []
     sound = state.index
-    if known is None:
+    if known is None and state.index is None and (own := own_index(project)):
+        known = sound = own
+        told = _folds_at(project, own) or "some folds"
+        findings.append(Finding(Damage.NOT_BEGUN, f"no index is there yet, and this repository has its own of {told}"))
+    elif known is None:
         sound, findings = _newest_checked(project, state.index)
     elif state.index != known:
         begun = _sanctioned(project, state, known)
@@ -214,6 +232,11 @@ def _tracked(project: Project, state: RemoteState) -> str | None:
     return next((commit for commit in tracked if not _newest_checked(project, commit)[1]), None)
 
 
+def own_index(project: Project) -> str | None:
+    """The index that this repository made before it had a remote; nothing where it has none, or is one by itself."""
+    return project.repository.remembered(HERE).index if project.has_remote else None
+
+
 def _moved(project: Project, known: str, now: str | None) -> tuple[str, list[Finding]]:
     """The newest sound commit, and what is wrong when the tip is another one than the one that was remembered."""
     repository = project.repository
@@ -232,8 +255,13 @@ def _moved(project: Project, known: str, now: str | None) -> tuple[str, list[Fin
 
 
 def _at(project: Project, commit: str) -> str:
+    folds = _folds_at(project, commit)
+    return f"last seen at {commit[:12]}" + (f" with {folds}" if folds else "")
+
+
+def _folds_at(project: Project, commit: str) -> str:
     number = number_at(project, commit)
-    return f"last seen at {commit[:12]}" + (f" with {number} fold{'s' * (number != 1)}" if number else "")
+    return f"{number} fold{'s' * (number != 1)}" if number else ""
 
 
 def _forged(checked: Checked) -> list[Finding]:

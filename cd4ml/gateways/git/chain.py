@@ -93,12 +93,16 @@ class Chain(Commits):
         self.git("update-ref", "-d", _place(remote) + _LANDED + ref.removeprefix(LANDING))
 
     def tracked_index(self, remote: str) -> tuple[str, ...]:
-        """Where plain Git has put the remote's index: its tracking branch, and the branch of a mirrored clone."""
+        """Where plain Git has put the remote's index: its tracking branch, and the branch of a mirrored clone.
+
+        A branch that this repository made itself, before it had the remote, is none of them.
+        """
         if remote == HERE:
             return ()
-        names = (f"refs/remotes/{remote}/{INDEX_BRANCH}", f"refs/heads/{INDEX_BRANCH}")
-        found = (self.resolve(name) for name in names)
-        return tuple(dict.fromkeys(commit for commit in found if commit))
+        tracking, mirrored = map(self.resolve, (f"refs/remotes/{remote}/{INDEX_BRANCH}", f"refs/heads/{INDEX_BRANCH}"))
+        own = self.remembered(HERE).index
+        is_own = bool(own and mirrored and self.is_ancestor(mirrored, own))
+        return tuple(dict.fromkeys(commit for commit in (tracking, "" if is_own else mirrored) if commit))
 
     def first_parent_chain(
         self, tip: str, without: str = "", limit: int = 0
