@@ -41,6 +41,7 @@ _REFERENCE = re.compile(rf"\$\{{({_KEY}(?:\.{_KEY})*)\}}")
 _WHOLE_REFERENCE = re.compile(rf"{_REFERENCE.pattern}\Z")
 _CHOICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _PACKAGE_LINE = re.compile(r"^[ \t]*#[ \t]*@package\b", re.MULTILINE)
+_SPECIAL = re.compile(r"\s*([A-Za-z_][\w-]*):\s+([,@`%|>?!&*\]}][^'\n]{0,30}?)\s*")
 _HEADER_LINE = re.compile(r"#\s*@")
 _HEADER_CHARACTERS = 512
 """How much of a file Hydra searches for its header."""
@@ -293,7 +294,7 @@ def _check_file(path: str, content: bytes, budget: int) -> _Checked:
         checked.add("", stop.line, stop.message, stop.hint)
         return checked
     except yaml.YAMLError as error:
-        checked.add("", _line(error), f"not YAML: {_reason(error)}")
+        checked.add("", _line(error), f"not YAML: {_reason(error)}", _to_quote(text, _line(error)))
         return checked
     if root is not None:
         _check_root(root, checked)
@@ -319,6 +320,12 @@ def _line(error: yaml.YAMLError) -> int:
 def _reason(error: yaml.YAMLError) -> str:
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     return " ".join(str(reason).split())
+
+
+def _to_quote(text: str, line: int) -> str:
+    """What may mend the line where YAML ends: a value begins there with a character that YAML keeps for itself."""
+    found = next((_SPECIAL.fullmatch(one) for number, one in enumerate(text.split("\n"), 1) if number == line), None)
+    return f"quote the value: {found[1]}: '{found[2]}'" if found else ""
 
 
 def _read(text: str, checked: _Checked, budget: int) -> _Node | None:

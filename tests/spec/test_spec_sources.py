@@ -113,6 +113,22 @@ def test_a_hostile_or_surprising_file_is_refused_with_its_name_and_key(name: str
     assert words in problems[0].message
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a:\n  decimal: ,\n", "quote the value: decimal: ','"),
+        ("a: @x  \n", "quote the value: a: '@x'"),
+        ("a: [1\n", ""),
+        ("a: '\n", ""),
+    ],
+)
+def test_a_value_that_begins_with_what_yaml_keeps_for_itself_is_shown_as_it_is_to_be_written(
+    text: str, hint: str
+) -> None:
+    (problem,) = check_conf_files({**PROJECT, GROUP: text.encode()})
+    assert problem.hint == hint
+
+
 def test_a_file_is_global_when_hydra_reads_its_header_so() -> None:
     assert is_global("\n  #   @package   _global_ \na: 1\n")
     assert not is_global("# why\n# @package _global_\n")
