@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from cd4ml.errors import ConfigError, IntegrityError, Problem, RemoteError
-from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, digest_stream, remove_tree, write_atomically
+from cd4ml.gateways.files import (
+    FileDigest,
+    copy_verified,
+    digest_file,
+    digest_stream,
+    remove_tree,
+    replacing,
+    usual_mode,
+    write_atomically,
+)
 from cd4ml.index.retention import GRACE_HOURS, OBJECT_NAME, Stored
 
 CONFIG_PATH = ".dvc/config"
@@ -135,6 +146,10 @@ class Storage:
         return self.cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
+NO_FILE = FileDigest("", "", -1)
+"""Of what is there and is no file."""
+
+
 @dataclass(frozen=True)
 class RemoteObjects:
     """The objects of an open remote, named by their MD5 as DVC names them."""
@@ -143,8 +158,10 @@ class RemoteObjects:
     odb: Any
 
     def digest(self, md5: str) -> FileDigest | None:
-        """What the remote holds under this name, read whole; nothing when it is not there."""
+        """What the remote holds under this name, read whole; nothing when it is not there, ``NO_FILE`` for no file."""
         with self._failures():
+            if self._is_no_file(md5):
+                return NO_FILE
             try:
                 with self.odb.fs.open(self.odb.oid_to_path(md5), "rb") as stream:
                     return digest_stream(stream)
@@ -190,6 +207,8 @@ class RemoteObjects:
     def listed(self, md5: str) -> frozenset[str] | None:
         """The objects that a folder's object lists; nothing where it is not there or cannot be read."""
         with self._failures():
+            if self._is_no_file(md5):
+                return None
             try:
                 with self.odb.fs.open(self.odb.oid_to_path(md5), "rb") as stream:
                     return _listed(stream.read())
@@ -200,15 +219,15 @@ class RemoteObjects:
         """Put a file on the remote and read it back.
 
         One that is there since long is written anew: who frees objects leaves alone what is young, and so knows that
-        somebody counts on it. An object that is there and wrong is replaced. Raises IntegrityError when the bytes that
-        arrive are not the ones that were promised (they do not stay there), RemoteError when the remote fails.
+        somebody counts on it. An object that is there and wrong is replaced. In a folder another file takes its place
+        at once: a reader finds the old or the new, and no other name of the old one changes. Raises IntegrityError
+        when the bytes that arrive are not the ones that were promised (they do not stay there), RemoteError when the
+        remote fails.
         """
-        from dvc.fs import localfs
-
         if self.digest(expected.md5) == expected and not self._is_old(expected.md5):
             return
         with self._failures():
-            self.odb.add(str(path), localfs, expected.md5, check_exists=False)
+            self._put(path, expected.md5)
         found = self.digest(expected.md5)
         if found == expected:
             return
@@ -217,6 +236,32 @@ class RemoteObjects:
                 self.odb.fs.remove(self.odb.oid_to_path(expected.md5))
         what = "is missing" if found is None else f"held {found.bytes} bytes with another digest"
         raise IntegrityError(f"DVC remote {self.name!r}: {path.name} ({expected.md5}) {what} after it was stored")
+
+    def _put(self, path: Path, md5: str) -> None:
+        target = self._local(md5)
+        if target is not None:  # DVC would write into the file that is there, and so into every link to it
+            with replacing(target, usual_mode()) as temporary:
+                shutil.copyfile(path, temporary)
+            return
+        from dvc.fs import localfs
+
+        self.odb.add(str(path), localfs, md5, check_exists=False)
+
+    def _local(self, md5: str) -> Path | None:
+        """The file of an object, where the remote is a folder of this machine."""
+        return Path(self.odb.oid_to_path(md5)) if self.odb.fs.protocol == "local" else None
+
+    def _is_no_file(self, md5: str) -> bool:
+        """Does something else stand there: a folder, a pipe (which nobody may open to read), a link to nothing?"""
+        path = self._local(md5)
+        if path is None:
+            return False
+        try:
+            return not stat.S_ISREG(path.stat().st_mode)
+        except PermissionError:
+            return False  # whoever reads it learns more
+        except OSError:  # among others a link to itself
+            return path.is_symlink()
 
     def _is_old(self, md5: str) -> bool:
         with self._failures():
@@ -232,6 +277,8 @@ class RemoteObjects:
         with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
             part = Path(folder) / md5
             with self._failures():
+                if self._is_no_file(md5):
+                    raise RemoteError(f"DVC remote {self.name!r}: object {md5} is no file")
                 try:
                     self.odb.fs.get_file(self.odb.oid_to_path(md5), str(part))
                 except FileNotFoundError as error:
@@ -243,9 +290,15 @@ class RemoteObjects:
                 raise IntegrityError(message) from error
 
     def bring_as_is(self, md5: str, target: Path) -> bool:
-        """Bring whatever the remote holds under this name here; says whether there is anything. Raises RemoteError."""
+        """Bring whatever the remote holds under this name here; says whether there is anything. Raises RemoteError.
+
+        A file stays there too; what is no file goes, since it stands in the way of one.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._failures():
+            if self._is_no_file(_checked_name(md5)):
+                shutil.move(self.odb.oid_to_path(md5), target)
+                return True
             try:
                 self.odb.fs.get_file(self.odb.oid_to_path(_checked_name(md5)), str(target))
             except FileNotFoundError:

@@ -106,7 +106,7 @@ def hand_over(path: Path, data: bytes) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        write_atomically(path.resolve(), data, 0o666 & ~_umask())
+        write_atomically(path.resolve(), data, usual_mode())
         return
     if stat.S_ISREG(mode):
         write_atomically(path.resolve(), data, stat.S_IMODE(mode))
@@ -115,11 +115,15 @@ def hand_over(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _umask() -> int:
-    """What new files are not to allow. It can be asked for only by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def usual_mode() -> int:
+    """What a new file allows here."""
+    try:
+        status = Path("/proc/self/status").read_text("utf-8")
+        mask = int(status.partition("\nUmask:")[2].split(maxsplit=1)[0], 8)
+    except (OSError, ValueError, IndexError):  # not Linux: there it can be asked for only by setting it
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return 0o666 & ~mask
 
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:

@@ -118,7 +118,10 @@ def _promises(
 
 @dataclass(frozen=True)
 class Held:
-    """What a place holds under an object's name: digests and size, ``None`` for digests that were not taken."""
+    """What a place holds under an object's name: digests and size, ``None`` for digests that were not taken.
+
+    What is there and no file has fewer bytes than none.
+    """
 
     sha256: str | None
     md5: str | None
@@ -134,7 +137,9 @@ def audit_object(
         fault = place == "remote" or only_copy
         message = f"{what}: is not in the {_PLACES[place]}"
         return Finding("missing", "object", place, needed.md5, message, REPAIR, fault, needed.runs)
-    if held.bytes != needed.bytes:
+    if held.bytes < 0:
+        message = f"{what}: is no file in the {_PLACES[place]}"
+    elif held.bytes != needed.bytes:
         message = f"{what}: has {held.bytes} bytes in the {_PLACES[place]}, and {needed.bytes} were recorded"
     elif held.sha256 is not None and (held.sha256, held.md5) != (needed.sha256, needed.md5.removesuffix(".dir")):
         message = f"{what}: has other bytes in the {_PLACES[place]} than were recorded"

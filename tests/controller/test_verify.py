@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.conftest import Shell
-from tests.controller.controller_world import Done, cd4ml
+from tests.controller.controller_world import Done, cd4ml, commit, push
 from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import rule
 from tests.controller.verify_world import INDEX, LANDING, World
@@ -126,6 +127,30 @@ def test_only_the_objects_of_runs_that_are_named_are_looked_at(recorded: World, 
     )
     assert found(shell, other, code=0) == []
     assert [finding["where"] for finding in found(shell, only_here.runs[0][:9])] == [only_here.md5]
+
+
+def test_of_a_branch_the_run_that_answers_it_is_looked_at_though_another_asked_for_it_first(
+    recorded: World, shell: Shell
+) -> None:
+    first = next(one["record"] for one in recorded.entries.values() if one["record"].get("outcome") == "succeeded")
+    twin = commit(shell, first["commit"], {"NOTES.md": "the same is asked for"})
+    push(shell, "refs/heads/exp/twin", twin)
+    cd4ml(shell, "reconcile", "exp/twin")
+    assert "all sound" in cd4ml(shell, "verify", "exp/twin").out
+    md5 = first["files"]["artifacts/train/model.skops"]["md5"]
+    on_remote(recorded, md5).unlink()
+    assert [(one["kind"], one["where"]) for one in found(shell, "exp/twin")] == [("missing", md5)]
+
+
+def test_an_object_of_the_remote_that_is_no_file_stops_nothing_and_is_repaired(recorded: World, shell: Shell) -> None:
+    md5, _ = stored(recorded)
+    on_remote(recorded, md5).unlink()
+    os.mkfifo(on_remote(recorded, md5))
+    (finding,) = found(shell)
+    assert (finding["kind"], finding["where"]) == ("damaged", md5)
+    assert finding["message"].endswith("is no file in the DVC remote")
+    cd4ml(shell, "verify", "--repair")
+    assert on_remote(recorded, md5).is_file()
 
 
 def test_a_name_that_no_run_has_is_refused_with_the_nearest(shell: Shell) -> None:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cd4ml.errors import ConfigError, IntegrityError, RemoteError
-from cd4ml.gateways.dvc import Storage, isolate, open_storage
-from cd4ml.gateways.files import FileDigest, digest_file
+from cd4ml.gateways.dvc import NO_FILE, Storage, isolate, open_storage
+from cd4ml.gateways.files import FileDigest, digest_file, usual_mode
 
 CONFIG = b"""[core]
     remote = storage
@@ -258,6 +258,84 @@ def test_a_damaged_object_is_refused_when_read_and_replaced_when_stored(
         assert remote.digest(digest.md5) == digest
     with storage.open_remote() as remote:
         remote.retrieve(digest.md5, digest.sha256, tmp_path / "out" / "target")
+
+
+def aged(path: Path) -> None:
+    """As if it had been there for three days."""
+    then = path.stat().st_mtime - 3 * 86_400
+    os.utime(path, (then, then))
+
+
+def test_an_old_object_that_is_stored_again_is_young_and_whole_at_every_moment(
+    storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, digest = data
+    seen: list[bytes] = []
+    copyfile, there = shutil.copyfile, on_remote(tmp_path, digest.md5)
+
+    def looking(source: Path, target: Path) -> None:
+        seen.append(there.read_bytes())
+        copyfile(source, target)
+        seen.append(there.read_bytes())
+
+    with storage.open_remote() as remote:
+        remote.store(path, digest)
+        aged(there)
+        before = there.stat().st_mtime
+        monkeypatch.setattr("cd4ml.gateways.dvc.shutil.copyfile", looking)
+        remote.store(path, digest)
+    assert seen == [path.read_bytes()] * 2
+    assert there.stat().st_mtime > before + 86_400
+    assert stat.S_IMODE(there.stat().st_mode) == usual_mode()
+    assert [one.name for one in there.parent.iterdir()] == [there.name]
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_a_wrong_object_that_is_a_link_to_another_is_replaced_and_the_other_stays(
+    storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    path, digest = data
+    other = tmp_path / "other"
+    other.write_bytes(b"sound")
+    with storage.open_remote() as remote:
+        remote.store(path, digest)
+        on_remote(tmp_path, digest.md5).unlink()
+        link(other, on_remote(tmp_path, digest.md5))
+        remote.store(path, digest)
+        assert remote.digest(digest.md5) == digest
+    assert other.read_bytes() == b"sound"
+
+
+def folder_with_a_file(path: Path) -> None:
+    path.mkdir()
+    (path / "x").write_bytes(b"x")
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a folder": folder_with_a_file,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to nothing": lambda path: path.symlink_to("/nowhere"),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_what_is_no_file_is_told_as_that_at_once_and_can_be_moved_aside(
+    storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path, strange: str
+) -> None:
+    path, digest = data
+    with storage.open_remote() as remote:
+        remote.store(path, digest)
+        on_remote(tmp_path, digest.md5).unlink()
+        STRANGE[strange](on_remote(tmp_path, digest.md5))
+        assert remote.digest(digest.md5) == NO_FILE
+        assert remote.listed(digest.md5) is None
+        with pytest.raises(RemoteError, match=f"object {digest.md5} is no file"):
+            remote.retrieve(digest.md5, digest.sha256, tmp_path / "out")
+        assert remote.bring_as_is(digest.md5, tmp_path / "aside")
+        assert os.path.lexists(tmp_path / "aside")
+        remote.store(path, digest)
+        assert remote.digest(digest.md5) == digest
 
 
 def test_a_remote_that_is_replaced_between_two_runs_is_not_taken_for_the_old_one(

@@ -7,7 +7,7 @@ however many runs need it. Nothing is changed but what a fetch changes; ``contro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -134,7 +134,8 @@ def verify(project: Project, scope: Scope, watch: Watch) -> Report:
     watch("reading the chain of folds")
     chain = _chain(project, seen)
     findings += chain.findings
-    reading = _Reading(project, scope, chain, watch)
+    answering = frozenset(_answering(project, chain.folds, scope.runs)) if scope.runs else frozenset[str]()
+    reading = _Reading(project, scope, chain, watch, answering)
     for entries in _entries(project, chain):
         reading.take(entries)
     chain.audit.end()
@@ -258,18 +259,31 @@ def _chain(project: Project, seen: _Seen) -> _Chain:
 
 
 def _removals(project: Project, folds: Iterable[FoldFacts]) -> Iterator[RemovalRecord]:
-    """What was removed, as far as it can be read; that all of it can is for the audit to say."""
+    """What was removed."""
+    records = _readable(project, folds, "removals/")
+    return (record for record in records if isinstance(record, RemovalRecord))
+
+
+def _answering(project: Project, folds: Iterable[FoldFacts], branches: Collection[str]) -> Iterator[str]:
+    """The ids of all runs that were ever said to answer these branches, whoever asked for them first."""
+    for record in _readable(project, folds, "experiments/"):
+        if isinstance(record, ExperimentRecord) and record.branch in branches:
+            yield from filter(None, record.answer.values())
+
+
+def _readable(project: Project, folds: Iterable[FoldFacts], folder: str) -> Iterator[Record]:
+    """The records of a folder as far as they can be read; that all of them can is for the audit to say."""
     placed = {
         one.object_id: one.path
         for fold in folds
         for one in fold.changes or ()
-        if one.path.startswith("removals/") and adds_entry(fold, one)
+        if one.path.startswith(folder) and adds_entry(fold, one)
     }
-    for object_id, data in read_objects(project.repository, placed).items():
-        with suppress(IntegrityError):
-            record = read_envelope(data or b"", placed[object_id]).record
-            if isinstance(record, RemovalRecord):
-                yield record
+    ids = list(placed)
+    for start in range(0, len(ids), _AT_ONCE):
+        for object_id, data in read_objects(project.repository, ids[start : start + _AT_ONCE]).items():
+            with suppress(IntegrityError):
+                yield read_envelope(data or b"", placed[object_id]).record
 
 
 def _entries(project: Project, chain: _Chain) -> Iterator[list[Entry]]:
@@ -390,7 +404,9 @@ class _Reading:
     are; ``summary`` is made from all entries, as ``references`` are.
     """
 
-    def __init__(self, project: Project, scope: Scope, chain: _Chain, watch: Watch) -> None:
+    def __init__(
+        self, project: Project, scope: Scope, chain: _Chain, watch: Watch, answering: Collection[str] = ()
+    ) -> None:
         self.references = References()
         self.promises = Promises(chain.removals)
         self.findings: list[Finding] = []
@@ -400,6 +416,7 @@ class _Reading:
         self._project, self._watch = project, watch
         self._trees = Trees(project.repository)
         self._names, self._unknown, self._branches = scope.runs, set(scope.runs), set[str]()
+        self._answering = answering
         self._answered: set[str] = set()
         self._done, self._count = 0, chain.count
 
@@ -436,7 +453,7 @@ class _Reading:
             self._branches.add(record.branch)
         named = {name for name in self._names if _is_named(record, name)}
         self._unknown -= named
-        return bool(named)
+        return bool(named) or record.id in self._answering
 
     def _summarise(self, entries: Sequence[Entry]) -> None:
         runs = [entry.record for entry in entries if isinstance(entry.record, RunRecord) and entry.record.succeeded]
