@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +208,19 @@ def loose(repository: Path, recorded: World) -> Path:
     return next(path for path in present if path.is_file())
 
 
-@pytest.mark.parametrize("damage", ["deleted", "damaged"])
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "deleted": lambda path: None,
+    "damaged": lambda path: path.write_bytes(b"damaged"),
+    "a link to nothing": lambda path: path.symlink_to("/nowhere"),
+    "a folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", STRANGE)
 def test_objects_of_git_are_brought_from_the_remote_again(recorded: World, shell: Shell, damage: str) -> None:
     path = loose(recorded.local, recorded)
-    if damage == "deleted":
-        path.unlink()
-    else:
-        overwrite(path)
+    path.unlink()
+    STRANGE[damage](path)
     name = path.parent.name + path.name
     assert name in {finding["where"] for finding in found(shell)}
     assert findings(cd4ml(shell, "verify", "--repair", "--json")) == []

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,8 +173,13 @@ def check_objects(
     """What is missing of all that the tips reach; and, when ``thorough``, every object whose bytes are damaged.
 
     Thorough reads the whole object store: each loose object and pack against its name and checksum. ``store`` is
-    another repository's folder ``objects``, which is looked at without a look at that one's settings.
+    another repository's folder ``objects``, which is looked at without a look at that one's settings. Where a pipe
+    stands for an object, Git would wait for good, and nothing else is looked at.
     """
+    strange = _no_files(store or git.common_dir / "objects")
+    broken = tuple(Broken(name, f"{name}: is no file that can be read") for name in sorted(strange))
+    if any(stat.S_ISFIFO(mode) for mode in strange.values()):
+        return broken
     extent = ("--full",) if thorough else ("--connectivity-only",)
     command = ("fsck", "--no-dangling", "--no-reflogs", "--no-progress", *extent, *sorted(set(tips)))
     if store is None:
@@ -184,7 +191,22 @@ def check_objects(
             env = {"GIT_DIR": name, "GIT_OBJECT_DIRECTORY": str(store)}
             done = git.git(*command, env=env, allowed=_ANY_CODE)
     text = done.text + "\n" + done.stderr.decode("utf-8", "replace")
-    return broken_in(text) or _unexplained(done.returncode, text)
+    named = tuple(one for one in broken_in(text) if one.name not in strange)
+    return (*broken, *named) or _unexplained(done.returncode, text)
+
+
+def _no_files(objects: Path) -> dict[str, int]:
+    """What has the name of a loose object and is no file, nor leads to one: by name, its mode (0: nothing is there)."""
+    found = {}
+    for folder in sorted(objects.glob("[0-9a-f][0-9a-f]")):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_file() or not _ID.fullmatch(folder.name + path.name):
+                continue
+            try:
+                found[folder.name + path.name] = path.stat().st_mode
+            except OSError:
+                found[folder.name + path.name] = 0
+    return found
 
 
 def store_of(git: Connection, remote: str) -> Path | None:
@@ -325,10 +347,10 @@ def set_aside(git: Connection, name: str, folder: Path) -> tuple[Path, ...]:
         files = [path for path in (objects / "info" / name, objects / "pack" / name) if "/" not in name]
     moved = []
     for path in files:
-        if path.is_file():
+        if os.path.lexists(path):
             target = _free(folder / (name if _ID.fullmatch(name) else path.name))
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            shutil.move(path, target)
             moved.append(target)
     return tuple(moved)
 
@@ -336,7 +358,7 @@ def set_aside(git: Connection, name: str, folder: Path) -> tuple[Path, ...]:
 def _free(path: Path) -> Path:
     """The path, with a number behind it if something is there."""
     number, free = 0, path
-    while free.exists():
+    while os.path.lexists(free):
         number += 1
         free = path.with_name(f"{path.name}.{number}")
     return free
