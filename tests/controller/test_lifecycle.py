@@ -14,7 +14,7 @@ from cd4ml.controller.reconciling.lifecycles import Lifecycles, lifecycles
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.plan.lifecycle import Became
 from tests.conftest import Shell
-from tests.controller.controller_world import BASELINE, cd4ml, commit, experiments, git, refs, runs
+from tests.controller.controller_world import BASELINE, branch, cd4ml, commit, experiments, git, gusty, refs, runs
 
 ADA = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
 EVE = {"GIT_COMMITTER_NAME": "Eve", "GIT_COMMITTER_EMAIL": "eve@example.org"}
@@ -252,3 +252,26 @@ def test_after_all_that_nothing_is_left_to_record(world: World) -> None:
 def test_what_a_plan_lists_of_a_branch_is_what_became_of_it(world: World) -> None:
     listed = {name: item["lifecycle"] for name, item in experiments(world.shell).items()}
     assert listed == {name: str(lives.became.lifecycle) for name, lives in world.known.items()}
+
+
+def test_a_branch_is_open_again_once_the_base_branch_was_moved_back_before_it(team: Shell) -> None:
+    main = git(team, "rev-parse", "origin/main")
+    made = branch(team, "exp/taken-back", gusty(team))
+    cd4ml(team, "reconcile", "exp/taken-back", code=None)
+    heads(team, f"main:{made}")
+    cd4ml(team, "reconcile", "main", code=None)
+    assert told(team)["exp/taken-back"].became.lifecycle == "merged"
+    heads(team, f"main:{main}", force=True)
+    assert told(team)["exp/taken-back"].became.lifecycle == "open"
+    cd4ml(team, "reconcile", code=None)
+    heads(team, f"main:{made}", force=True)
+    assert told(team)["exp/taken-back"].became.lifecycle == "merged"
+
+
+def test_a_branch_that_this_clone_pushed_and_that_was_deleted_before_any_fetch_is_recorded(team: Shell) -> None:
+    cd4ml(team, "new", "short-lived", "seed=61", "--push")
+    made = git(team, "rev-parse", "exp/short-lived")
+    git(team, "branch", "--delete", "--force", "exp/short-lived")
+    git(team, "push", "--quiet", "origin", "--delete", "exp/short-lived")
+    cd4ml(team, "reconcile")
+    assert told(team)["exp/short-lived"].of(made).lifecycle == "discarded"

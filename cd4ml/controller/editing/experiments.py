@@ -82,6 +82,7 @@ def open_experiment(
     project.repository.create_branch(branch, commit)
     if push:
         project.repository.push(project.remote, [RefUpdate(HEADS + branch, "", commit)])
+        project.repository.seen_head(branch, commit)
     if checkout:
         project.repository.switch(branch)
     return Opened(branch, commit, tuple(sorted(changed)))

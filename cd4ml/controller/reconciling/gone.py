@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -11,6 +11,7 @@ from typing import Any
 from cd4ml.controller.desired.heads import FIRST_PARENTS, HeadReader
 from cd4ml.controller.project import Project
 from cd4ml.index.history import History
+from cd4ml.index.record import ExperimentRecord
 from cd4ml.plan.lifecycle import succession
 from cd4ml.plan.state import Experiment
 
@@ -76,11 +77,11 @@ class GoneFacts:
     def _asked_by_base(self) -> dict[str, str]:
         """By fingerprint, the first recorded commit of the base branch with it, or the first that came since."""
         found: dict[str, str] = {}
-        recorded = self._history.of_branch(self._project.base)
-        for entry in recorded:
-            if entry.experiment.fingerprint:
-                found.setdefault(entry.experiment.fingerprint, entry.experiment.commit)
-        known = {entry.experiment.commit for entry in recorded}
+        recorded = recorded_on_base(self._project, self._history, self._chain)
+        for one in recorded:
+            if one.fingerprint:
+                found.setdefault(one.fingerprint, one.commit)
+        known = {one.commit for one in recorded}
         since = []
         for commit in self._chain[:FIRST_PARENTS]:
             if commit in known:
@@ -115,6 +116,16 @@ class GoneFacts:
         everyone = {*self._history.branches, *there} - {self._project.base}
         pairs = {pair for branch in everyone for pair in pairwise(succession(branch, self._history, there.get(branch)))}
         return self._reader.begun_anew(pairs, frozenset(self._chain)) if pairs else frozenset()
+
+
+def recorded_on_base(project: Project, history: History, chain: Collection[str]) -> list[ExperimentRecord]:
+    """What was recorded of the base branch's commits that are on its first-parent chain still.
+
+    It may have been moved back. Where its history is cut off in this clone, nobody can tell, and all are.
+    """
+    on_chain, whole = frozenset(chain), not project.repository.is_shallow
+    recorded = [entry.experiment for entry in history.of_branch(project.base)]
+    return [one for one in recorded if one.commit in on_chain or not whole]
 
 
 def _below(commit: str, parents: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

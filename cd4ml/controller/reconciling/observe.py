@@ -17,7 +17,7 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.landed import read_drafts, read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.claims import running_elsewhere
-from cd4ml.controller.reconciling.gone import GoneFacts
+from cd4ml.controller.reconciling.gone import GoneFacts, recorded_on_base
 from cd4ml.errors import IntegrityError, Problem, UsageError
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.index.claims import Claim
@@ -236,10 +236,11 @@ class AskedTargets(Mapping[str, Asked]):
 
 def _base_fingerprints(project: Project, base_commit: str, history: History, reader: HeadReader) -> frozenset[str]:
     """Fingerprints of the base branch's first-parent commits: recorded ones, and those that came since."""
-    recorded = {entry.experiment.commit: entry.experiment.fingerprint for entry in history.of_branch(project.base)}
+    chain = project.repository.first_parents(base_commit)
+    recorded = {one.commit: one.fingerprint for one in recorded_on_base(project, history, chain)}
     found: set[str] = set()
     since: list[str] = []
-    for commit in project.repository.first_parents(base_commit)[:FIRST_PARENTS]:
+    for commit in chain[:FIRST_PARENTS]:
         if commit in recorded:
             found.update(value for value in recorded.values() if value)
             break

@@ -53,6 +53,10 @@ class Remotes(Commits):
         gone = [(branch, commit) for branch, commit in before.items() if branch not in seen.heads]
         return replace(seen, vanished=(*seen.vanished, *self._keep_vanished(gone))) if gone else seen
 
+    def seen_head(self, branch: str, commit: str) -> None:
+        """Take a head that this clone has just pushed for one that a fetch saw: it may be gone before the next."""
+        self.git("update-ref", f"{SEEN}heads/{branch}", commit, allowed=(0, 1, 128))
+
     def last_seen(self) -> RemoteState:
         """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
         refs = self._refs_of_any("refs/cd4ml/")
