@@ -275,3 +275,20 @@ def test_a_branch_that_this_clone_pushed_and_that_was_deleted_before_any_fetch_i
     git(team, "push", "--quiet", "origin", "--delete", "exp/short-lived")
     cd4ml(team, "reconcile")
     assert told(team)["exp/short-lived"].of(made).lifecycle == "discarded"
+
+
+@pytest.mark.parametrize("how", ["deleted", "renamed", "went on"])
+def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: Shell, how: str) -> None:
+    made = branch(team, "exp/mine", refused("mine", 62))
+    cd4ml(team, "reconcile", code=None)
+    git(team, "branch", "exp/mine", made)
+    git(team, "push", "--quiet", "origin", "--delete", "exp/mine")
+    if how == "renamed":
+        heads(team, f"exp/yours:{made}")
+    if how == "went on":
+        git(team, "branch", "--force", "exp/mine", commit(team, made, refused("mine", 63)))
+    cd4ml(team, "reconcile", code=None)
+    (row,) = [one for one in runs(team, "branch = 'exp/mine'") if one["commit"] == made]
+    listed = experiments(team).get("exp/mine", {})
+    expected = {"deleted": ("discarded", None), "renamed": ("open", None), "went on": ("open", "not pushed")}[how]
+    assert (row["lifecycle"], listed.get("reason") if listed.get("sync") == "Unknown" else None) == expected

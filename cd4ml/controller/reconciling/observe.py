@@ -68,6 +68,8 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
     reader = HeadReader(project, Base(base_commit, policy), memory=memory)
     local = project.repository.local_heads() if project.has_remote else {}
     heads = _heads(project, remote, local, policy)
+    for branch in _gone(reader, history, {one: heads[one] for one in heads if one not in remote.heads}):
+        del heads[branch]
     vanished = _vanished(project, remote, history, policy)
     commits = dict.fromkeys([base_commit, *heads.values(), *(commit for _, commit in vanished)])
     found = reader.read(commits)
@@ -156,6 +158,19 @@ def _heads(project: Project, remote: RemoteState, local: Mapping[str, str], poli
     """The experiment branches: the remote's, and local ones that the remote does not have."""
     everyone = {**local, **remote.heads}
     return {branch: commit for branch, commit in everyone.items() if _is_experiment(project, branch, policy)}
+
+
+def _gone(reader: HeadReader, history: History, alone: Mapping[str, str]) -> frozenset[str]:
+    """Branches that are in this clone alone since the remote dropped them: all that they hold was recorded there.
+
+    They are gone for everybody else, too. A branch with a commit that nobody recorded is one to be pushed.
+    """
+    known = history.looked_up(alone, ()) if alone else history
+    recorded = {branch: entries[-1].experiment.commit for branch in alone if (entries := known.of_branch(branch))}
+    held = reader.are_ancestors({(alone[branch], commit) for branch, commit in recorded.items()})
+    return frozenset(
+        branch for branch, commit in recorded.items() if alone[branch] == commit or held[alone[branch], commit]
+    )
 
 
 def _is_experiment(project: Project, branch: str, policy: Spec) -> bool:
