@@ -360,6 +360,17 @@ def test_of_many_landing_refs_that_are_refused_a_few_are_named_and_the_rest_coun
     assert "17 more landing refs are not folded: `cd4ml restore`" in told[-1]
 
 
+@pytest.mark.parametrize("page", ["# Nothing to see here\n", None], ids=["edited", "deleted"])
+def test_a_first_page_that_the_entries_do_not_give_is_noticed_and_made_anew(world: Shell, page: str | None) -> None:
+    right = git(remote(world), "show", f"{INDEX}:README.md")
+    committed(world, {"README.md": page})
+    assert "README.md" in cd4ml(world, "verify", "--quick", code=None).out
+    done = cd4ml(world, "restore", "--yes")
+    assert "README.md of the index is not what its entries give" in done.out
+    assert git(remote(world), "show", f"{INDEX}:README.md") == right
+    assert "nothing to restore" in cd4ml(world, "restore", "--dry-run").out
+
+
 def test_a_summary_that_the_entries_do_not_give_is_made_anew(world: Shell) -> None:
     folded(world, "more")
     right = git(remote(world), "show", f"{INDEX}:summary.json")

@@ -114,9 +114,9 @@ def _plan(project: Project, found: trust.Look, *, accept: bool) -> Restoration:
     told = tuple(finding.message for finding in found.findings)
     swept = tuple(_hopeless(project, state))
     if not told:
-        mended = _mended(project, state.index)
+        mended, wrong = _mended(project, state.index)
         own = _new(state, _proved(project, trust.own_index(project), state.index))
-        told += (f"{SUMMARY_FILE} of the index is not what its entries give",) if mended else ()
+        told += tuple(f"{path} of the index is not what its entries give" for path in wrong)
         told += ("what this repository recorded before it had a remote is not in the index",) if own else ()
         return Restoration(told, state.index, mended or state.index, _relanded(own), swept=swept)
     if accept:
@@ -131,23 +131,24 @@ def _plan(project: Project, found: trust.Look, *, accept: bool) -> Restoration:
     return Restoration(told, state.index, target, _relanded(records), dropped, returning=returning, swept=swept)
 
 
-def _mended(project: Project, index: str | None) -> str:
-    """A commit after this index with its derived files made anew, where its summary is not what the entries give.
+def _mended(project: Project, index: str | None) -> tuple[str, tuple[str, ...]]:
+    """A commit after this index with its derived files made anew, and which of them are not what the entries give.
 
-    Nothing (``""``) where it is, where there never was one, and where a later version's records are among the entries.
-    Side effect: the commit is made, in this clone alone.
+    Nothing (``""``) where all are, where there never was a summary, and where a later version's records are among the
+    entries. Side effect: the commit is made, in this clone alone.
     """
     repository = project.repository
-    held = repository.read_blob(index, SUMMARY_FILE, LARGEST_RECORD) if index else None
-    if index is None or held is None:
-        return ""
+    if index is None or repository.read_blob(index, SUMMARY_FILE, LARGEST_RECORD) is None:
+        return "", ()
     entries = read_entries(project, index)
     if len(entries) != sum(path.startswith(ENTRY_FOLDERS) for path in repository.blob_ids(index, "")):
-        return ""
+        return "", ()
     made = derived_files(summary_of(entries, epoch_number(project, index)))
-    if made[SUMMARY_FILE] == held:
-        return ""
-    return repository.commit_tree(repository.write_tree(index, made), (index,), "cd4ml: make the summary anew\n")
+    wrong = tuple(path for path, data in made.items() if repository.read_blob(index, path, LARGEST_RECORD) != data)
+    if not wrong:
+        return "", ()
+    tree = repository.write_tree(index, made)
+    return repository.commit_tree(tree, (index,), "cd4ml: make the summary and the page anew\n"), wrong
 
 
 def _hopeless(project: Project, state: RemoteState) -> Iterator[Swept]:

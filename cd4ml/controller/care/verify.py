@@ -390,8 +390,7 @@ def _derived(project: Project, tip: str, chain: _Chain, summary: Summary) -> Ite
             message = f"{path}: is not what this version of cd4ml makes of the entries"
             # the page is for people, and another version may word it otherwise; folds count by the summary
             fault = path == SUMMARY_FILE
-            cure = RESTORE if fault else "none is needed: the next fold writes it anew"
-            yield Finding("edited", "index", "index", path, message, cure, fault)
+            yield Finding("edited", "index", "index", path, message, RESTORE, fault)
 
 
 # ── records ──

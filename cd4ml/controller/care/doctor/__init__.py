@@ -79,8 +79,9 @@ def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]
     try:
         return list(check())
     except Cd4mlError as error:
-        return [Finding(Level.WARNING, name, f"could not be looked at: {error}")]
+        why, cure = str(error), "mend what is named, then: cd4ml doctor"
     except OSError as error:
-        return [Finding(Level.WARNING, name, f"could not be looked at: {told(error)}")]
+        why, cure = told(error), "mend that, then: cd4ml doctor"
     except Exception as error:  # noqa: BLE001  # a check that breaks must not hide what the others found
-        return [Finding(Level.WARNING, name, f"could not be looked at: {type(error).__name__}: {error}")]
+        why, cure = f"{type(error).__name__}: {error}", "report it: this is a defect of cd4ml, not of your project"
+    return [Finding(Level.WARNING, name, f"could not be looked at: {why}", cure)]

@@ -26,17 +26,25 @@ def answers(subject: Subject) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, "remote", subject.unreachable, f"git ls-remote {subject.project.remote}")
         return
     if subject.base_commit is None:
-        yield Finding(Level.PROBLEM, "remote", str(subject.project.without_base()))
+        yield _without_base(subject)
     try:
         version = subject.project.repository.protocol(subject.project.remote)
     except ToolError as error:
-        yield Finding(Level.WARNING, "remote", f"{name}: {error}")
+        cure = f"git -c protocol.version=2 ls-remote {shlex.quote(subject.project.remote)}"
+        yield Finding(Level.WARNING, "remote", f"{name}: {error}", cure)
         return
     if version == 2:
         yield Finding(Level.OK, "remote", f"{name} answers, in version 2 of the protocol")
     else:
         message = f"{name} does not speak version 2 of Git's protocol: every fetch reads all of its refs"
         yield Finding(Level.NOTE, "remote", message, "git config protocol.version 2  # or a newer Git on the host")
+
+
+def _without_base(subject: Subject) -> Finding:
+    project, base = subject.project, shlex.quote(subject.project.base)
+    cure = f"git push {shlex.quote(project.remote)} {base}" if project.has_remote else "git add --all && git commit"
+    message = f"{subject.remote_name} has no branch {project.base} to start from"
+    return Finding(Level.PROBLEM, "remote", message, f"{cure}  # or, for another branch: git config cd4ml.base NAME")
 
 
 def refs(subject: Subject) -> Iterator[Finding]:

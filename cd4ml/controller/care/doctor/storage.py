@@ -20,7 +20,9 @@ def _storage(subject: Subject) -> Storage | Finding | None:
     try:
         return subject.project.storage(subject.base_commit)
     except ConfigError as error:
-        return Finding(Level.PROBLEM, "storage", str(error).splitlines()[0])
+        problem, base = error.problems[0], subject.project.base
+        cure = f"edit {problem.file}" + ("" if problem.file.endswith(".local") else f", and push it to {base}")
+        return Finding(Level.PROBLEM, "storage", str(problem), cure)
 
 
 def remote_objects(subject: Subject) -> Iterator[Finding]:
