@@ -37,6 +37,9 @@ CRASH_POINTS = (
     "fold.pushed",
     "gc.recorded",
     "gc.freed",
+    "epoch.committed",
+    "epoch.pushed",
+    "restore.pushed",
 )
 """Names at which ``CD4ML_CRASH_AT`` can end the process, for tests of what a crash leaves behind."""
 

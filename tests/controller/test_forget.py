@@ -236,6 +236,25 @@ def reachable(shell: Shell) -> set[str]:
     return {line.split()[0] for line in git(shell, "rev-list", "--objects", "--all").splitlines()}
 
 
+@pytest.mark.parametrize("point", ["epoch.committed", "epoch.pushed"])
+def test_a_purge_that_was_killed_leaves_a_sound_index_and_is_finished_when_it_is_asked_for_again(
+    team: Shell, point: str
+) -> None:
+    key, public = signing_key(team, "key")
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    command = ("forget", one.id, *FORGET, "--keep-data", "--purge")
+    assert team.attempt("cd4ml", *command, CD4ML_CRASH_AT=point).returncode == -9
+    assert cd4ml(team, "status").lines == []
+    again = cd4ml(team, *command, code=None)
+    assert again.code == (0 if point == "epoch.committed" else 2)
+    assert again.code == 0 or "Erasure request 12" in again.err
+    assert one.result_commit not in reachable(remote(team))
+    assert other.id in {run["id"] for run in runs(team)}
+    assert cd4ml(team, "reconcile", "main").lines == []
+
+
 def test_a_purge_begins_a_new_epoch_that_clones_accept(team: Shell) -> None:
     """Not a byte of the record can be reached on the remote; everything else is carried over, and goes on."""
     key, public = signing_key(team, "key")

@@ -281,6 +281,15 @@ def test_records_that_were_erased_come_back_only_when_that_is_asked_for(team: Sh
     assert is_held(team, one)
 
 
+def test_a_restore_that_was_killed_after_its_push_has_restored(world: Shell) -> None:
+    before, known = tip(world), all_records(world)
+    mirrored(world)
+    assert world.attempt("cd4ml", "restore", "--yes", CD4ML_CRASH_AT="restore.pushed").returncode == -9
+    assert (tip(world), all_records(world)) == (before, known)
+    assert "nothing to restore" in cd4ml(world, "restore", "--yes").out
+    assert cd4ml(world, "reconcile", "main").lines == []
+
+
 @pytest.fixture
 def alone(world: Shell) -> Shell:
     """A repository that recorded an index while it had no remote, and then got one, which has none."""

@@ -21,6 +21,7 @@ from cd4ml.controller.landing.landed import LARGEST_RECORD, erased_in, read_entr
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, UsageError
 from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, Remembered, RemoteState
+from cd4ml.gateways.process import crash_point
 from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.chain import Damage
 from cd4ml.index.fold import ENTRY_FOLDERS, check_landed, entry_path, landing_ref, names_record
@@ -312,6 +313,7 @@ def restore(project: Project, shown: Restoration, *, with_erased: bool = False) 
             plan = after
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  # spreads those who restore at once
             continue
+        crash_point("restore.pushed")
         if plan.accepts:
             _take(project)
         plan = plan_restore(project)

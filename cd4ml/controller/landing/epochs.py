@@ -15,6 +15,7 @@ from cd4ml.controller.landing.fold import derived_files
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RepositoryError, UsageError
 from cd4ml.gateways.git import INDEX, INDEX_BRANCH, RefUpdate, RemoteState
+from cd4ml.gateways.process import crash_point
 from cd4ml.index.epoch import (
     LAST_EPOCH,
     Epoch,
@@ -115,7 +116,9 @@ def begin_epoch(project: Project, state: RemoteState, runs: Collection[str]) -> 
         raise UsageError(f"the new epoch would not be accepted: {why}")
     gone = {entry.result_commit for entry in readable(files)} - set(kept_commits(entries))
     dropped = [RefUpdate(ref, commit, "") for ref, commit in state.landing.items() if commit in gone]
+    crash_point("epoch.committed")
     repository.push(project.remote, [RefUpdate(INDEX, old_tip, tip), *dropped])
+    crash_point("epoch.pushed")
     return tip
 
 

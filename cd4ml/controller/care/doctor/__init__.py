@@ -81,7 +81,7 @@ def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]
     except Cd4mlError as error:
         why, cure = str(error), "mend what is named, then: cd4ml doctor"
     except OSError as error:
-        why, cure = told(error), "mend that, then: cd4ml doctor"
+        why, cure = told(error), "mend what is named, then: cd4ml doctor"
     except Exception as error:  # noqa: BLE001  # a check that breaks must not hide what the others found
         why, cure = f"{type(error).__name__}: {error}", "report it: this is a defect of cd4ml, not of your project"
     return [Finding(Level.WARNING, name, f"could not be looked at: {why}", cure)]
