@@ -9,8 +9,11 @@ import pytest
 
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import epoch_number
+from cd4ml.controller.landing.landed import read_entries
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.index.epoch import Epoch, epoch_message
+from cd4ml.promotion.summary import summary_of
+from cd4ml.report.page import index_page
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
@@ -231,3 +234,13 @@ def test_an_ordinary_fold_may_not_say_that_it_begins_an_epoch(world: Shell) -> N
     git(remote(world), "update-ref", INDEX, made)
     assert f"commit {made[:12]}: its message: says that it begins" in cd4ml(world, "reconcile", code=1).err
     assert epoch_number(project_of(world), made) == 1
+
+
+def test_each_fold_writes_the_first_page_that_all_entries_give(world: Shell) -> None:
+    pages = []
+    for name in ("one", "two"):
+        folded(world, name)
+        entries = read_entries(project_of(world), tip(world))
+        pages.append(git(remote(world), "show", f"{INDEX}:README.md") + "\n")
+        assert pages[-1] == index_page(summary_of(entries, 1))
+    assert pages[0] != pages[1]
