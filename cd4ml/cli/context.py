@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 
 _LAID_OUT = 20
+_WIDEST = 100_000
 """So many items are laid out for the eye."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object (shape: docs/json.md).")]
@@ -49,14 +50,23 @@ def console(*, stderr: bool = False) -> Console:
     return plain if plain.is_terminal else Console(stderr=stderr, highlight=False, width=max(plain.width, 100))
 
 
-def show(view: RenderableType) -> None:
-    """Print a view for people. However it is laid out, no line of it commands the runner of a CI."""
+def show(view: RenderableType, *, whole: bool = False) -> None:
+    """Print a view for people. However it is laid out, no line of it commands the runner of a CI.
+
+    With ``whole``, what does not go to a terminal is as wide as it wants to be: another program reads its lines.
+    """
     from cd4ml.report.visible import harmless_lines
 
     screen = console()
+    if whole and not screen.is_terminal:
+        wanted = screen.measure(view, options=screen.options.update(max_width=_WIDEST)).maximum
+        screen.width = max(screen.width, wanted)
     with screen.capture() as captured:
         screen.print(view)
-    screen.file.write(harmless_lines(captured.get()))
+    text = captured.get()
+    if whole and not screen.is_terminal:
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    screen.file.write(harmless_lines(text))
     screen.file.flush()
 
 

@@ -125,7 +125,8 @@ def printed(found: Found, form: Format) -> None:
         from cd4ml.report.runs import grid_table
         from cd4ml.report.terminal import runs_table
 
-        show(grid_table(grid(found.runs, found.columns)) if found.columns else runs_table(found.runs))
+        chosen = bool(found.columns)
+        show(grid_table(grid(found.runs, found.columns)) if chosen else runs_table(found.runs), whole=chosen)
         return
     content = _bytes(found, form)
     if form is Format.PARQUET:

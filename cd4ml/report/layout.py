@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +20,7 @@ from rich.text import Text
 from cd4ml.report.visible import plain_number, visible
 
 WIDTH = 80
-"""Columns that a listing takes at most."""
+"""Columns that a listing takes at most, unless there is more room."""
 
 GAP = 2
 """Blanks between two columns."""
@@ -62,22 +62,30 @@ class Row:
     note: Text | None = None
 
 
-def listing(columns: Sequence[Column], rows: Sequence[Row]) -> Group:
-    """A table whose rows may have a note; the first column gives way where 80 columns are not enough."""
-    header = tuple(Text(column.title, style="bold") for column in columns)
-    widths = _widths([header, *(row.cells for row in rows)])
-    parts: list[RenderableType] = [_line(columns, widths, header)]
-    for row in rows:
-        parts.append(_line(columns, widths, row.cells))
-        if row.note is not None:
-            parts.append(Padding(row.note, (0, 0, 0, 2)))
-    return Group(*parts)
+@dataclass(frozen=True)
+class _Listing:
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        header = tuple(Text(column.title, style="bold") for column in self.columns)
+        widths = _widths([header, *(row.cells for row in self.rows)], max(WIDTH, options.max_width))
+        yield _line(self.columns, widths, header)
+        for row in self.rows:
+            yield _line(self.columns, widths, row.cells)
+            if row.note is not None:
+                yield Padding(row.note, (0, 0, 0, 2))
 
 
-def _widths(lines: Sequence[tuple[Text, ...]]) -> list[int]:
+def listing(columns: Sequence[Column], rows: Sequence[Row]) -> RenderableType:
+    """A table whose rows may have a note; the first column gives way where the room is not enough."""
+    return _Listing(columns, rows)
+
+
+def _widths(lines: Sequence[tuple[Text, ...]], room: int) -> list[int]:
     wanted = [max(cell_len(cell.plain) for cell in column) for column in zip(*lines, strict=True)]
     others = sum(wanted[1:]) + GAP * (len(wanted) - 1)
-    return [min(wanted[0], max(8, WIDTH - others)), *wanted[1:]]
+    return [min(wanted[0], max(8, room - others)), *wanted[1:]]
 
 
 def _line(columns: Sequence[Column], widths: Sequence[int], cells: tuple[Text, ...]) -> Table:

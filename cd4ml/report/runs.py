@@ -10,10 +10,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +32,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
 _LONGEST = 60
+_FEW_LETTERS = 16
 _NUMERIC: frozenset[Kind] = frozenset({"integer", "number"})
 
 
@@ -131,18 +135,53 @@ def json_rows(grid: Grid) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in grid.rows]
 
 
+@dataclass(frozen=True)
+class _GridView:
+    """A table where its columns have room, and otherwise each run by itself with a line for each column."""
+
+    table: Table
+    least: int
+    by_run: RenderableType
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.table if options.max_width >= self.least else self.by_run
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.table)
+
+
 def grid_table(grid: Grid) -> RenderableType:
-    """Chosen columns for a terminal, one run a line; what does not fit goes on in the next line of its cell."""
+    """Chosen columns, one run a line as long as no number is cut and no text has less than a few letters a line."""
     if not grid.height:
         return Text("No runs.")
-    table = _table()
-    for column in grid.columns:
+    table, least = _table(), 0
+    rows = [[_shown(value) for value in row] for row in grid.rows]
+    for column, cells in zip(grid.columns, zip(*rows, strict=True), strict=True):
         right = column.kind in _NUMERIC
-        title = Text(visible(column.name))
-        table.add_column(title, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for row in grid.rows:
-        table.add_row(*(Text(_shown(value)) for value in row))
-    return table
+        title = visible(column.name)
+        wanted = max(map(cell_len, (title, *cells)))
+        least_of_it = wanted if right else min(wanted, _FEW_LETTERS)
+        least += least_of_it + GAP
+        table.add_column(
+            Text(title),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+            min_width=least_of_it,
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    names = [visible(column.name) for column in grid.columns]
+    return _GridView(table, least, Group(*(_one_run(names, row) for row in rows)))
+
+
+def _one_run(names: Sequence[str], cells: Sequence[str]) -> RenderableType:
+    lines = Table.grid(padding=(0, GAP, 0, 0))
+    lines.add_column(overflow="fold", style="bold", min_width=min(max(map(cell_len, names)), _LONGEST // 2))
+    lines.add_column(overflow="fold")
+    for name, cell in zip(names, cells, strict=True):
+        lines.add_row(Text(name), Text(cell))
+    return Padding(lines, (0, 0, 1, 0))
 
 
 def _table() -> Table:

@@ -185,6 +185,21 @@ def test_chosen_columns_are_a_table_for_people() -> None:
     assert shown(grid_table(grid([], parse_columns("branch")))) == ["No runs."]
 
 
+def test_where_the_columns_have_no_room_each_run_is_by_itself_and_no_number_is_cut() -> None:
+    wide = grid_table(columns("branch,metrics.rmse,params.x,role,health"))
+    assert len(shown(wide, 120)) == 4
+    lines = shown(wide, 40)
+    assert lines[:6] == [
+        "branch        exp/0",
+        "metrics.rmse  10.00",
+        "params.x      1",
+        "role          result",
+        "health        Healthy",
+        "",
+    ]
+    assert "metrics.rmse  10.14" in lines
+
+
 @pytest.mark.parametrize("text", ["\x1b[2J[red]x", "long" * 60, "日本語" * 30, ":skull:"])
 def test_no_cell_moves_the_cursor_or_leaves_the_terminal(text: str) -> None:
     hostile = docs()
