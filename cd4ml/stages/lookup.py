@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ def sides_of_row(table: Path, split: Path, key: Mapping[str, str]) -> dict[str, 
 
     ``table`` and ``split`` are files that stages ``ingest`` and ``split`` wrote; of the table only the columns of
     ``key`` are read. A value is given as text and read as the column's type: whole and decimal numbers, ``true`` and
-    ``false``, ISO 8601 (UTC where it names no zone), or text as it is. Raises NoSuchRowError for a column that is not
-    there or a value that is none of its type, IntegrityError for files that are not what they should be.
+    ``false``, ISO 8601 (UTC where it names no zone), or text as it is; an empty one asks for a missing cell. Raises
+    NoSuchRowError for a column that is not there or a value that is none of its type, IntegrityError for files that are
+    not what they should be.
     """
     import pyarrow.parquet as pq
 
@@ -58,9 +60,15 @@ def _column_names(table: Path) -> list[str]:
 def _all_equal(frame: pd.DataFrame, key: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     import numpy as np
 
+    from cd4ml.stages.table import kind_of
+
     chosen = np.ones(len(frame), dtype=bool)
     for column, text in key.items():
-        chosen &= (frame[column] == _value(frame[column], text)).fillna(False).to_numpy(dtype=bool)
+        cells = frame[column]
+        same = cells.isna() if not text else (cells == _value(cells, text)).fillna(False)
+        if not text and kind_of(cells) == "string":
+            same |= (cells == "").fillna(False)
+        chosen &= same.to_numpy(dtype=bool)
     return chosen
 
 
@@ -73,7 +81,18 @@ def _value(column: pd.Series[Any], text: str) -> Any:
     try:
         return readers[kind](text) if kind in readers else text
     except (ValueError, OverflowError):
-        raise NoSuchRowError(f"column {column.name!r} of its table holds {kind}") from None
+        form = f" ({_FORMS[kind]})" if kind in _FORMS else ""
+        raise NoSuchRowError(f"column {column.name!r} of its table holds {kind}, and {text!r} is none{form}") from None
+
+
+_FORMS = {
+    "float64": "write 32.1",
+    "bool": "write true or false",
+    "timestamp": "write 2026-01-31, or 2026-01-31T10:00:00, in UTC",
+}
+_ISO_8601 = re.compile(
+    r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?", re.ASCII
+)
 
 
 def _truth(text: str) -> bool:
@@ -85,5 +104,7 @@ def _truth(text: str) -> bool:
 def _moment(text: str) -> pd.Timestamp:
     import pandas as pd
 
+    if not _ISO_8601.fullmatch(text):  # of 05.01.2019 nobody can tell which is the month
+        raise ValueError("not ISO 8601")
     moment = pd.Timestamp(text)
     return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")

@@ -51,7 +51,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ({"tail": "N 2"}, 1, 0, 0),
         ({"tail": "true"}, 0, 0, 1),
         ({"tail": "5"}, 1, 0, 0),
-        ({"tail": ""}, 0, 0, 0),
+        ({"tail": ""}, 0, 1, 0),
+        ({"delay": ""}, 0, 1, 0),
+        ({"delay": "", "tail": "N1"}, 0, 0, 0),
         ({"at": "2013-03-01T03:00"}, 0, 1, 0),
         ({"at": "2013-04-01T06:00+02:00"}, 0, 0, 1),
     ],
@@ -66,11 +68,21 @@ def test_rows_are_counted_by_side(
     ("key", "told"),
     [
         ({"numbr": "1"}, "its table has no column 'numbr' (did you mean 'number'?)"),
-        ({"number": "one"}, "column 'number' of its table holds int64"),
-        ({"number": "1.0"}, "column 'number' of its table holds int64"),
-        ({"delay": "much"}, "column 'delay' of its table holds float64"),
-        ({"late": "maybe"}, "column 'late' of its table holds bool"),
-        ({"at": "whenever"}, "column 'at' of its table holds timestamp"),
+        ({"number": "one"}, "column 'number' of its table holds int64, and 'one' is none"),
+        ({"number": "1.0"}, "column 'number' of its table holds int64, and '1.0' is none"),
+        ({"delay": "much"}, "column 'delay' of its table holds float64, and 'much' is none (write 32.1)"),
+        ({"delay": "2,5"}, "column 'delay' of its table holds float64, and '2,5' is none (write 32.1)"),
+        ({"late": "maybe"}, "column 'late' of its table holds bool, and 'maybe' is none (write true or false)"),
+        *(
+            (
+                {"at": text},
+                (
+                    f"column 'at' of its table holds timestamp, and {text!r} is none"
+                    " (write 2026-01-31, or 2026-01-31T10:00:00, in UTC)"
+                ),
+            )
+            for text in ("whenever", "03.01.2013", "01/03/2013", "2013", "now", "2013-02-30")
+        ),
     ],
 )
 def test_a_key_that_does_not_fit_the_table_is_told_from_a_row_that_is_absent(
