@@ -9,6 +9,7 @@ import typer
 
 from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
+from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
     from cd4ml.controller.care.erase import Doomed, Forgotten
@@ -20,7 +21,7 @@ YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(epilog="Examples: cd4ml gc · cd4ml gc --apply · cd4ml gc --local --all-unknown --apply")(gc)
+    app.command(epilog="Examples: cd4ml gc · cd4ml gc --apply · cd4ml gc --local --all-unknown --apply --yes")(gc)
     app.command(epilog='Example: cd4ml forget exp/deeper --reason "Erasure request 12" --all-runs-of-data')(forget)
 
 
@@ -50,7 +51,7 @@ def gc(
     if not as_json:
         _show_plan(look)
     nothing = not (look.sweep.free or look.sweep.let_go)
-    go = apply and (nothing or yes or as_json or _confirmed("Free them?"))
+    go = apply and (nothing or yes or _confirmed())
     done = collect(project, look, wanted) if go else None
     if as_json:
         print_json("objects", [_object(one) for one in look.sweep.free], **_more(look, done))
@@ -66,9 +67,11 @@ def _everywhere(all_unknown: bool) -> Options:
     return Options(PLACES, PLACES if all_unknown else ())
 
 
-def _confirmed(question: str) -> bool:
-    """Ask on a terminal; where nobody can be asked, who gave the command meant it."""
-    return not sys.stdin.isatty() or typer.confirm(question)
+def _confirmed() -> bool:
+    """Ask on the terminal. Raises UsageError where there is none: what is freed may be gone for good."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError("nothing was freed: there is no terminal to ask on, so say --yes")
+    return typer.confirm("Free them?", err=True)
 
 
 def _show_plan(look: Look) -> None:

@@ -16,14 +16,18 @@ SHOWN = 40
 """Findings that are listed; the rest is counted (``--json`` has them all)."""
 
 _RUNS_SHOWN = 3
+_ABSENT_SHOWN = 3
 _STYLES = {True: "red", False: "dim"}
 
 
 def findings_view(findings: Sequence[Finding], *, shown: int = SHOWN) -> RenderableType:
     """Each finding on a line that names it; what is wrong, who needs it and the cure beneath. Faults come first."""
     parts: list[RenderableType] = []
+    absent = [one for one in findings if not one.fault and (one.kind, one.place) == ("missing", "cache")]
+    if len(absent) > _ABSENT_SHOWN:
+        findings = [one for one in findings if one not in absent]
     for finding in findings[:shown]:
-        title = Text(f"{finding.kind} ", style=_STYLES[finding.fault])
+        title = Text(f"{'' if finding.fault else 'note: '}{finding.kind} ", style=_STYLES[finding.fault])
         title.append(f"{finding.what} in {_PLACES[finding.place]}  ", style="dim")
         title.append(visible(finding.where))
         parts.append(title)
@@ -32,6 +36,9 @@ def findings_view(findings: Sequence[Finding], *, shown: int = SHOWN) -> Rendera
     left = len(findings) - shown
     if left > 0:
         parts.append(Text(f"… and {plain_number(left)} more (--json lists them all)", style="dim"))
+    if len(absent) > _ABSENT_SHOWN:
+        told = f"note: {plain_number(len(absent))} objects are not in the DVC cache of this clone, as in any new one"
+        parts += [Text(told, style="dim"), Padding(Text(f"→ {absent[0].cure} brings them"), (0, 0, 0, 2))]
     return Group(*parts)
 
 

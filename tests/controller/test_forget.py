@@ -95,7 +95,7 @@ def test_a_run_that_was_forgotten_is_degraded_for_everybody_and_never_run_again_
     freed = plant(team, "freed")
     rule(team, "branch = 'exp/freed'")
     cd4ml(team, "reconcile")
-    cd4ml(team, "gc", "--apply")
+    cd4ml(team, "gc", "--apply", "--yes")
     (run,) = runs(team, "branch = 'exp/x'")
     cd4ml(team, "forget", run["id"], *FORGET, "--keep-data")
     (row,) = runs(team, "health = 'Degraded' and branch = 'exp/x'")
@@ -185,7 +185,7 @@ def test_another_clone_drops_what_was_erased_unless_something_live_needs_it(team
     (main,) = runs(team, "branch = 'main'")
     needed = outputs_in_index(team, main)
     assert holding(second.folder, data)
-    cd4ml(second, "gc", "--apply")
+    cd4ml(second, "gc", "--apply", "--yes")
     assert not holding(second.folder, data)
     assert needed <= set(listing(cache(second)))
     assert {path.name for path in (second.folder / ".git/cd4ml/raw").glob("*")} == raw
@@ -198,7 +198,7 @@ def test_a_clone_that_forgot_a_run_frees_its_objects_again_however_young(team: S
     one = plant(team, "one")
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
     back = put(team, one.outputs["artifacts/train/model.skops"], age=0)
-    cd4ml(team, "gc", "--apply")
+    cd4ml(team, "gc", "--apply", "--yes")
     assert back not in listing(cache(team))
 
 
@@ -431,7 +431,7 @@ def test_a_rule_that_holds_a_credential_is_refused_so_that_no_removal_can_repeat
     plant(team, "one")
     rule(team, "author = 'https://u:Passw0rd@h/x' or branch = 'exp/one'")
     before = refs(remote(team))
-    done = cd4ml(team, "gc", "--apply", code=2)
+    done = cd4ml(team, "gc", "--apply", "--yes", code=2)
     assert "Passw0rd" not in done.err
     assert refs(remote(team)) == before
 
@@ -484,7 +484,7 @@ def test_what_is_let_go_can_be_made_again_and_an_index_that_forgot_is_sound(team
     for place in (cache(team), storage(team)):
         for name in listing(place):
             os.utime(place / name[:2] / name[2:], (time.time() - OLD,) * 2)
-    done = cd4ml(team, "gc", "--apply", "--json").json
+    done = cd4ml(team, "gc", "--apply", "--yes", "--json").json
     assert set(done["recorded"]) == {run}
     assert done["freed"]
     cd4ml(team, "verify")

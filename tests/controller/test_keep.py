@@ -48,7 +48,17 @@ DISCARDED = "lifecycle = 'discarded'"
 
 
 def shown(team: Shell, *options: str) -> dict[str, Any]:
-    return cd4ml(team, "gc", *options, "--json").json
+    return cd4ml(team, "gc", *options, "--yes", "--json").json
+
+
+def test_nothing_is_freed_unasked_where_nobody_can_be_asked(team: Shell) -> None:
+    stranger = put(team, b"nobody names it")
+    for options in ((), ("--json",)):
+        done = cd4ml(team, "gc", "--all-unknown", "--apply", *options, code=2)
+        assert done.lines == ["cd4ml: nothing was freed: there is no terminal to ask on, so say --yes"]
+    assert stranger in listing(cache(team))
+    cd4ml(team, "gc", "--all-unknown", "--apply", "--yes")
+    assert stranger not in listing(cache(team))
 
 
 def objects(found: dict[str, Any], part: str = "objects") -> set[tuple[str, str]]:
@@ -136,7 +146,7 @@ def test_a_collection_that_was_killed_is_finished_by_the_next(team: Shell, point
     one = plant(team, "one")
     rule(team, DISCARDED)
     before = {("local", name) for name in listing(cache(team))} | {("remote", name) for name in listing(storage(team))}
-    assert team.attempt("cd4ml", "gc", "--apply", CD4ML_CRASH_AT=point).returncode == -9
+    assert team.attempt("cd4ml", "gc", "--apply", "--yes", CD4ML_CRASH_AT=point).returncode == -9
     assert [run["id"] for run in runs(team, "let_go = 'artefacts'")] == [one.id], "the index promises nothing that goes"
     assert shown(team, "--apply")["recorded"] == {}
     after = {("local", name) for name in listing(cache(team))} | {("remote", name) for name in listing(storage(team))}

@@ -49,3 +49,15 @@ def test_the_count_says_what_was_looked_at_and_tells_faults_from_notes() -> None
     assert count_line([note], 2, 3, 1) == "3 records in 2 folds, 1 stored object: all sound, 1 note"
     assert count_line([FINDING, note], 2, 3, 1).endswith(": 1 fault found, 1 note")
     assert as_json(note)["level"] == "note"
+
+
+def test_what_an_empty_cache_lacks_is_one_note_and_hides_no_fault() -> None:
+    notes = [Finding("missing", "object", "cache", str(number), "x", "mend it", fault=False) for number in range(50)]
+    lines = [line.strip() for line in shown(FINDING, *notes).splitlines()]
+    assert lines[0].startswith("damaged object")
+    assert lines[-2:] == [
+        "note: 50 objects are not in the DVC cache of this clone, as in any new one",
+        "→ mend it brings them",
+    ]
+    assert len(lines) == 6
+    assert shown(*notes[:2]).count("note: missing object") == 2
