@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from cd4ml.controller.starting.proposal import Hints
 from cd4ml.errors import UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from tests.controller.parts_world import assert_published
 
 ROWS = 60
 
@@ -255,7 +257,7 @@ def test_json_holds_the_proposal_and_the_files(tmp_path: Path, capsys: pytest.Ca
     arguments = ["-C", str(tmp_path), "init", "p", "--data", "houses.csv", "--target", "price", "--json"]
     assert run(arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["version"] == 1
+    assert_published(told, "files")
     assert {"path": "conf/config.yaml", "made": True} in told["files"]
     roles = {column["name"]: column["role"] for column in told["proposal"]["columns"]}
     assert roles == {"size": "numeric", "colour": "categorical", "price": "target"}
@@ -430,3 +432,20 @@ def test_a_pipeline_of_gitlab_that_a_person_wrote_is_kept_and_not_overwritten(tm
     with pytest.raises(UsageError, match=r"^\.gitlab-ci\.yml: is your own"):
         write_rendered(tmp_path, read_folder(tmp_path, "conf"), base="main")
     assert (tmp_path / ".gitlab-ci.yml").read_text("utf-8") == "mine: {script: [make]}\n"
+
+
+@pytest.mark.parametrize("path", ["dvc.yaml", "params.yaml"])
+def test_a_repository_with_a_dvc_pipeline_of_its_own_is_left_as_it_is(tmp_path: Path, path: str) -> None:
+    git.init(tmp_path)
+    (tmp_path / path).write_text("stages: {}\n", "utf-8")
+    with pytest.raises(UsageError, match=rf"^{re.escape(path)}: is your own, and cd4ml renders a file of that name"):
+        init_project(tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {".git", path}
+
+
+def test_render_writes_over_no_file_that_a_person_wrote(tmp_path: Path) -> None:
+    init_project(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n", "utf-8")
+    with pytest.raises(UsageError, match=r"^dvc\.yaml: is your own"):
+        write_rendered(tmp_path, read_folder(tmp_path, "conf"), base="main")
+    assert (tmp_path / "dvc.yaml").read_text("utf-8") == "stages: {}\n"

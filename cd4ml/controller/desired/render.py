@@ -25,6 +25,9 @@ from cd4ml.stages.own_code import code_on_disk
 _GITLAB = f"a copy of {WORKFLOW_TEMPLATES[GITLAB_FILE]} (cd4ml render --template)"
 
 
+_OF_DVC = (PIPELINE_FILE, PARAMS_FILE)
+
+
 def templates_of(root: Path) -> Mapping[str, str]:
     """The shipped templates, and over them the folder's own."""
     return merged_templates(read_folder(root, TEMPLATES) if (root / TEMPLATES).is_dir() else {})
@@ -41,16 +44,14 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
     """Write all rendered files of ``root``; gives the paths that changed. With ``keep``, none that exists.
 
     ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it. Raises UsageError, with
-    nothing written, where GitLab's one file holds a pipeline that a person wrote.
+    nothing written, where a person's own file is in the place of one; with ``keep``, of DVC's files alone.
     """
     composed = compose(files)
     spec = parse(composed.resolved, composed.origin)
     params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code), _environment(root, spec.lock))
     expected = {**committed_files(root, files, base), PARAMS_FILE: render_params(params, conf_digest(files))}
     there = _found(root, expected)
-    own = there.get(GITLAB_FILE)
-    if not keep and own is not None and not is_rendered(own):
-        raise UsageError(f"{GITLAB_FILE}: is your own; move it, say to .gitlab/own.yml, and include that in {_GITLAB}")
+    _refuse_own(there if not keep else {path: there[path] for path in _OF_DVC})
     changed = []
     for path, text in expected.items():
         target, found = root / path, there[path]
@@ -58,6 +59,24 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
             write_atomically(target, text.encode())
             changed.append(path)
     return changed
+
+
+def refuse_own_of_dvc(root: Path) -> None:
+    """Raise UsageError where a person's own pipeline or parameters are where ours belong."""
+    _refuse_own(_found(root, _OF_DVC))
+
+
+def _refuse_own(there: Mapping[str, str | None]) -> None:
+    """Raise UsageError for the first of these files, by path, that a person wrote: nobody's work is written over."""
+    for path, text in there.items():
+        if text is None or is_rendered(text):
+            continue
+        if path == GITLAB_FILE:
+            raise UsageError(f"{path}: is your own; move it, say to .gitlab/own.yml, and include that in {_GITLAB}")
+        raise UsageError(
+            f"{path}: is your own, and cd4ml renders a file of that name: move it, or begin in a folder and repository"
+            " of its own"
+        )
 
 
 def _found(root: Path, paths: Iterable[str]) -> dict[str, str | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cd4ml.controller.desired.data import read_folder, update_pins
-from cd4ml.controller.desired.render import write_rendered
+from cd4ml.controller.desired.render import refuse_own_of_dvc, write_rendered
 from cd4ml.controller.desired.scaffold import for_forge, scaffold
 from cd4ml.controller.project import CONF, open_project
 from cd4ml.controller.starting.own_data import LARGEST_COMMITTED, OwnTable, bring, read_own_table
@@ -64,10 +64,11 @@ def init_project(folder: Path, *, storage: str = "", own: OwnData | None = None)
     Without ``own`` it is the flights example. With it, the configuration is proposed from the table (``proposal``),
     and the pin of the table is written, its bytes archived. ``storage`` is the URL or path of a DVC remote to name
     as the default. Side effects: files in the folder; nothing is committed. Raises UsageError, with nothing written,
-    for a folder inside another repository's work tree, for a table that gives nothing to train on, and for a folder
-    that is configured for other data already.
+    for a folder inside another repository's work tree, for one with a DVC pipeline of its own, for a table that gives
+    nothing to train on, and for a folder that is configured for other data already.
     """
     _refuse_inside_another(folder)
+    refuse_own_of_dvc(folder)
     if own is None:
         return _vendor(folder, _scaffold(folder), storage, _LOCK)
     table = read_own_table(own.data, folder, own.here, own.name)
