@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -32,7 +31,15 @@ from tests.controller.controller_world import (
 NEEDS_A_RESULT = ("judge.finished", "land.outputs-stored")
 """Points that a rejected table, the cheapest run, never comes to."""
 
-OF_OTHER_VERBS = ("bundle.written", "bundle.taken", "gc.recorded", "gc.freed")
+OF_OTHER_VERBS = (
+    "bundle.written",
+    "bundle.taken",
+    "gc.recorded",
+    "gc.freed",
+    "epoch.committed",
+    "epoch.pushed",
+    "restore.pushed",
+)
 """Points that a reconcile never comes to; the tests of their verbs do."""
 
 
@@ -74,22 +81,38 @@ def test_a_reconcile_killed_at_a_named_point_is_finished_by_the_next(team: Shell
     assert_converged(team, "exp/x", source, left, health="Healthy" if succeeds else "Degraded")
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.0])
-def test_a_reconcile_killed_at_any_time_is_finished_by_the_next(team: Shell, seconds: float) -> None:
-    source = rejected(team, "exp/x")
+@pytest.mark.parametrize(
+    ("line", "succeeds"),
+    [
+        ("exp/x: validate started", False),
+        ("exp/x: run failed", False),
+        ("exp/x: train started", True),
+        ("exp/x: land started", True),
+        ("exp/x: run landed", True),
+    ],
+)
+def test_a_reconcile_killed_after_any_line_of_progress_is_finished_by_the_next(
+    team: Shell, line: str, succeeds: bool
+) -> None:
+    source = experiment(team, "exp/x", seed=3) if succeeds else rejected(team, "exp/x")
+    before = records_on_remote(team)
     environment = {**os.environ, **team.environment}
-    killed = subprocess.Popen(
+    with subprocess.Popen(
         ["cd4ml", "reconcile"],
         cwd=team.folder,
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )
-    time.sleep(seconds)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert_converged(team, "exp/x", source, records_on_remote(team), health="Degraded")
+    ) as killed:
+        assert killed.stderr is not None
+        assert f"{line}\n" in iter(killed.stderr.readline, ""), "it ended before it said so"
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL  # and not by itself, before
+    left = records_on_remote(team)
+    assert left >= before
+    assert_converged(team, "exp/x", source, left, health="Healthy" if succeeds else "Degraded")
 
 
 def test_a_run_that_ends_after_its_branch_moved_speaks_of_the_old_commit_only(team: Shell) -> None:

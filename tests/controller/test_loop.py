@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, experiments, runs
+from tests.controller.controller_world import BASELINE, branch, cd4ml, experiment, experiments, rejected, runs
 
 
 def test_a_reconciled_base_branch_is_synced_and_the_next_plan_is_empty(team: Shell) -> None:
@@ -14,10 +18,40 @@ def test_a_reconciled_base_branch_is_synced_and_the_next_plan_is_empty(team: She
     cd4ml(team, "plan", "--exit-code")
 
 
-def test_a_second_reconcile_moves_no_ref(team: Shell) -> None:
-    before = team.run("git", "-C", "../remote.git", "for-each-ref")
+@pytest.fixture
+def eventful(team: Shell) -> Shell:
+    """As ``team``, reconciled: with a branch that is open, one that failed, one that was noted, and one deleted."""
+    experiment(team, "exp/open", seed=3)
+    rejected(team, "exp/failed", seed=1)
+    rejected(team, "exp/noted", seed=2)
+    branch(team, "exp/gone", {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"})
     cd4ml(team, "reconcile")
-    assert team.run("git", "-C", "../remote.git", "for-each-ref") == before
+    cd4ml(team, "note", "exp/noted", "Gusts are not reported at night.")
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/gone")
+    cd4ml(team, "reconcile")
+    told = {name: (item["lifecycle"], item["health"]) for name, item in experiments(team).items()}
+    assert told["exp/open"] == ("open", "Healthy")
+    assert told["exp/failed"] == told["exp/noted"] == ("open", "Degraded")
+    assert told["exp/gone"] == ("discarded", "Degraded")
+    return team
+
+
+def everything(folder: Path) -> dict[str, tuple[str, int]]:
+    """Each path below a folder: the digest of a file, and of refs and objects also when they were written."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.parent.name == "query" and path.name.endswith((".sqlite-shm", ".sqlite-wal")):
+            continue  # what SQLite keeps beside a cache
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        is_gits = not {"refs", "objects", "packed-refs"}.isdisjoint(path.parts)
+        found[path.relative_to(folder).as_posix()] = (content, path.lstat().st_mtime_ns if is_gits else 0)
+    return found
+
+
+def test_a_second_reconcile_changes_nothing_of_remote_storage_and_clone(eventful: Shell) -> None:
+    before = everything(eventful.folder.parent)
+    eventful.run("cd4ml", "reconcile")
+    assert everything(eventful.folder.parent) == before
 
 
 def test_a_pushed_experiment_is_run_once_and_only_its_model_is_trained_anew(team: Shell) -> None:

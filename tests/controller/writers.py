@@ -116,6 +116,7 @@ class Writer:
         found = {entry.run.id for entry in history.runs}
         if seen - found:
             self.say("vanished", *sorted(seen - found))
+        self.say("saw", len(found))
         seen |= found
 
     def _stopped(self) -> bool:

@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.gateways.git import open_repository
 from cd4ml.index.history import History
+from cd4ml.index.rows import rows
 from tests.controller.writers import finished
 from tests.index.index_world import run_body
 
@@ -31,6 +33,14 @@ def git(folder: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout.strip()
 
 
+def until(came: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait for a state of other processes; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not came():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.01)
+
+
 @dataclass
 class Writers:
     """Processes at work; ``pids`` are leaders of their groups."""
@@ -38,13 +48,18 @@ class Writers:
     process: subprocess.Popen[str]
     pids: list[int]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error, end whoever is left: who is suspended would stay for ever."""
+        for place in range(len(self.pids)) if kind else ():
+            self.signal(place, signal.SIGKILL)
+
     def wake(self, place: int) -> None:
         """Let one go on that suspends itself, once it has."""
-        deadline = time.monotonic() + 120
-        while self.state(place) != "T":
-            assert self.state(place) != "Z", "it ended before it suspended itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: self.state(place) in "TZ")
+        assert self.state(place) == "T", "it ended before it suspended itself"
         self.signal(place, signal.SIGCONT)
 
     def state(self, place: int) -> str:
@@ -151,6 +166,14 @@ class World:
         finally:
             project.repository.close()
 
+    def results(self) -> dict[str, list[str]]:
+        """The ids of the results of each fingerprint, as a search lists them; there should be one."""
+        found: dict[str, list[str]] = {}
+        for row in rows(self.history(), {}):
+            if row.role == "result":
+                found.setdefault(str(row.fingerprint), []).append(row.id)
+        return found
+
     def refs(self, prefix: str) -> list[str]:
         return git(self.remote, "for-each-ref", "--format=%(refname)", prefix).split()
 
@@ -158,6 +181,11 @@ class World:
         """The ids of all folded runs, one for each file."""
         listed = git(self.remote, "ls-tree", "-r", "--name-only", "refs/heads/cd4ml/index", "runs")
         return re.findall(r"(r[0-9a-f]{20})\.json$", listed, re.MULTILINE)
+
+    def held(self) -> set[str]:
+        """The ids of all records that the remote has, folded or landed, as Git alone tells them."""
+        landed = {ref.rpartition("/")[2] for ref in self.refs("refs/cd4ml/landing/")}
+        return landed | set(self.indexed() if self.refs("refs/heads/cd4ml/index") else ())
 
     def assert_sound(self, expected: set[str]) -> None:
         """Exactly these records are folded, each once; nothing else is left, and Git finds nothing wrong."""
