@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from cd4ml import cli
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
 from tests.controller.controller_world import BASELINE, Done, branch, cd4ml, commit, experiment, git, rejected
 
+VERBS = Path(cli.__file__).parent
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 REFUSED = {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"}
 RUN_FIELDS = {
@@ -85,17 +88,69 @@ def test_what_reconcile_prints_has_the_shape_of_status_and_its_progress_is_on_st
     assert (done.json["ran"], done.json["not_applied"]) == ([], [])
 
 
-def test_the_other_lists_are_one_object_with_a_version(lived_in: Shell) -> None:
-    name = cd4ml(lived_in, "show", "main", "--json").json["runs"][0]["fingerprint"]
-    for command, name_of_list in (
-        (["diff", "main", name[:8]], "comparisons"),
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["diff", "main", "exp/rejected"], "comparisons"),
         (["config", "main"], "values"),
+        (["config"], "values"),
         (["reproduce", "exp/rejected"], "reproductions"),
+        (["import", "dvc-exp", "--dry-run"], "imports"),
         (["render", "--check"], "problems"),
-    ):
-        told = cd4ml(lived_in, *command, "--json").json
-        assert told["version"] == 1
-        assert isinstance(told[name_of_list], list)
+        (["check", "main"], "problems"),
+        (["render"], "files"),
+        (["leaderboard"], "leaderboards"),
+        (["lineage", "main"], "lineages"),
+        (["doctor"], "findings"),
+        (["restore", "--dry-run"], "restorations"),
+        (["gc"], "objects"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_other_lists_have_the_published_shape(lived_in: Shell, command: list[str], name: str) -> None:
+    listed(cd4ml(lived_in, *command, "--json"), name)
+
+
+def test_what_is_not_as_rendered_and_what_is_written_then_have_the_published_shape(lived_in: Shell) -> None:
+    (lived_in.folder / "dvc.yaml").write_text("stages: {}\n", "utf-8")
+    (problem,) = listed(cd4ml(lived_in, "render", "--check", "--json", code=1), "problems")
+    assert problem["file"] == "dvc.yaml"
+    assert listed(cd4ml(lived_in, "render", "--json"), "files") == [{"path": "dvc.yaml"}]
+
+
+def printed_lists() -> set[str]:
+    """The names of the lists that some verb prints, as its code calls them."""
+    calls = [
+        (path.name, node.args[0])
+        for path in sorted(VERBS.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print_json", "json_text")
+    ]
+    named = {argument.value for _, argument in calls if isinstance(argument, ast.Constant)}
+    unnamed = [name for name, argument in calls if not isinstance(argument, ast.Constant)]
+    assert unnamed == ["context.py"], "where print_json itself hands its name on"
+    return {str(name) for name in named}
+
+
+def test_every_list_that_is_printed_has_a_published_schema() -> None:
+    assert printed_lists() == {path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.schema.json")}
+
+
+@pytest.mark.parametrize("name", sorted(printed_lists()))
+def test_the_page_on_shapes_names_every_list_with_its_schema(name: str) -> None:
+    page = (SCHEMAS.parent / "json.md").read_text("utf-8")
+    assert f"| `{name}` | [`schemas/{name}.schema.json`](schemas/{name}.schema.json) |" in page
+
+
+@pytest.mark.parametrize("name", sorted(printed_lists()))
+def test_a_published_schema_demands_its_list_and_describes_its_items(name: str) -> None:
+    schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+    assert {"version", name} <= set(schema["required"])
+    assert schema["properties"][name]["type"] == "array"
+    assert schema["properties"][name]["items"]
 
 
 def test_a_run_goes_by_its_branch_its_id_and_any_unique_prefix_of_its_fingerprint(lived_in: Shell) -> None:

@@ -17,9 +17,10 @@ from cd4ml.controller.care import doctor
 from cd4ml.controller.care.doctor import Finding, Level, examine
 from cd4ml.controller.care.doctor.finding import Subject
 from cd4ml.controller.care.doctor.machine import below, git_findings
+from cd4ml.errors import RemoteError
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote
+from tests.controller.controller_world import BASELINE, cd4ml, commit, git, push, refs, remote
 from tests.controller.index_attacks import INDEX, folded, landed, plain_clone
 from tests.controller.test_writers import hook
 
@@ -32,12 +33,17 @@ def copied(template: Path, folder: Path, few_flights: Path, warm: str) -> Shell:
     return Shell(folder / "project", {"PYTHONPATH": str(few_flights), SOCKET_VARIABLE: warm})
 
 
-def findings(shell: Shell, *, code: int = 0) -> list[dict[str, Any]]:
+def findings(shell: Shell, *, code: int = 0, **environment: str) -> list[dict[str, Any]]:
     """What doctor says, after it was held against its schema."""
-    told = cd4ml(shell, "doctor", "--json", code=code).json
+    told = cd4ml(shell, "doctor", "--json", code=code, **environment).json
     Draft202012Validator(json.loads(SCHEMA.read_text("utf-8"))).validate(told)
     found: list[dict[str, Any]] = told["findings"]
     return found
+
+
+def without_cure(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings that ask for something to be done, and do not say what."""
+    return [one for one in found if one["level"] in ("problem", "warning") and not one["cure"].strip()]
 
 
 def stored(shell: Shell) -> list[Path]:
@@ -144,6 +150,11 @@ def test_what_people_read_is_a_line_each_with_the_cure_below(ailing: tuple[Shell
     assert lines[place + 1].strip() == "→ git config --unset remote.origin.mirror"
 
 
+def test_whatever_is_a_problem_or_a_warning_has_its_cure(ailing: tuple[Shell, list[dict[str, Any]]]) -> None:
+    _, found = ailing
+    assert without_cure(found) == []
+
+
 # ── one at a time ──
 
 
@@ -174,13 +185,67 @@ def tomorrow(shell: Shell) -> None:
         folded(shell, "tomorrow")
 
 
+def no_base(shell: Shell) -> None:
+    git(remote(shell), "update-ref", "-d", "refs/heads/main")
+
+
+def broken_storage(shell: Shell) -> None:
+    push(shell, "refs/heads/main", commit(shell, "main", {".dvc/config": "[core\n"}))
+
+
+def broken_storage_of_mine(shell: Shell) -> None:
+    (shell.folder / ".dvc/config.local").write_text("[core\n", "utf-8")
+
+
+def storage_without_section(shell: Shell) -> None:
+    push(shell, "refs/heads/main", commit(shell, "main", {".dvc/config": "[core]\nremote = gone\n"}))
+
+
+def no_storage(shell: Shell) -> None:
+    push(shell, "refs/heads/main", commit(shell, "main", {".dvc/config": ""}))
+
+
+def broken_configuration(shell: Shell) -> None:
+    push(shell, "refs/heads/main", commit(shell, "main", {BASELINE: "broken: [\n"}))
+
+
+def unreadable_configuration(shell: Shell) -> None:
+    (shell.folder / BASELINE).write_text("broken: [\n", "utf-8")
+
+
+def other_git(shell: Shell, script: str) -> None:
+    """Another ``git`` in the folder that ``PATH`` names first: the real one, after a script."""
+    shim = shell.folder.parent / "bin/git"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\n{script}\nexec "{shutil.which("git")}" "$@"\n', "utf-8")
+    shim.chmod(0o755)
+
+
+def no_leases(shell: Shell) -> None:
+    forced = 'case "$word" in --force-with-lease=*) word=--force;; esac'
+    other_git(shell, f'for word; do shift; {forced}; set -- "$@" "$word"; done')
+
+
+def no_protocol(shell: Shell) -> None:
+    other_git(shell, 'case "$*" in *ls-remote*refs/cd4ml/none) echo "fatal: gone" >&2; exit 128;; esac')
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "check", "message"),
     [
         (no_refs_of_ours, 1, "refs", "refuses refs outside of branches"),
         (no_deletion, 1, "refs", "cannot be deleted"),
         (not_atomic, 1, "refs", "does not move several refs together"),
+        (no_leases, 1, "refs", "moved a ref from another value than was asked for"),
         (away, 1, "remote", "git fetch: "),
+        (no_base, 1, "remote", "origin has no branch main"),
+        (no_protocol, 0, "remote", "origin: git ls-remote"),
+        (broken_storage, 1, "storage", ".dvc/config: is not DVC configuration"),
+        (broken_storage_of_mine, 1, "storage", ".dvc/config.local: is not DVC configuration"),
+        (storage_without_section, 1, "storage", "core.remote: names 'gone'"),
+        (no_storage, 0, "storage", "names no remote"),
+        (broken_configuration, 1, "configuration", f"main: {BASELINE}"),
+        (unreadable_configuration, 0, "rendered", BASELINE),
         (no_folder_of_ours, 1, "private folder", "cd4ml's own folder cannot be used"),
         (tomorrow, 0, "clock", "minutes from now, by this clock"),
     ],
@@ -190,10 +255,11 @@ def test_each_is_named_and_the_others_are_looked_at_all_the_same(
     team: Shell, damage: Callable[[Shell], None], code: int, check: str, message: str
 ) -> None:
     damage(team)
-    found = findings(team, code=code)
+    found = findings(team, code=code, PATH=f"{team.folder.parent / 'bin'}:{os.environ['PATH']}")
     told = [one for one in found if one["check"] == check and message in one["message"]]
     assert told, found
     assert told[0]["level"] == ("problem" if code else "warning")
+    assert without_cure(found) == []
     assert any(one["check"] == "disk" for one in found)
 
 
@@ -218,14 +284,25 @@ def test_a_repository_of_sha256_objects_is_named(tmp_path: Path) -> None:
     assert "sha256" in examine(tmp_path)[-1].message
 
 
-def test_a_check_that_breaks_is_a_finding(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(subject: Subject) -> list[Finding]:
-        raise KeyError(str(subject.project.root))
+@pytest.mark.parametrize(
+    ("error", "message", "cure"),
+    [
+        (KeyError("x"), "KeyError", "report it"),
+        (OSError(5, "Input/output error", "disk"), "Input/output error", "cd4ml doctor"),
+        (RemoteError("no answer"), "no answer", "cd4ml doctor"),
+    ],
+)
+def test_a_check_that_breaks_is_a_finding(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str, cure: str
+) -> None:
+    def broken(_: Subject) -> list[Finding]:
+        raise error
 
     monkeypatch.setattr(doctor, "CHECKS", (broken,))
     found = examine(team.folder)[-1]
     assert (found.level, found.check) == (Level.WARNING, "broken")
-    assert "KeyError" in found.message
+    assert message in found.message
+    assert cure in found.cure
 
 
 # ── what is said of versions ──

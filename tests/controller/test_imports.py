@@ -15,6 +15,7 @@ from cd4ml.index.foreign import ForeignRun, import_body
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
 from tests.controller.keeping_world import land, project_of
+from tests.controller.parts_world import assert_published
 
 COMMIT = "a" * 40
 
@@ -78,6 +79,13 @@ def test_an_import_is_said_before_and_changes_nothing(team: Shell, store: Path) 
     (told,) = done.json["imports"]
     assert (len(told["landed"]), told["known"], told["unfinished"], told["dry_run"]) == (6, 0, 1, True)
     assert (refs(remote(team)), store.read_bytes()) == before
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_an_import_prints_has_the_published_shape(team: Shell, store: Path, more: tuple[str, ...]) -> None:
+    told = cd4ml(team, "import", "mlflow", f"sqlite:///{store}", *more, "--json").json
+    assert len(told["imports"][0]["landed"]) == 6
+    assert_published(told, "imports")
 
 
 @pytest.mark.parametrize("case", ["missing", "not sqlite", "no mlflow", "unknown experiment", "no folder", "no server"])
@@ -241,14 +249,12 @@ def test_a_run_hangs_on_its_commit_only_where_that_is_published(team: Shell, tmp
 def test_experiments_of_dvc_are_found_and_live_on_after_dvc_forgot_them(team: Shell) -> None:
     stages = "stages:\n  train:\n    cmd: 'true'\n    metrics:\n      - metrics.json:\n          cache: false\n"
     (team.folder / "dvc.yaml").write_text(stages, "utf-8")
-    environment = {"DVC_NO_ANALYTICS": "1"}
     for number, name in enumerate(("one", "two")):
         (team.folder / "params.yaml").write_text(f"model:\n  depth: {number}\n", "utf-8")
         (team.folder / "metrics.json").write_text(f'{{"rmse": {10 + number}, "test": {{"rmse": 3}}}}', "utf-8")
         team.at(team.folder).run(
             "dvc", "exp", "save", "-q", "-f", "-n", name, "-I", "metrics.json", "-I", "params.yaml"
         )
-    del environment
     made = [commit for name, commit in refs(team).items() if name.startswith("refs/exps/")]
     assert "2 runs imported" in cd4ml(team, "import", "dvc-exp").out
     team.run("dvc", "exp", "remove", "-q", "one", "two")

@@ -436,3 +436,11 @@ def test_what_cannot_be_trained_on_is_told_in_one_line(table: pd.DataFrame, hint
 def test_names_that_no_choice_can_have_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="--name"):
         check_name(name)
+
+
+@pytest.mark.parametrize(("rows", "least"), [(400, 57), (1000, 100)])
+def test_a_small_test_side_is_told_and_gates_ask_for_no_more_rows_than_it_has(rows: int, least: int) -> None:
+    rng = np.random.default_rng(5)
+    found = proposed(frame(rows, a=rng.normal(size=rows), y=rng.normal(size=rows)))
+    assert spec_of(found).promotion.min_rows == least
+    assert any("large differences alone" in note for note in found.notes) == (rows == 400)

@@ -7,12 +7,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from cd4ml.controller.running import run as run_module
+from cd4ml.spec.pipeline import MODEL
 from tests.conftest import Shell
+from tests.controller import keeping_world
 from tests.controller.controller_world import (
     BASELINE,
     OTHER_SEED,
@@ -235,8 +238,73 @@ def snapshot(shell: Shell) -> dict[str, str]:
     return {**files, **kept}
 
 
+@dataclass(frozen=True)
+class Verb:
+    """A command line, what it says when it did its work, and what happened before so that there was some."""
+
+    command: list[str]
+    says: str = ""
+    before: Callable[[Shell], None] = lambda _: None
+
+
+def dvc_experiment(shell: Shell) -> None:
+    """An experiment of DVC's, as its refs hold one."""
+    head = git(shell, "rev-parse", "HEAD")
+    made = commit(shell, "HEAD", {BASELINE: OTHER_SEED.format(seed=9)})
+    git(shell, "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/one", made)
+
+
+def index_moved_back(shell: Shell) -> None:
+    git(remote(shell), "update-ref", "refs/heads/cd4ml/index", "refs/heads/cd4ml/index~1")
+
+
+def a_model_is_missing(shell: Shell) -> None:
+    (run,) = cd4ml(shell, "show", "main", "--json").json["runs"]
+    md5 = run["record"]["files"][MODEL]["md5"]
+    (keeping_world.cache(shell) / md5[:2] / md5[2:]).unlink()
+
+
+def an_unknown_object(shell: Shell) -> None:
+    keeping_world.put(shell, b"of nobody")
+
+
+def another_run(shell: Shell) -> None:
+    keeping_world.plant(shell, "one")
+
+
+VERBS = (
+    Verb(["plan"]),
+    Verb(["status"]),
+    Verb(["reconcile"]),
+    Verb(["search"]),
+    Verb(["show", "exp/x"]),
+    Verb(["diff", "main", "main"]),
+    Verb(["note", "exp/x", "a note"]),
+    Verb(["config", "main"]),
+    Verb(["check", "main"], "all is well"),
+    Verb(["leaderboard"], "1 run"),
+    Verb(["lineage", "main"], "from data flights"),
+    Verb(["report", "exp/x"], "Failed at validate"),
+    Verb(["reproduce", "exp/x"], "fails again"),
+    Verb(["reproduce", "main"], "is reproduced"),
+    Verb(["doctor"], "honours leases"),
+    Verb(["restore", "--dry-run"], "move    the index", index_moved_back),
+    Verb(["restore", "--yes"], "restored"),
+    Verb(["verify", "main", "--repair"], MODEL, a_model_is_missing),
+    Verb(["gc"], "are known to no record", an_unknown_object),
+    Verb(["gc", "--apply", "--local", "--all-unknown", "--yes"], "freed: 1 object"),
+    Verb(
+        ["forget", "exp/one", "--reason", "Asked for", "--keep-data", "--yes"],
+        "stored objects were deleted",
+        another_run,
+    ),
+    Verb(["import", "dvc-exp"], "1 run imported"),
+)
+
+
 def test_no_verb_touches_what_is_the_users(team: Shell) -> None:
     rejected(team, "exp/x")
+    dvc_experiment(team)
     (team.folder / "dvc.yaml").write_text("changed, and stashed\n", "utf-8")
     team.run("git", "stash", "--quiet")
     (team.folder / "staged").write_text("staged\n", "utf-8")
@@ -246,19 +314,12 @@ def test_no_verb_touches_what_is_the_users(team: Shell) -> None:
     team.run("git", "switch", "--quiet", "--detach")
     os.utime(team.folder / "staged", (1, 1))  # an index that could be refreshed
     before = snapshot(team)
-    for verb, code in (
-        (["plan"], 0),
-        (["status"], 0),
-        (["reconcile"], 0),
-        (["search"], 0),
-        (["show", "exp/x"], 0),
-        (["diff", "main", "main"], 0),
-        (["note", "exp/x", "a note"], 0),
-        (["config", "main"], 0),
-        (["reproduce", "exp/x"], 0),
-    ):
-        cd4ml(team, *verb, code=code)
-        assert snapshot(team) == before, verb
+    for verb in VERBS:
+        verb.before(team)
+        said = cd4ml(team, *verb.command).out
+        assert verb.says in said, verb
+        after = snapshot(team)
+        assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == set(), verb
     cd4ml(team, "new", "y", "seed=4", "--hypothesis", "untouched")
     made = snapshot(team)
     assert {name for name in made if made[name] != before.get(name)} == {"refs/heads/exp/y"}

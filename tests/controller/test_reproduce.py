@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from cd4ml.controller.desired import specs
 from cd4ml.controller.history.reproduce import environment_lines
 from cd4ml.spec.determinism import determinism_of
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, commit, git, refs
+from tests.controller.controller_world import BASELINE, branch, cd4ml, commit, git, push, refs, remote, runs
+from tests.controller.parts_world import assert_published
 
 FOREST = """name: {name}
 estimator:
@@ -30,9 +32,15 @@ estimator:
       - {{_target_: sklearn.ensemble.{target}, n_estimators: 20, n_jobs: {jobs}}}
 """
 ASKED = "# @package _global_\ndefaults:\n  - override /model: {model}\nname: {name}\n{more}"
-FEWER = "model:\n  estimator: {{max_iter: 20}}\n"
-TREES = "model:\n  estimator: {n_estimators: 20, n_jobs: 2}\n"
-KINDS = ("linear", "histogram", "forest", "forest-threads", "xgboost-threads")
+KINDS = ("linear", "histogram", "forest", "forest-threads")
+
+
+def reproduced(shell: Shell, name: str, code: int = 0) -> dict[str, Any]:
+    """What ``reproduce`` says, after it was held against its schema."""
+    told = cd4ml(shell, "reproduce", name, "--json", code=code).json
+    assert_published(told, "reproductions")
+    found: dict[str, Any] = told["reproductions"][0]
+    return found
 
 
 def homes(path: Path) -> None:
@@ -43,6 +51,17 @@ def homes(path: Path) -> None:
         price = size * 3 - age + chance.gauss(0, 9)
         lines.append(f"{size:.3f},{age},{colour},{price:.3f},{'dear' if price > 110 else 'cheap'}")
     path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def fresh_without(team: Shell, branches: list[str]) -> Shell:
+    """A fresh clone, after these branches and every other trace of them in Git are gone from the remote."""
+    top, bare = team.at(team.folder.parent), remote(team)
+    team.run("git", "push", "--quiet", "origin", "--delete", *branches)
+    bare.run("git", "reflog", "expire", "--expire=now", "--all")
+    bare.run("git", "gc", "--quiet", "--prune=now")
+    shutil.rmtree(team.folder)
+    top.run("git", "clone", "--quiet", "remote.git", "fresh")
+    return top.at(top.folder / "fresh")
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,6 @@ def branch_files(kind: str, *, classes: bool) -> dict[str, str]:
             "",
             {"threads": FOREST.format(name="threads", target=f"RandomForest{suffix}", jobs=2)},
         ),
-        "xgboost-threads": ("xgboost", TREES, {}),
     }[kind]
     asked = {"conf/experiment/baseline.yaml": ASKED.format(model=model, name=kind, more=more)}
     return asked | {f"conf/model/{name}.yaml": text for name, text in files.items()}
@@ -89,14 +107,7 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         team.run("git", "push", "--quiet", "origin", f"{made}:refs/heads/exp/{kind}")
     cd4ml(team, "reconcile")
     found = {row["branch"]: row for row in cd4ml(team, "search", "", "--json").json["runs"]}
-    for kind in KINDS:
-        team.run("git", "push", "--quiet", "origin", "--delete", f"exp/{kind}")
-    remote = top.at(folder / "remote.git")
-    remote.run("git", "reflog", "expire", "--expire=now", "--all")
-    remote.run("git", "gc", "--quiet", "--prune=now")
-    shutil.rmtree(team.folder)
-    top.run("git", "clone", "--quiet", "remote.git", "fresh")
-    return Lab(top.at(folder / "fresh"), found)
+    return Lab(fresh_without(team, [f"exp/{kind}" for kind in KINDS]), found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,12 +115,40 @@ def test_a_run_of_a_branch_that_is_gone_comes_out_again_to_the_byte(lab: Lab, ki
     ran = lab.runs[f"exp/{kind}"]
     assert ran["outcome"] == "succeeded", ran["reason"]
     assert not [name for name in refs(lab.clone) if kind in name]
-    (told,) = cd4ml(lab.clone, "reproduce", ran["id"], "--json").json["reproductions"]
+    told = reproduced(lab.clone, ran["id"])
     assert told["equal"]
     assert told["model_digest"] == ran["model_digest"]
     if kind != "forest-threads":  # of which the record says beforehand that it may differ
         assert told["metrics"] == ran["metrics"]
         assert told["differences"] == told["expected"] == []
+
+
+MANY_THREADS = """# @package _global_
+defaults:
+  - override /model: xgboost
+name: many-threads
+model:
+  estimator: {{_target_: xgboost.XGB{kind}, n_estimators: 15, subsample: 0.8, n_jobs: 4}}
+"""
+ORIGIN = """data: {target: origin}
+validation: {expectations: [{type: expect_column_values_to_not_be_null, kwargs: {column: origin}}]}
+features: {numeric: [dep_delay, distance, sched_dep_time, temp, wind_speed], categorical: [carrier, dest]}
+evaluation: {task: multiclass, metrics: [log_loss, accuracy], primary: log_loss, slices: []}
+"""
+
+
+@pytest.mark.parametrize(("kind", "more"), [("Regressor", ""), ("Classifier", ORIGIN)])
+def test_boosted_trees_of_many_threads_and_thousands_of_rows_come_out_again_to_the_byte(
+    team: Shell, kind: str, more: str
+) -> None:
+    """Of so many rows, each thread adds up gradients of some, and the sums must not depend on who is first."""
+    experiment = branch(team, "exp/many-threads", {BASELINE: MANY_THREADS.format(kind=kind) + more})
+    cd4ml(team, "reconcile", "exp/many-threads")
+    (ran,) = runs(team, "branch = 'exp/many-threads'")
+    assert ran["commit"] == experiment
+    assert sum(side["rows"] for side in ran["split"].values()) > 5000
+    told = reproduced(fresh_without(team, ["exp/many-threads"]), ran["id"])
+    assert told["differences"] == told["expected"] == []
 
 
 def test_the_record_says_beforehand_what_may_come_out_otherwise(lab: Lab) -> None:
@@ -124,6 +163,55 @@ def test_the_record_says_beforehand_what_may_come_out_otherwise(lab: Lab) -> Non
     assert 0 < told["tolerance"] < 1e-6
     assert "n_jobs 2" in told["why"][0]
     assert git(lab.clone, "rev-parse", "origin/cd4ml/index")
+
+
+# ── what a run again is told of, and run on ──
+
+
+def test_a_component_that_moved_since_is_named(degraded: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(specs, "python_minor", lambda: "3.99")
+    assert reproduced(degraded, "exp/x")["moved"] == ["env"]
+    assert "env moved since: what runs today is not quite what ran then" in cd4ml(degraded, "reproduce", "exp/x").out
+
+
+def test_what_runs_as_it_ran_then_has_nothing_that_moved(degraded: Shell) -> None:
+    assert reproduced(degraded, "exp/x")["moved"] == []
+    assert "moved since" not in cd4ml(degraded, "reproduce", "exp/x").out
+
+
+THREADED = """# @package _global_
+name: threaded
+code: [mine]
+allowed_packages: [sklearn, xgboost, mine]
+executor: {{threads: {threads}}}
+stages:
+  threads:
+    run: {{_target_: mine.Threads}}
+    deps: [artifacts/ingest/table.parquet]
+    outs: [none.json]
+"""
+THREADS = """import os
+
+
+class Threads:
+    def run(self, inputs, outputs):
+        raise type(f"On{os.environ['OMP_NUM_THREADS']}Threads", (Exception,), {})
+"""
+
+
+def threaded(shell: Shell, threads: int) -> None:
+    """A ``main`` that asks for so many threads, and fails by the name of those that it was given."""
+    files = {BASELINE: THREADED.format(threads=threads), "mine/__init__.py": THREADS}
+    push(shell, "refs/heads/main", commit(shell, "main", files), "--force")
+
+
+def test_a_run_again_has_the_threads_of_the_run_and_not_those_that_are_asked_for_today(team: Shell) -> None:
+    threaded(team, 2)
+    cd4ml(team, "reconcile", "main", code=1)
+    (ran,) = runs(team, "outcome = 'failed'")
+    assert ran["failure"]["message"].startswith("On2Threads in ")
+    threaded(team, 1)
+    assert reproduced(team, ran["id"])["differences"] == []
 
 
 XGB: dict[str, Any] = {"_target_": "xgboost.XGBRegressor"}

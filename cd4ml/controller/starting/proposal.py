@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cd4ml.controller.starting.proposed_columns import ROWS_NEEDED, Column, look_at_columns, unusable
 from cd4ml.controller.starting.proposed_doubts import USUAL, Reading, counted, nearly_numbers
-from cd4ml.controller.starting.proposed_split import ProposedSplit, propose_split
+from cd4ml.controller.starting.proposed_split import FEW_TEST_ROWS, ProposedSplit, propose_split
 from cd4ml.controller.starting.proposed_suite import ProposedExpectation, propose_expectations
 from cd4ml.errors import UsageError
 from cd4ml.spec.checks import nearest
@@ -261,6 +261,9 @@ def _notes(
             few = f"fewer than {ROWS_OF_A_CLASS} rows, too few to be learnt"
             have = "has" if len(rare) == 1 else "have"
             notes.append(f"{len(rare)} of {len(counts)} classes {have} {few}: {counted(rare)}")
+    tested = split.rows.get("test", FEW_TEST_ROWS)
+    if tested < FEW_TEST_ROWS:
+        notes.append(f"the test side has about {tested:,} rows: reports can tell large differences alone")
     odd = [one.name for one in columns if one.is_feature and set("[]<") & set(one.name)]
     if odd:
         notes.append(f"XGBoost takes no feature whose name holds [, ] or <: {', '.join(map(repr, odd[:3]))}")

@@ -11,6 +11,7 @@ import yaml
 
 from cd4ml.controller.starting.proposal import Proposal
 from cd4ml.controller.starting.proposed_columns import Column
+from cd4ml.controller.starting.proposed_split import FEW_TEST_ROWS
 from cd4ml.controller.starting.proposed_suite import ProposedExpectation
 from cd4ml.errors import UsageError
 from cd4ml.spec.experiment import Task
@@ -19,6 +20,8 @@ from cd4ml.spec.sources import CONFIG, ConfDumper, dump_yaml, visible
 _LINEAR: Mapping[Task, str] = {"regression": "ridge", "binary": "logistic", "multiclass": "logistic"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _SEED = "seed: 1"
+PROMOTION = "conf/promotion/default.yaml"
+_MIN_ROWS = re.compile(r"^min_rows: \d+$", re.MULTILINE)
 _OF_DATA = ("data", "validation", "split", "features", "model", "evaluation", "experiment")
 """The groups whose shipped choices are those of the example."""
 
@@ -70,8 +73,17 @@ def conf_files(proposal: Proposal, place: Place, scaffold: Mapping[str, bytes], 
         "conf/model/xgboost.yaml": _xgboost(proposal),
         f"conf/evaluation/{proposal.task}.yaml": _evaluation(proposal),
         "conf/experiment/baseline.yaml": _baseline(linear),
+        PROMOTION: _promotion(files[PROMOTION], proposal.split.rows.get("test")),
     }
     return {path: text.encode() for path, text in sorted(files.items())}
+
+
+def _promotion(shipped: str, test_rows: int | None) -> str:
+    """The shipped gates; where the test side is smaller than they ask for, no model could ever pass."""
+    if test_rows is None or test_rows >= FEW_TEST_ROWS:
+        return shipped
+    least = max(2, test_rows * 9 // 10)
+    return _MIN_ROWS.sub(f"min_rows: {least}   # the test side has about {test_rows} rows", shipped)
 
 
 # --- YAML with comments -----------------------------------------------------------------------------

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from cd4ml.controller.starting.proposal import Hints
 
+FEW_TEST_ROWS = 100
+"""With fewer, the shipped gates (``conf/promotion``) would compare nothing."""
+
 SHARE = 0.15
 """What validation and test get of the rows, each."""
 
