@@ -6,6 +6,7 @@ described in ``docs/search.md``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -126,6 +127,37 @@ class Or:
 
 Test = Comparison | OneOf | Like | IsNull | Between | Text
 Filter = Test | Not | And | Or
+
+
+def retyped(filter_: Filter) -> Filter:
+    """The same with texts that read as numbers as these numbers, and numbers as texts, wherever places are compared.
+
+    Other tools keep every parameter as a text, and here a number is not the text that says it.
+    """
+    match filter_:
+        case And(operands):
+            return And(tuple(map(retyped, operands)))
+        case Or(operands):
+            return Or(tuple(map(retyped, operands)))
+        case Not(operand):
+            return Not(retyped(operand))
+        case Comparison(field, operator, value) if field.holds is Holds.ANY:
+            return Comparison(field, operator, _retyped(value))
+        case OneOf(field, values, negated) if field.holds is Holds.ANY:
+            return OneOf(field, tuple(map(_retyped, values)), negated)
+        case _:
+            return filter_
+
+
+def _retyped(value: Value) -> Value:
+    if isinstance(value, str):
+        for read in (int, float):
+            try:
+                number = read(value)
+            except ValueError:
+                continue
+            return number if math.isfinite(number) and value.isascii() else value
+    return value if isinstance(value, str | bool | Duration) else repr(value)
 
 
 def write(filter_: Filter) -> str:

@@ -360,3 +360,11 @@ def test_from_python_it_is_a_frame_with_the_same_columns_for_any_answer(project:
         api.search("metrics.rsme < 1", project.folder)
     with pytest.raises(UsageError, match="did you mean branch"):
         api.search("brnch = 'x'", project.folder)
+
+
+def test_a_number_that_was_asked_for_as_text_is_told_where_it_would_be_found(project: Shell) -> None:
+    done = cd4ml(project, "search", "params.depth = '7'", "--count")
+    assert done.out == "0\n"
+    assert done.lines == ["cd4ml: nothing is found; a number and the text that says it differ: params.depth = 7"]
+    assert cd4ml(project, "search", "params.depth = '8'").lines == []
+    assert cd4ml(project, "search", "params.depth = 7", "--count").lines == []

@@ -23,6 +23,7 @@ from cd4ml.index.filter import (
     Or,
     Text,
     depth,
+    retyped,
     write,
 )
 from cd4ml.index.paths import leaves, path_text, split_path
@@ -227,3 +228,19 @@ def test_leaves_are_everything_that_is_there_and_not_null() -> None:
         'params.g."c d"': "x",
         "params.g.e": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("params.seed = '7'", "params.seed = 7"),
+        ("params.seed = 7", "params.seed = '7'"),
+        ("NOT params.a.b IN ('1.5', 'x') OR metrics.rmse < 2", "NOT params.a.b IN (1.5, 'x') OR metrics.rmse < 2"),
+        ("branch = '7' AND tags.team = 'x'", "branch = '7' AND tags.team = 'x'"),
+        ("params.x = 'nan' OR params.y = true OR params.z = '1e999'", ""),
+    ],
+)
+def test_texts_that_read_as_numbers_and_numbers_change_places(text: str, other: str) -> None:
+    filter_ = parse(text)
+    assert filter_ is not None
+    assert write(retyped(filter_)) == write(parse(other or text) or filter_)

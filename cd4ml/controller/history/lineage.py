@@ -14,7 +14,7 @@ from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RepositoryErro
 from cd4ml.index.history import History, RunEntry
 from cd4ml.index.lineage import MIN_PREFIX, Answer, ModelRun, Trace, answers, as_digest, files_of, trace, trace_of_run
 from cd4ml.index.record import RunRecord
-from cd4ml.index.removed import counting
+from cd4ml.index.removed import ERASED, counting, words
 from cd4ml.spec.pin import Pin, parse_pin
 from cd4ml.spec.pipeline import SPLIT, TABLE, pin_path
 
@@ -145,7 +145,10 @@ def _role(history: History, one: RunEntry) -> str:
 
 def _let_go(history: History, runs: Collection[str]) -> dict[str, str]:
     found = counting(history.removals_of(runs))
-    return {run: f"{one.what} let go: {one.body['reason']}" for run, one in found.items()}
+    return {
+        run: words(one.body) if one.what == ERASED else f"{one.what} let go: {one.body['reason']}"
+        for run, one in found.items()
+    }
 
 
 # ── a row ────────────────────────────────────────────────────────────────────────────────────────────────────────

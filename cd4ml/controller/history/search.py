@@ -16,6 +16,7 @@ from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.git import RemoteState
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.asked import described, fields_of, parse_columns, parse_order, unheld
+from cd4ml.index.filter import Filter, retyped, write
 from cd4ml.index.grid import LEFT_OUT
 from cd4ml.index.history import RunEntry
 from cd4ml.index.instant import parse_instant, utc_text
@@ -61,10 +62,22 @@ def search(project: Project, text: str, *, order: str = "", limit: int | None = 
     runs = cache.search(where, order_by, limit)
     if _tell(project, state, cache, {run["branch"] for run in runs}):
         runs = cache.search(where, order_by, limit)
+    if filter_ is not None and not runs and limit != 0:
+        hints = (*hints, *_otherwise(cache, filter_))
     for group in set(LEFT_OUT) - {path[0] for path in shown}:
         for run in runs:
             run.pop(group, None)
     return Found(runs, stale, shown, held, hints)
+
+
+def _otherwise(cache: QueryCache, filter_: Filter) -> tuple[str, ...]:
+    """A hint where nothing is found, and something would be with numbers for texts, or texts for numbers."""
+    try:
+        other = retyped(filter_)
+        found = other != filter_ and cache.search(compile_filter(other, datetime.now(UTC)), None, 1)
+    except UsageError:  # an operator that is none for texts
+        return ()
+    return (f"nothing is found; a number and the text that says it differ: {write(other)}",) if found else ()
 
 
 def known_fields(project: Project) -> tuple[list[dict[str, Any]], str]:
