@@ -67,6 +67,8 @@ def run_work_tree(
         sys.stderr.write("".join(f"{visible(line)}\n" for line in tracebacks[-1].splitlines()))
     if edited.stale:
         warn(edited.stale)
+    for path in edited.moved:
+        warn(f"{path}: is not what its pin says, and the pinned data were used; `cd4ml data update` takes it in")
     if as_json:
         print_json("edits", [edit_as_json(edited)])
     else:

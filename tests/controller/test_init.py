@@ -104,6 +104,11 @@ def test_a_table_of_numbers_becomes_a_regression_with_a_result(newcomer: Newcome
     assert found["metrics"]["test"]["r2"] > 0.2
     newcomer.type("render", "--check")
     assert not git.open_repository(newcomer.folder).git("status", "--porcelain").text
+    (edited,) = (newcomer.folder / "data").glob("*.csv")
+    edited.write_bytes(edited.read_bytes().replace(b"1", b"2", 1))
+    assert run(["-C", str(newcomer.folder), "run"]) == 0, "known: nothing is run"
+    told = newcomer.printed.readouterr().err
+    assert f"data/{edited.name}: is not what its pin says, and the pinned data were used; `cd4ml data update`" in told
 
 
 def test_text_dates_gaps_and_prose_become_a_binary_task_with_a_result_and_boosting_runs_too(

@@ -7,7 +7,7 @@ for the same fingerprint is answered by it, and lands it once it is pushed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cd4ml.controller.desired.data import ensure_raw
@@ -35,13 +35,15 @@ from cd4ml.controller.running.run import (
 from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import ConfigError, Problem, RepositoryError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import exclusive
+from cd4ml.gateways.files import digest_file, exclusive
 from cd4ml.index.history import History
 from cd4ml.index.record import RunRecord
 from cd4ml.plan.standing import Evidence, PlanPolicy
 from cd4ml.promotion.compare import Comparison, compare
 from cd4ml.spec.override import overridden_experiment
 from cd4ml.spec.pipeline import pin_path
+
+_READ_TO_COMPARE = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Edited:
 
     ``known`` is true when it was run before, so that nothing was run now. ``champion`` is the result of the base
     branch's head, and ``comparison`` that of the two; missing where it has none, or is this very run. ``stale``
-    says why the base branch is that of the last fetch, or nothing.
+    says why the base branch is that of the last fetch, or nothing; ``moved`` are files of data in the work tree that
+    are other than their pins: the pinned bytes were taken.
     """
 
     run: RunRecord
@@ -58,6 +61,7 @@ class Edited:
     champion: RunRecord | None
     comparison: Comparison | None
     stale: str = ""
+    moved: tuple[str, ...] = ()
 
 
 def run_work_tree(project: Project, overrides: tuple[str, ...], watch: Watch, *, retry: bool = False) -> Edited:
@@ -89,7 +93,18 @@ def run_work_tree(project: Project, overrides: tuple[str, ...], watch: Watch, *,
         run = _run(project, job, project.storage(base_commit), watch)
     champion = _champion(project, base_commit, answers)
     compared = compare(champion, run, policy.promotion.min_improvement) if champion and champion.id != run.id else None
-    return Edited(run, known, champion, compared, stale)
+    return Edited(run, known, champion, compared, stale, tuple(_moved(project, asked)))
+
+
+def _moved(project: Project, asked: Asked) -> Iterator[str]:
+    """Local files of sources whose bytes are not those of the pin. One of the same size is read, unless it is large."""
+    for source in asked.spec.data.sources:
+        pin, path = asked.pins.get(source.name), project.work_tree() / source.location
+        if pin is None or "://" in source.location or not path.is_file():
+            continue
+        size = path.stat().st_size
+        if size != pin.raw_bytes or (size <= _READ_TO_COMPARE and digest_file(path).sha256 != pin.raw_sha256):
+            yield source.location
 
 
 def snapshot(project: Project, commit: str, overrides: tuple[str, ...] = ()) -> str:
