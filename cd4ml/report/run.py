@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -39,7 +40,9 @@ def run_view(row: Mapping[str, Any], record: Mapping[str, Any] | None) -> Render
     """A row of the index and the run record behind it as ``name  value`` lines; what is empty is left out."""
     table = Table.grid(padding=(0, 2))
     lines = [(name, str(row.get(name) or "")) for name in _FIELDS]
-    for name, value in (*lines, *_let_go(row), *_measured(row), *(_recorded(record) if record else ())):
+    lines.append(("tags", ", ".join(map(str, row.get("tags") or ()))))
+    brought = _brought(row) if row.get("role") == "imported" else ()
+    for name, value in (*lines, *_let_go(row), *_measured(row), *brought, *(_recorded(record) if record else ())):
         if value:
             table.add_row(Text(name, style="dim"), Text(visible(value)))
     return table
@@ -62,6 +65,12 @@ def _measured(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "peak memory", ", ".join(f"{stage} {size_text(peak)}" for stage, peak in peaks.items())
     if latency is not None:
         yield "prediction", f"{latency:.3g} s a row"
+
+
+def _brought(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What another tool said of a run: it has no configuration here that could be looked up."""
+    for name, value in row["params"].items():
+        yield f"params.{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=dict)
 
 
 def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

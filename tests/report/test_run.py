@@ -60,3 +60,12 @@ def test_slices_show_the_primary_metric_of_the_test_side_by_value() -> None:
 
 def test_an_experiment_without_a_run_shows_its_row_alone() -> None:
     assert len(shown(None)) == 4
+
+
+def test_an_imported_run_says_what_the_other_tool_said_of_it() -> None:
+    row = {**ROW, "role": "imported", "tags": ["team=pricing", "old"], "params": {"depth": 7, "note": "x", "by": [1]}}
+    out = io.StringIO()
+    Console(file=out, width=100).print(run_view(row, None))
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert {"tags team=pricing, old", "params.depth 7", "params.note x", "params.by [1]"} <= set(lines)
+    assert not [line for line in shown(RECORD) if line[0].startswith("params.")]
