@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cd4ml.cli.context import Context, JsonFlag, print_json, say
+from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
 
 if TYPE_CHECKING:
     from cd4ml.controller.landing.imports import Imported
@@ -65,6 +65,7 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
             "known": done.known,
             "unfinished": done.unfinished,
             "redacted": done.redacted,
+            "empty": done.empty,
             "dry_run": dry_run,
         }
         print_json("imports", [told])
@@ -75,6 +76,9 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
         say(f"{done.known} known already")
     if done.unfinished:
         say(f"{done.unfinished} not ended or not readable: left out")
+    if done.empty:
+        hold = "holds" if done.empty == 1 else "hold"
+        warn(f"{done.empty} of them {hold} neither parameters nor metrics: files that Git does not have cannot be read")
     if done.redacted:
         values = f"{done.redacted} value{'s' * (done.redacted != 1)}"
         say(f"{values} seemed to hold a credential, which {'would be' if dry_run else 'was'} left out")

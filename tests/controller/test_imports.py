@@ -228,6 +228,21 @@ def test_a_run_that_has_landed_and_is_not_folded_is_known(team: Shell) -> None:
     assert import_runs(project_of(team), [run]).known == 1
 
 
+def test_runs_that_hold_nothing_are_told(team: Shell, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    file = tmp_path / "runs.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{file}")
+    for number in range(3):
+        run = client.create_run("0").info.run_id
+        if number:
+            client.log_param(run, "depth", number)
+        client.set_terminated(run)
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{file}", "--dry-run")
+    (line,) = done.lines
+    assert line.startswith("cd4ml: 1 of them holds neither parameters nor metrics")
+
+
 def test_a_run_hangs_on_its_commit_only_where_that_is_published(team: Shell, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -31,13 +31,15 @@ _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE r
 class Imported:
     """What an import did: ids of new records, how many runs were known already, and how many have not ended.
 
-    ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out.
+    ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
+    ``empty`` of the new records that hold neither parameters nor metrics.
     """
 
     landed: tuple[str, ...]
     known: int
     unfinished: int
     redacted: int = 0
+    empty: int = 0
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
         raise project.without_base()
     published = _Published(project, tuple(state.heads.values()))
     landed: list[str] = []
-    known = unfinished = left_out = 0
+    known = unfinished = left_out = empty = 0
     pending = iter(runs)
     while chunk := list(islice(pending, _AT_ONCE)):
         ended = [run for run in chunk if run is not None]
@@ -79,11 +81,12 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
         left_out += sum(map(redactions, fresh.values()))
         bodies = [import_body(run, published.anchor(run, base)) for run in fresh.values()]
         new = {str(body["id"]): body for body in sorted(bodies, key=lambda body: str(body["id"]))}
+        empty += sum(not (body["params"] or body["metrics"]) for body in new.values())
         if new and not dry_run:
             _land(project, new)
             fold_landed(project, trust.fetch(project))
         landed += new
-    return Imported(tuple(landed), known, unfinished, left_out)
+    return Imported(tuple(landed), known, unfinished, left_out, empty)
 
 
 class _Published:
