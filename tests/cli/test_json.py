@@ -112,7 +112,8 @@ def test_the_other_lists_have_the_published_shape(lived_in: Shell, command: list
 
 
 def test_what_is_not_as_rendered_and_what_is_written_then_have_the_published_shape(lived_in: Shell) -> None:
-    (lived_in.folder / "dvc.yaml").write_text("stages: {}\n", "utf-8")
+    rendered = lived_in.folder / "dvc.yaml"
+    rendered.write_text(rendered.read_text("utf-8") + "# mine\n", "utf-8")
     (problem,) = listed(cd4ml(lived_in, "render", "--check", "--json", code=1), "problems")
     assert problem["file"] == "dvc.yaml"
     assert listed(cd4ml(lived_in, "render", "--json"), "files") == [{"path": "dvc.yaml"}]

@@ -74,8 +74,8 @@ def _refuse_own(there: Mapping[str, str | None]) -> None:
         if path == GITLAB_FILE:
             raise UsageError(f"{path}: is your own; move it, say to .gitlab/own.yml, and include that in {_GITLAB}")
         raise UsageError(
-            f"{path}: is your own, and cd4ml renders a file of that name: move it, or begin in a folder and repository"
-            " of its own"
+            f"{path}: is your own, and cd4ml renders a file of that name: move it (delete it, if it was once rendered),"
+            " or begin in a folder and repository of its own"
         )
 
 
