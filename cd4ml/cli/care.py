@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
-from cd4ml.errors import UsageError
+from cd4ml.cli.context import Context, JsonFlag, confirmed, print_json, say, show, warn
 
 if TYPE_CHECKING:
     from cd4ml.controller.care.doctor import Finding
@@ -53,7 +51,7 @@ def restore(
             say(line)
     wanted = not (dry_run or plan.is_empty)
     if wanted and not yes:
-        wanted = _confirmed()
+        wanted = confirmed("Do this?", "nothing was done", "--yes (or --dry-run to look only)")
     done = work.restore(project, plan, with_erased=with_erased) if wanted else plan
     if as_json:
         print_json("restorations", [_as_json(done, done=wanted)])
@@ -62,13 +60,6 @@ def restore(
     if not (wanted or dry_run or plan.is_empty):
         warn("nothing was done")
         raise typer.Exit(1)
-
-
-def _confirmed() -> bool:
-    """Ask on the terminal. Raises UsageError where there is none."""
-    if not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError("nothing was done: there is no terminal to ask on, so say --yes (or --dry-run to look only)")
-    return typer.confirm("Do this?", err=True)
 
 
 def _told(plan: Restoration) -> list[str]:

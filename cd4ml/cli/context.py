@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cd4ml.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 
 _LAID_OUT = 20
-_WIDEST = 100_000
 """So many items are laid out for the eye."""
+_WIDEST = 100_000
+"""Columns that a view has room for where nobody looks at a terminal."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object (shape: docs/json.md).")]
 
@@ -68,6 +71,13 @@ def show(view: RenderableType, *, whole: bool = False) -> None:
         text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     screen.file.write(harmless_lines(text))
     screen.file.flush()
+
+
+def confirmed(question: str, refusal: str, instead: str = "--yes") -> bool:
+    """Ask on the terminal. Raises UsageError where there is none: ``refusal``, and what to say ``instead``."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise UsageError(f"{refusal}: there is no terminal to ask on, so say {instead}")
+    return typer.confirm(question, err=True)
 
 
 def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
+from cd4ml.cli.context import Context, JsonFlag, confirmed, print_json, say, show, warn
 from cd4ml.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def gc(
     if not as_json:
         _show_plan(look)
     nothing = not (look.sweep.free or look.sweep.let_go)
-    go = apply and (nothing or yes or _confirmed())
+    go = apply and (nothing or yes or confirmed("Free them?", "nothing was freed"))
     done = collect(project, look, wanted) if go else None
     if as_json:
         print_json("objects", [_object(one) for one in look.sweep.free], **_more(look, done))
@@ -65,13 +65,6 @@ def _everywhere(all_unknown: bool) -> Options:
     from cd4ml.controller.care.keep import PLACES, Options
 
     return Options(PLACES, PLACES if all_unknown else ())
-
-
-def _confirmed() -> bool:
-    """Ask on the terminal. Raises UsageError where there is none: what is freed may be gone for good."""
-    if not (sys.stdin and sys.stdin.isatty()):
-        raise UsageError("nothing was freed: there is no terminal to ask on, so say --yes")
-    return typer.confirm("Free them?", err=True)
 
 
 def _show_plan(look: Look) -> None:
@@ -156,7 +149,6 @@ def forget(
 ) -> None:
     """Erase a run's models and data, in the cache and on the DVC remote, for good; a tombstone stays in the index."""
     from cd4ml.controller.care.erase import check_reason, erase, plan_erasure
-    from cd4ml.errors import UsageError
 
     if all_runs_of_data and keep_data:
         raise UsageError("--all-runs-of-data and --keep-data exclude each other")

@@ -149,15 +149,22 @@ def retyped(filter_: Filter) -> Filter:
             return filter_
 
 
+_EXACT = 2**53
+"""Below it a float is every whole number."""
+
+
 def _retyped(value: Value) -> Value:
-    if isinstance(value, str):
-        for read in (int, float):
-            try:
-                number = read(value)
-            except ValueError:
-                continue
-            return number if math.isfinite(number) and value.isascii() else value
-    return value if isinstance(value, str | bool | Duration) else repr(value)
+    if isinstance(value, bool | Duration):
+        return value
+    if not isinstance(value, str):
+        return repr(value)
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    if not math.isfinite(number):
+        return value
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
 def write(filter_: Filter) -> str:

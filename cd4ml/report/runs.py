@@ -141,10 +141,14 @@ class _GridView:
 
     table: Table
     least: int
-    by_run: RenderableType
+    names: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
-        yield self.table if options.max_width >= self.least else self.by_run
+        if options.max_width >= self.least:
+            yield self.table
+        else:
+            yield from (_one_run(self.names, row) for row in self.rows)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement.get(console, options, self.table)
@@ -171,8 +175,7 @@ def grid_table(grid: Grid) -> RenderableType:
         )
     for row in rows:
         table.add_row(*map(Text, row))
-    names = [visible(column.name) for column in grid.columns]
-    return _GridView(table, least, Group(*(_one_run(names, row) for row in rows)))
+    return _GridView(table, least, [visible(column.name) for column in grid.columns], rows)
 
 
 def _one_run(names: Sequence[str], cells: Sequence[str]) -> RenderableType:

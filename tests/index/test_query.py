@@ -238,6 +238,8 @@ def test_leaves_are_everything_that_is_there_and_not_null() -> None:
         ("NOT params.a.b IN ('1.5', 'x') OR metrics.rmse < 2", "NOT params.a.b IN (1.5, 'x') OR metrics.rmse < 2"),
         ("branch = '7' AND tags.team = 'x'", "branch = '7' AND tags.team = 'x'"),
         ("params.x = 'nan' OR params.y = true OR params.z = '1e999'", ""),
+        (f"params.x = '{'9' * 400}'", ""),
+        (f"params.x = '{2**70}'", f"params.x = {float(2**70)!r}"),
     ],
 )
 def test_texts_that_read_as_numbers_and_numbers_change_places(text: str, other: str) -> None:

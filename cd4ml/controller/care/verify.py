@@ -403,9 +403,7 @@ class _Reading:
     are; ``summary`` is made from all entries, as ``references`` are.
     """
 
-    def __init__(
-        self, project: Project, scope: Scope, chain: _Chain, watch: Watch, answering: Collection[str] = ()
-    ) -> None:
+    def __init__(self, project: Project, scope: Scope, chain: _Chain, watch: Watch, answering: Collection[str]) -> None:
         self.references = References()
         self.promises = Promises(chain.removals)
         self.findings: list[Finding] = []

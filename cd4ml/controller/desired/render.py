@@ -23,8 +23,6 @@ from cd4ml.spec.sources import conf_digest
 from cd4ml.stages.own_code import code_on_disk
 
 _GITLAB = f"a copy of {WORKFLOW_TEMPLATES[GITLAB_FILE]} (cd4ml render --template)"
-
-
 _OF_DVC = (PIPELINE_FILE, PARAMS_FILE)
 
 
@@ -44,14 +42,15 @@ def write_rendered(root: Path, files: Mapping[str, bytes], *, base: str, keep: b
     """Write all rendered files of ``root``; gives the paths that changed. With ``keep``, none that exists.
 
     ``params.yaml`` is written too, which Git ignores: the stages that a person starts read it. Raises UsageError, with
-    nothing written, where a person's own file is in the place of one; with ``keep``, of DVC's files alone.
+    nothing written, where a person's own file would be written over.
     """
     composed = compose(files)
     spec = parse(composed.resolved, composed.origin)
     params = with_derived(composed.resolved, spec, code_on_disk(root, spec.code), _environment(root, spec.lock))
     expected = {**committed_files(root, files, base), PARAMS_FILE: render_params(params, conf_digest(files))}
     there = _found(root, expected)
-    _refuse_own(there if not keep else {path: there[path] for path in _OF_DVC})
+    if not keep:
+        _refuse_own(there)
     changed = []
     for path, text in expected.items():
         target, found = root / path, there[path]

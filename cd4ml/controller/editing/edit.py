@@ -43,7 +43,8 @@ from cd4ml.promotion.compare import Comparison, compare
 from cd4ml.spec.override import overridden_experiment
 from cd4ml.spec.pipeline import pin_path
 
-_READ_TO_COMPARE = 256 << 20
+_READ_TO_COMPARE = 64 << 20
+"""Bytes of a file that every `cd4ml run` may take the time to read."""
 
 
 @dataclass(frozen=True)

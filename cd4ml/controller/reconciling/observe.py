@@ -67,9 +67,9 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
     history = read_history(project, remote, drafts=False)
     reader = HeadReader(project, Base(base_commit, policy), memory=memory)
     local = project.repository.local_heads() if project.has_remote else {}
-    heads = _heads(project, remote, local, policy)
-    for branch in _gone(reader, history, {one: heads[one] for one in heads if one not in remote.heads}):
-        del heads[branch]
+    named = _heads(project, remote, local, policy)
+    gone = _gone(reader, history, {one: commit for one, commit in named.items() if one not in remote.heads})
+    heads = {one: commit for one, commit in named.items() if one not in gone}
     vanished = _vanished(project, remote, history, policy)
     commits = dict.fromkeys([base_commit, *heads.values(), *(commit for _, commit in vanished)])
     found = reader.read(commits)
@@ -168,9 +168,7 @@ def _gone(reader: HeadReader, history: History, alone: Mapping[str, str]) -> fro
     known = history.looked_up(alone, ()) if alone else history
     recorded = {branch: entries[-1].experiment.commit for branch in alone if (entries := known.of_branch(branch))}
     held = reader.are_ancestors({(alone[branch], commit) for branch, commit in recorded.items()})
-    return frozenset(
-        branch for branch, commit in recorded.items() if alone[branch] == commit or held[alone[branch], commit]
-    )
+    return frozenset(branch for branch, commit in recorded.items() if held[alone[branch], commit])
 
 
 def _is_experiment(project: Project, branch: str, policy: Spec) -> bool:

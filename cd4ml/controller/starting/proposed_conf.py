@@ -20,7 +20,7 @@ from cd4ml.spec.sources import CONFIG, ConfDumper, dump_yaml, visible
 _LINEAR: Mapping[Task, str] = {"regression": "ridge", "binary": "logistic", "multiclass": "logistic"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _SEED = "seed: 1"
-PROMOTION = "conf/promotion/default.yaml"
+_PROMOTION = "conf/promotion/default.yaml"
 _MIN_ROWS = re.compile(r"^min_rows: \d+$", re.MULTILINE)
 _OF_DATA = ("data", "validation", "split", "features", "model", "evaluation", "experiment")
 """The groups whose shipped choices are those of the example."""
@@ -73,7 +73,7 @@ def conf_files(proposal: Proposal, place: Place, scaffold: Mapping[str, bytes], 
         "conf/model/xgboost.yaml": _xgboost(proposal),
         f"conf/evaluation/{proposal.task}.yaml": _evaluation(proposal),
         "conf/experiment/baseline.yaml": _baseline(linear),
-        PROMOTION: _promotion(files[PROMOTION], proposal.split.rows.get("test")),
+        _PROMOTION: _promotion(files[_PROMOTION], proposal.split.rows.get("test")),
     }
     return {path: text.encode() for path, text in sorted(files.items())}
 

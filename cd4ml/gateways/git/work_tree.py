@@ -133,12 +133,14 @@ class WorkTree(Commits):
 
     def uncommitted(self) -> tuple[str, ...]:
         """Tracked paths that differ from HEAD, in the index or in the work tree."""
-        listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no").text
-        return tuple(line[3:] for line in listed.split("\0") if line)
+        return self._differing_from_head("--untracked-files=no")
 
     def uncommitted_below(self, *paths: str) -> tuple[str, ...]:
         """The same of these files and folders alone, with what is new and not ignored."""
-        listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *paths).text
+        return self._differing_from_head("--untracked-files=all", "--", *paths)
+
+    def _differing_from_head(self, *options: str) -> tuple[str, ...]:
+        listed = self.git("status", "--porcelain=v1", "-z", "--no-renames", *options).text
         return tuple(line[3:] for line in listed.split("\0") if line)
 
     def worktree_of(self, branch: str) -> str | None:
