@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cd4ml.gateways.files import exclusive
-from cd4ml.gateways.store_answers import Shared, docs_of, positions_of
+from cd4ml.gateways.store_answers import Shared, docs_of, own_docs, positions_of, whole
 from cd4ml.gateways.store_batch import Stored
 from cd4ml.gateways.store_build import build_rows
 from cd4ml.gateways.store_change import load
@@ -39,6 +39,7 @@ RowKey = tuple[str, str, str, str]
 Lifecycles = Mapping[tuple[str, str], tuple[str, str | None, str | None]]
 
 Found = TypeVar("Found")
+Common = TypeVar("Common")
 
 _HELD = 'SELECT 1 FROM run WHERE run."components.{}" IS NOT NULL LIMIT 1'
 
@@ -223,21 +224,32 @@ class QueryCache:
 
         return self._ask(found, [])
 
-    def of_successes(self, consume: Callable[[Iterator[dict[str, Any]]], Found]) -> Found:
-        """What ``consume`` makes of the JSON of each succeeded run's own row, which come in fold order.
+    def of_successes(
+        self,
+        by: Collection[tuple[str, ...]],
+        common: Callable[[dict[str, Any]], Common],
+        consume: Callable[[Iterator[tuple[dict[str, Any], Common]]], Found],
+    ) -> Found:
+        """What ``consume`` makes of each succeeded run's own row, which come in fold order.
 
-        Some hundred of them are in memory at a time. It is called again where the file turns out to be damaged.
+        It is given what of the row's JSON is not stored once for many rows, and what ``common`` makes of the whole:
+        that may look at what lies at the paths ``by`` alone, since it is asked once for all rows that are equal there.
+        Some hundred rows are in memory at a time. Both are called again where the file turns out to be damaged.
         """
         sql = (
             "SELECT position FROM run WHERE own AND \"role\" IN ('result', 'replicate')"  # noqa: S608  # text from above
             f" ORDER BY {IN_FOLD_ORDER}"
         )
 
-        def each(database: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+        def each(database: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], Common]]:
             positions = column(database, sql)
             shared: Shared = {}
+            known: dict[tuple[int, ...], Common] = {}
             for start in range(0, len(positions), _DOCS_AT_ONCE):
-                yield from docs_of(database, positions[start : start + _DOCS_AT_ONCE], shared)
+                for doc, parts, decisive in own_docs(database, positions[start : start + _DOCS_AT_ONCE], by, shared):
+                    if decisive not in known:
+                        known[decisive] = common(whole(dict(doc), parts))
+                    yield doc, known[decisive]
                 if len(shared) > _MOST_SHARED:
                     shared.clear()
 

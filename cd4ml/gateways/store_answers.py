@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from cd4ml.gateways.store_tables import decode, fragments, seal, unpacked_numbers, without_collection
+from cd4ml.index.paths import Path
 from cd4ml.index.rows import GONE
 from cd4ml.index.sql import IN_FOLD_ORDER, OF_BRANCH, Order, Sql, Where, driving
 
@@ -62,8 +63,11 @@ def _column(database: sqlite3.Connection, sql: str, bound: Sequence[Any]) -> lis
 _AT_ONCE = 500
 
 
-Shared = dict[int, tuple[str, Any, bool]]
-"""By the number of a fragment, its key in a row's JSON, its value, and whether the key is one of ``params``."""
+Part = tuple[str, Any, bool]
+"""A fragment: its key in a row's JSON, its value, and whether the key is one of ``params``."""
+
+Shared = dict[int, Part]
+"""Fragments by their number."""
 
 
 def docs_of(
@@ -80,9 +84,51 @@ def docs_of(
 
 def _docs(database: sqlite3.Connection, positions: Sequence[int], shared: Shared) -> list[dict[str, Any]]:
     docs = []
+    for content, numbers, (word, by, when) in _sealed(database, _DOCS, positions, shared):
+        doc = whole(decode(content), map(shared.__getitem__, numbers))
+        doc["lifecycle"], doc["lifecycle_by"], doc["lifecycle_at"] = word or GONE, by, when and f"{when}Z"
+        docs.append(doc)
+    return docs
+
+
+def own_docs(
+    database: sqlite3.Connection, positions: Sequence[int], by: Collection[Path], shared: Shared
+) -> list[tuple[dict[str, Any], list[Part], tuple[int, ...]]]:
+    """The JSON of rows without what is stored once for many, that, and the numbers of what of it lies at these paths.
+
+    Of two rows of which the numbers are equal, all that lies there is. What became of the branch is not told.
+    Raises as ``docs_of`` does.
+    """
+    decisive = {(path[-1], len(path) > 1) for path in by}
+    found = []
+    with without_collection():
+        for content, numbers, _ in _sealed(database, _OWN_DOCS, positions, shared):
+            parts = [shared[number] for number in numbers]
+            told = tuple([number for number, part in zip(numbers, parts, strict=True) if part[::2] in decisive])
+            found.append((decode(content), parts, told))
+    return found
+
+
+def whole(doc: dict[str, Any], parts: Iterable[Part]) -> dict[str, Any]:
+    """A row's own JSON with what is stored once for many rows put back into it."""
+    params: dict[str, Any] = {}
+    for key, value, of_params in parts:
+        if of_params:
+            params[key] = value
+        else:
+            doc[key] = value
+    if params:
+        doc["params"] = params
+    return doc
+
+
+def _sealed(
+    database: sqlite3.Connection, sql: str, positions: Sequence[int], shared: Shared
+) -> Iterator[tuple[bytes, Sequence[int], Sequence[Any]]]:
+    """Of each row its own JSON, the numbers of its fragments, which ``shared`` takes in, and what else is asked."""
     for start in range(0, len(positions), _AT_ONCE):
         part = positions[start : start + _AT_ONCE]
-        found = {row[0]: row for row in database.execute(_marked(_DOCS, part), part)}
+        found = {row[0]: row for row in database.execute(_marked(sql, part), part)}
         if len(found) < len(set(part)):
             raise sqlite3.DatabaseError("a row is not here")
         made_of = {position: unpacked_numbers(row[2]) for position, row in found.items()}
@@ -90,13 +136,13 @@ def _docs(database: sqlite3.Connection, positions: Sequence[int], shared: Shared
         for number, (path, value) in fragments(database, new).items():
             shared[number] = path[-1], value, len(path) > 1
         for position in part:
-            _, content, parts, sealed, *of_branch = found[position]
+            _, content, parts, sealed, *further = found[position]
             if sealed != seal(position, parts, content):
                 raise sqlite3.DatabaseError(f"row {position} is not what was written")
-            docs.append(_doc(content, map(shared.__getitem__, made_of[position]), of_branch))
-    return docs
+            yield content, made_of[position], further
 
 
+_OWN_DOCS = "SELECT position, content, parts, seal FROM doc WHERE position IN ({})"
 _DOCS = (
     f"SELECT doc.position, doc.content, doc.parts, doc.seal,"  # noqa: S608  # names of index.sql
     f" {', '.join(f'coalesce(exact.{name}, other.{name})' for name in OF_BRANCH)}"
@@ -110,18 +156,3 @@ _DOCS = (
 
 def _marked(sql: str, values: Sequence[Any]) -> str:
     return sql.format(", ".join("?" * len(values)))
-
-
-def _doc(content: bytes, parts: Iterable[tuple[str, Any, bool]], of_branch: Sequence[str | None]) -> dict[str, Any]:
-    doc: dict[str, Any] = decode(content)
-    params: dict[str, Any] = {}
-    for key, value, of_params in parts:
-        if of_params:
-            params[key] = value
-        else:
-            doc[key] = value
-    if params:
-        doc["params"] = params
-    word, by, when = of_branch
-    doc["lifecycle"], doc["lifecycle_by"], doc["lifecycle_at"] = word or GONE, by, when and f"{when}Z"
-    return doc

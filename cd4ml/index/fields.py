@@ -28,7 +28,7 @@ class Holds(Enum):
     TEXT = "text in quotes"
     CHOICE = "one of its words, in quotes"
     TIME = "a date such as '2026-11-03' or '2026-11-03T10:00:00Z'"
-    AGE = "a duration such as 7d, 12h or 30m"
+    AGE = "a duration such as 7d, 12h or 30m, without quotes"
     NUMBER = "a number"
     TRUTH = "true or false"
     VERSION = "a version in quotes"

@@ -149,6 +149,24 @@ def retyped(filter_: Filter) -> Filter:
             return filter_
 
 
+_WILDCARDS = frozenset("%_")
+
+
+def begun(filter_: Filter) -> Filter:
+    """The same with ``LIKE 'text%'`` for ``= 'text'``: what begins so, as digests and ids are often cut."""
+    match filter_:
+        case And(operands):
+            return And(tuple(map(begun, operands)))
+        case Or(operands):
+            return Or(tuple(map(begun, operands)))
+        case Comparison(field, "=", str(text)) if (
+            text and not set(text) & _WILDCARDS and field.holds in (Holds.TEXT, Holds.ANY)
+        ):
+            return Like(field, f"{text}%", ignore_case=False)
+        case _:
+            return filter_
+
+
 _EXACT = 2**53
 """Below it a float is every whole number."""
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from cd4ml.errors import UsageError
-from cd4ml.index.fields import canonical, canonical_word
+from cd4ml.index.fields import canonical, canonical_word, nearest
 from cd4ml.index.filter import (
     And,
     Between,
@@ -104,6 +104,9 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+_ELSEWHERE = {"&": "AND", "|": "OR", "!": "NOT"}
+"""What begins the signs of other languages for what is a word here."""
+
 Kinds = frozenset[str]
 
 _OPERAND: Kinds = frozenset({"FIELD", "LPAR", "MATCH", "NOT", "TEXT"})
@@ -138,7 +141,9 @@ class _Tokens:
             return _Token(_END, "", start)
         match = _TOKEN.match(self._text, start)
         if match is None:
-            raise _MistakeError(f"expected {_told(known - {_END})} here", start)
+            elsewhere = next((mark for mark in _ELSEWHERE if self._text.startswith(mark, start)), "")
+            hint = f"; '{elsewhere}' is written {_ELSEWHERE[elsewhere]}" if elsewhere else ""
+            raise _MistakeError(f"expected {_told(meant)} here{hint}", start)
         self._at = match.end()
         token = _Token(self._kind(match, known), match[0], start)
         return token if token.kind in known else _among(token, meant)
@@ -340,6 +345,8 @@ def _unexpected(token: _Token, known: Kinds) -> _MistakeError:
         message = f"expected a value here; text is written in quotes: '{token.text}'"
     elif token.kind == "NULL" and "NUMBER" in known:
         message = "nothing equals NULL; write IS NULL or IS NOT NULL"
+    elif token.kind == "FIELD" and (near := nearest(token.text, _KEYWORDS & known)):
+        message = f"{message}; did you mean {near}?"
     return _MistakeError(message, token.start)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cd4ml.index.history import RunEntry
+from cd4ml.index.paths import Path
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.compare import direction_of, finite, meaning_of, side_digest
 from cd4ml.spec.canonical import digest
@@ -78,20 +79,61 @@ class Leaderboard:
     unranked: int
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How runs were measured: their list, how many rows its side has, and the digests of the data by source."""
+
+    key: BoardKey
+    rows: int | None
+    sources: Mapping[str, str]
+
+
+DECIDES: tuple[Path, ...] = (
+    ("primary",),
+    ("split",),
+    ("data",),
+    ("judge",),
+    ("params", "evaluation"),
+    ("params", "data"),
+)
+"""All of a record that ``measured_of`` looks at: where it is equal, so is the answer."""
+
+
+class Candidate(NamedTuple):
+    """A succeeded run as far as a list needs it; ``value`` is None where the metric is missing or no finite number."""
+
+    id: str
+    fingerprint: str
+    branch: str
+    commit: str
+    model_digest: str
+    order: tuple[int, str]
+    measured: Measured | None
+    value: float | None
+
+
 def key_of(run: RunRecord, side: BoardSide = "validation", metric: str = "") -> BoardKey | None:
     """The list on which a run has a place: by its primary metric, or the one named. None where it has none.
 
     A failed run, one whose record does not say which rows the side had, a metric that is missing, no finite number
     or of no known direction: none of these ranks anywhere.
     """
+    measured = measured_of(run, side, metric) if run.succeeded else None
+    return measured.key if measured and value_of(run, side, measured.key.metric) is not None else None
+
+
+def measured_of(run: RunRecord, side: BoardSide, metric: str = "") -> Measured | None:
+    """How a run was measured, and None where that is not known, whatever came out. See ``DECIDES``."""
     name = metric or str((run.body.get("primary") or {}).get("metric") or "")
     rows, direction = side_digest(run, side), direction_of(run, name)
-    if not run.succeeded or rows is None or direction is None or value_of(run, side, name) is None:
+    if rows is None or direction is None:
         return None
     meaning = meaning_of(run, name)
     own = {key: value for key, value in meaning.items() if key not in _PLAIN and value}
     task, target, positive = (_text(meaning[key]) for key in _PLAIN)
-    return BoardKey(name, direction, side, rows, task, target, positive, digest(own) if own else "")
+    key = BoardKey(name, direction, side, rows, task, target, positive, digest(own) if own else "")
+    sources = {source: str(pin["digest"]) for source, pin in (run.body.get("data") or {}).items()}
+    return Measured(key, run.body["split"][side].get("rows"), sources)
 
 
 _PLAIN = ("evaluation.task", "data.target", "evaluation.positive")
@@ -118,6 +160,19 @@ def rank(place: Place, direction: Direction) -> tuple[float, tuple[int, str]]:
 
 
 def leaderboard(runs: Iterable[RunEntry], side: BoardSide = "validation", metric: str = "") -> Leaderboard:
+    """The lists of these runs, of which those of a fingerprint come in fold order."""
+    return ranked(_candidate(one, side, metric) for one in runs if one.run.succeeded)
+
+
+def _candidate(entry: RunEntry, side: BoardSide, metric: str) -> Candidate:
+    run = entry.run
+    measured = measured_of(run, side, metric)
+    value = value_of(run, side, measured.key.metric) if measured else None
+    model = run.body["model"]["digest"]
+    return Candidate(run.id, run.fingerprint, run.branch, run.commit, model, entry.entry.order, measured, value)
+
+
+def ranked(candidates: Iterable[Candidate]) -> Leaderboard:
     """The lists of these runs, in one pass; of n runs in O(n log n). Those of a fingerprint come in fold order.
 
     Of a fingerprint the first success has the place, as it is the result; what was run again of it is counted there.
@@ -127,28 +182,24 @@ def leaderboard(runs: Iterable[RunEntry], side: BoardSide = "validation", metric
     sources: dict[BoardKey, dict[str, dict[str, None]]] = {}
     counts: dict[BoardKey, int | None] = {}
     unranked = 0
-    for one in runs:
-        run = one.run
-        if not run.succeeded:
-            continue
-        if run.fingerprint in first:
-            known = first[run.fingerprint]
+    for one in candidates:
+        if one.fingerprint in first:
+            known = first[one.fingerprint]
             if known is not None:
-                place = places[known][run.fingerprint]
-                places[known][run.fingerprint] = replace(place, replicates=place.replicates + 1)
+                place = places[known][one.fingerprint]
+                places[known][one.fingerprint] = replace(place, replicates=place.replicates + 1)
             continue
-        key = first[run.fingerprint] = key_of(run, side, metric)
-        value = value_of(run, side, key.metric) if key else None
-        if key is None or value is None:
+        measured = one.measured if one.value is not None else None
+        key = first[one.fingerprint] = measured.key if measured else None
+        if measured is None or key is None or one.value is None:
             unranked += 1
             continue
-        model = run.body["model"]["digest"]
-        place = Place(run.id, run.fingerprint, run.branch, run.commit, model, value, one.entry.order)
-        places.setdefault(key, {})[run.fingerprint] = place
-        counts.setdefault(key, run.body["split"][side].get("rows"))
+        place = Place(one.id, one.fingerprint, one.branch, one.commit, one.model_digest, one.value, one.order)
+        places.setdefault(key, {})[one.fingerprint] = place
+        counts.setdefault(key, measured.rows)
         seen = sources.setdefault(key, {})
-        for name, pin in (run.body.get("data") or {}).items():
-            seen.setdefault(name, {})[pin["digest"]] = None
+        for name, source in measured.sources.items():
+            seen.setdefault(name, {})[source] = None
     boards = [_board(key, counts[key], places[key].values(), sources[key]) for key in places]
     newest = {board.key: max(place.order for place in board.places) for board in boards}
     boards.sort(key=lambda board: (newest[board.key], board.key), reverse=True)

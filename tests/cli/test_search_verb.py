@@ -368,3 +368,12 @@ def test_a_number_that_was_asked_for_as_text_is_told_where_it_would_be_found(pro
     assert done.lines == ["cd4ml: nothing is found; a number and the text that says it differ: params.depth = 7"]
     assert cd4ml(project, "search", "params.depth = '8'").lines == []
     assert cd4ml(project, "search", "params.depth = 7", "--count").lines == []
+
+
+def test_a_digest_that_was_cut_is_told_where_it_would_be_found(project: Shell) -> None:
+    (run,) = api.search(f"branch = '{GOOD}'", project.folder, columns=["fingerprint"]).itertuples()
+    cut = str(run[1])[:10]
+    done = cd4ml(project, "search", f"fingerprint = '{cut}'")
+    assert done.lines == [
+        f"cd4ml: nothing is found; what only begins so is asked for with LIKE: fingerprint LIKE '{cut}%'"
+    ]

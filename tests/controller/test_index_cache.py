@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic_index import write_index
+from cd4ml.controller.history.compare import candidate_of
 from cd4ml.controller.landing import landed
 from cd4ml.controller.landing.landed import current_cache, read_entries, read_history
 from cd4ml.controller.project import Project
@@ -31,7 +32,7 @@ from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, Entry, encode, seal
 from cd4ml.index.rows import rows, run_told_by
-from cd4ml.promotion.leaderboard import leaderboard
+from cd4ml.promotion.leaderboard import DECIDES, BoardSide, leaderboard, measured_of, ranked
 from tests.gateways.store_world import held
 from tests.index.index_world import entry, experiment_body, hexes, run_body
 
@@ -133,12 +134,27 @@ def test_removals_of_many_branches_are_looked_up_together(project: Project, monk
 def test_the_rows_of_runs_tell_a_leaderboard_what_their_records_do(project: Project) -> None:
     state = grown(project, 60)
     runs = read_history(project, state).runs
-    cache = current_cache(project, state)
     assert sum(len(board.places) for board in leaderboard(runs).boards) > 30
-    assert cache.of_successes(lambda docs: leaderboard(map(run_told_by, docs))) == leaderboard(runs)
-    assert cache.of_successes(lambda docs: leaderboard(map(run_told_by, docs), "test", "mae")) == leaderboard(
-        runs, "test", "mae"
+    asked: tuple[tuple[BoardSide, str], ...] = (("validation", ""), ("test", "mae"))
+    for side, metric in asked:
+        found = current_cache(project, state).of_successes(
+            DECIDES,
+            lambda doc, side=side, metric=metric: measured_of(run_told_by(doc).run, side, metric),  # type: ignore[misc]
+            lambda told: ranked(candidate_of(*one) for one in told),
+        )
+        assert found == leaderboard(runs, side, metric)
+
+
+def test_what_is_made_once_for_rows_that_are_equal_at_some_paths_is_what_each_of_them_gives(project: Project) -> None:
+    state = grown(project, 60)
+    runs = {run.run.id: run.run for run in read_history(project, state).runs}
+    told = current_cache(project, state).of_successes(
+        DECIDES, lambda doc: measured_of(run_told_by(doc).run, "validation"), list
     )
+    assert {doc["id"]: measured for doc, measured in told} == {
+        run_id: measured_of(run, "validation") for run_id, run in runs.items() if run.succeeded
+    }
+    assert len({repr(measured) for _, measured in told}) > 1
 
 
 @pytest.fixture

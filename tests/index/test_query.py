@@ -22,6 +22,7 @@ from cd4ml.index.filter import (
     OneOf,
     Or,
     Text,
+    begun,
     depth,
     retyped,
     write,
@@ -127,6 +128,12 @@ def test_a_blank_filter_is_no_filter(text: str) -> None:
         ("validation.success = 'yes'", 21, "true or false"),
         ("validation.success < true", 21, "=, !=, IN or IS NULL"),
         ("packages.numpy > '2.4'", 17, "versions do not sort"),
+        ("metrics.rmse < 3 && id = 'x'", 17, "expected AND or OR or the end here; '&' is written AND"),
+        ("(metrics.rmse < 3 || id = 'x')", 18, "expected ')' or AND or OR here; '|' is written OR"),
+        ("!metrics.rmse < 3", 0, "'!' is written NOT"),
+        ("metrics.rmse < 3;", 16, "expected AND or OR or the end here"),
+        ("metrics.rmse < 3 adn id = 'x'", 17, "did you mean AND?"),
+        ("age < '7d'", 6, "without quotes"),
         ("environment.pyhton = '3'", 0, "did you mean environment.python?"),
         ("environment.lock = '3'", 0, "environment.python or environment.platform"),
         ("validation.faild = 'x'", 0, "did you mean validation.failed?"),
@@ -228,6 +235,20 @@ def test_leaves_are_everything_that_is_there_and_not_null() -> None:
         'params.g."c d"': "x",
         "params.g.e": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("table.digest = '6803f6bd'", "table.digest LIKE '6803f6bd%'"),
+        ("params.a = 'x' OR NOT name = 'y'", "params.a LIKE 'x%' OR NOT name = 'y'"),
+        ("params.a = 'x_y' OR params.a = 7 OR lifecycle = 'open' OR name = ''", ""),
+    ],
+)
+def test_equal_texts_become_what_begins_so(text: str, other: str) -> None:
+    filter_ = parse(text)
+    assert filter_ is not None
+    assert write(begun(filter_)) == write(parse(other or text) or filter_)
 
 
 @pytest.mark.parametrize(

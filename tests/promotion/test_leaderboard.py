@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cd4ml.index.history import History, RunEntry
 from cd4ml.index.record import RunRecord
-from cd4ml.promotion.leaderboard import better, key_of, leaderboard
+from cd4ml.promotion.leaderboard import DECIDES, better, key_of, leaderboard, measured_of
 from tests.index.index_world import SIDES, entry, hexes, run_body
 
 
@@ -56,6 +56,42 @@ def test_the_best_is_first_by_the_direction_of_the_metric() -> None:
 def test_what_was_measured_otherwise_is_a_list_of_its_own(changed: dict[str, Any]) -> None:
     found = leaderboard(runs(body("a"), body("b", 1.0, **changed), body("c")))
     assert sorted(len(board.places) for board in found.boards) == [1, 2]
+
+
+OWN = params(own={"cost": {"function": "own.cost", "direction": "maximize"}})
+MEASURED = {
+    "params": OWN,
+    "primary": {"metric": "cost"},
+    "judge": {"commit": hexes("judge", 40), "code": "old"},
+    "data": {"flights": {"digest": hexes("flights"), "rows": 3}},
+}
+
+
+def told(path: tuple[str, ...], value: Any) -> Any:
+    """The value that lies at a path, and nothing beside the way to it."""
+    head, *rest = path
+    return {head: told(tuple(rest), value[head]) if rest else value[head]}
+
+
+def test_what_decides_how_a_run_was_measured_is_all_that_is_looked_at() -> None:
+    whole = body("a", **MEASURED)
+    left: dict[str, Any] = {"params": {}}
+    for path in DECIDES:
+        part = told(path, whole)
+        left["params"].update(part.pop("params", {}))
+        left.update(part)
+    found = measured_of(RunRecord(left), "validation")
+    assert found is not None
+    assert found == measured_of(RunRecord(whole), "validation")
+
+
+@pytest.mark.parametrize("path", DECIDES)
+def test_each_place_that_decides_how_a_run_was_measured_does(path: tuple[str, ...]) -> None:
+    whole = body("a", **MEASURED)
+    missing = {**whole, path[0]: {key: value for key, value in whole[path[0]].items() if key != path[-1]}}
+    if len(path) == 1:
+        missing[path[0]] = None
+    assert measured_of(RunRecord(missing), "validation") != measured_of(RunRecord(whole), "validation")
 
 
 def test_the_code_of_a_metric_of_the_projects_own_parts_lists_and_a_metric_of_cd4mls_is_not_parted_by_it() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from cd4ml.controller.desired.specs import spec_of
@@ -14,9 +15,9 @@ from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError
 from cd4ml.index.paths import split_path
 from cd4ml.index.record import RunRecord
 from cd4ml.index.rows import GONE, Row, run_told_by
-from cd4ml.promotion.compare import Comparison
+from cd4ml.promotion.compare import Comparison, finite
 from cd4ml.promotion.inputs import Columns, LinesChanged, Source
-from cd4ml.promotion.leaderboard import BoardSide, Leaderboard, leaderboard
+from cd4ml.promotion.leaderboard import DECIDES, BoardSide, Candidate, Leaderboard, Measured, measured_of, ranked
 from cd4ml.promotion.table import Contrast, contrast
 from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.pin import parse_pin
@@ -216,15 +217,26 @@ def rank_runs(
     state, stale = known_state(project)
     cache = current_cache(project, state)
 
-    def ranked(docs: Iterator[dict[str, Any]]) -> Leaderboard:
-        chosen = (doc for doc in docs if picked is None or doc["fingerprint"] in picked)
-        return leaderboard(map(run_told_by, chosen), side, metric)
-
-    board = cache.of_successes(ranked)
+    board = cache.of_successes(
+        DECIDES,
+        lambda doc: measured_of(run_told_by(doc).run, side, metric),
+        lambda runs: ranked(candidate_of(*run) for run in runs if picked is None or run[0]["fingerprint"] in picked),
+    )
     if metric and not board.boards:
         _refuse_unknown(cache.paths(), metric)
     shown = [place.id for each in board.boards for place in each.places[:limit]]
     return Ranking(board, _standings(rows_of_runs(project, state, cache, shown)), stale)
+
+
+def candidate_of(doc: Mapping[str, Any], measured: Measured | None) -> Candidate:
+    """A succeeded run, by what its row says of it alone."""
+    key = measured.key if measured else None
+    value = finite((doc["metrics"].get(key.side) or {}).get(key.metric)) if key else None
+    run_id, fingerprint, branch, commit, model = _facts(doc)
+    return Candidate(run_id, fingerprint, branch, commit, model, (doc["fold"], run_id), measured, value)
+
+
+_facts = itemgetter("id", "fingerprint", "branch", "source_commit", "model_digest")
 
 
 def _standings(rows: Mapping[str, Sequence[Row]]) -> dict[str, Standing]:

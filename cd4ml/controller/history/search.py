@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.git import RemoteState
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.asked import described, fields_of, parse_columns, parse_order, unheld
-from cd4ml.index.filter import Filter, retyped, write
+from cd4ml.index.filter import Filter, begun, retyped, write
 from cd4ml.index.grid import LEFT_OUT
 from cd4ml.index.history import RunEntry
 from cd4ml.index.instant import parse_instant, utc_text
@@ -71,13 +72,16 @@ def search(project: Project, text: str, *, order: str = "", limit: int | None = 
 
 
 def _otherwise(cache: QueryCache, filter_: Filter) -> tuple[str, ...]:
-    """A hint where nothing is found, and something would be with numbers for texts, or texts for numbers."""
-    try:
-        other = retyped(filter_)
-        found = other != filter_ and cache.search(compile_filter(other, datetime.now(UTC)), None, 1)
-    except UsageError:  # an operator that is none for texts
-        return ()
-    return (f"nothing is found; a number and the text that says it differ: {write(other)}",) if found else ()
+    """A hint where nothing is found, and something would be by nearly the same filter."""
+    for nearly, why in (
+        (retyped, "a number and the text that says it differ"),
+        (begun, "what only begins so is asked for with LIKE"),
+    ):
+        with contextlib.suppress(UsageError):  # an operator that is none for texts
+            other = nearly(filter_)
+            if other != filter_ and cache.search(compile_filter(other, datetime.now(UTC)), None, 1):
+                return (f"nothing is found; {why}: {write(other)}",)
+    return ()
 
 
 def known_fields(project: Project) -> tuple[list[dict[str, Any]], str]:
