@@ -277,6 +277,18 @@ def test_a_branch_that_this_clone_pushed_and_that_was_deleted_before_any_fetch_i
     assert told(team)["exp/short-lived"].of(made).lifecycle == "discarded"
 
 
+def test_what_this_clone_updated_and_pushed_is_recorded_though_it_was_deleted_before_any_fetch(team: Shell) -> None:
+    cd4ml(team, "new", "short-lived", "seed=61", "--push")
+    heads(team, f"main:{commit(team, 'origin/main', {'notes.md': 'more'})}")
+    cd4ml(team, "update", "short-lived", "--push")
+    made = git(team, "rev-parse", "exp/short-lived")
+    git(team, "branch", "--delete", "--force", "exp/short-lived")
+    git(team, "push", "--quiet", "origin", "--delete", "exp/short-lived")
+    cd4ml(team, "reconcile", code=None)
+    assert told(team)["exp/short-lived"].of(made).lifecycle == "discarded"
+    assert [one["commit"] for one in runs(team, "branch = 'exp/short-lived'")] == [made]
+
+
 @pytest.mark.parametrize("how", ["deleted", "renamed", "went on"])
 def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: Shell, how: str) -> None:
     made = branch(team, "exp/mine", refused("mine", 62))

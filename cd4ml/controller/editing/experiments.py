@@ -15,7 +15,6 @@ from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.reconciling.observe import known_branches
 from cd4ml.errors import ConfigError, RepositoryError, UsageError
-from cd4ml.gateways.git import HEADS, RefUpdate
 from cd4ml.gateways.hydra import compose, parse_overrides
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.spec.experiment import Spec
@@ -81,8 +80,7 @@ def open_experiment(
     commit = project.repository.commit_tree(tree, (base_commit,), f"Experiment {short}\n{reason}")
     project.repository.create_branch(branch, commit)
     if push:
-        project.repository.push(project.remote, [RefUpdate(HEADS + branch, "", commit)])
-        project.repository.seen_head(branch, commit)
+        project.repository.push_head(project.remote, branch, "", commit)
     if checkout:
         project.repository.switch(branch)
     return Opened(branch, commit, tuple(sorted(changed)))

@@ -17,7 +17,7 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.project import CONF, Project
 from cd4ml.controller.reconciling.observe import known_branches
 from cd4ml.errors import RepositoryError, UsageError
-from cd4ml.gateways.git import HEADS, RefUpdate, RemoteState
+from cd4ml.gateways.git import RemoteState
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.spec.merge import BothChanged
 from cd4ml.spec.pipeline import PIPELINE_FILE
@@ -59,7 +59,7 @@ def update_branch(project: Project, name: str, *, push: bool) -> Updated:
         project.repository.move_branch(branch, commit, local)
     pushing = push and project.has_remote
     if pushing:
-        project.repository.push(project.remote, [RefUpdate(HEADS + branch, state.heads.get(branch, ""), commit)])
+        project.repository.push_head(project.remote, branch, state.heads.get(branch, ""), commit)
     return Updated(branch, commit, updated=True, pushed=pushing, both_changed=both_changed)
 
 

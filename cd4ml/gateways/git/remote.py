@@ -53,8 +53,12 @@ class Remotes(Commits):
         gone = [(branch, commit) for branch, commit in before.items() if branch not in seen.heads]
         return replace(seen, vanished=(*seen.vanished, *self._keep_vanished(gone))) if gone else seen
 
-    def seen_head(self, branch: str, commit: str) -> None:
-        """Take a head that this clone has just pushed for one that a fetch saw: it may be gone before the next."""
+    def push_head(self, remote: str, branch: str, before: str, commit: str) -> None:
+        """Move the head of a branch on the remote, which counts as seen: it may be gone before the next fetch.
+
+        Raises as ``push`` does.
+        """
+        self.push(remote, [RefUpdate(HEADS + branch, before, commit)])
         self.git("update-ref", f"{SEEN}heads/{branch}", commit, allowed=(0, 1, 128))
 
     def last_seen(self) -> RemoteState:
