@@ -7,7 +7,7 @@ into ``Text`` objects, which interpret neither rich's markup nor escapes: no nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -32,8 +32,9 @@ def status_table(items: Iterable[PlanItem], metric: str = "", side: str = "valid
 def runs_table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -> RenderableType:
     """Runs as ``search --json`` lists them, one a line; what did not succeed, or was let go, says so beneath.
 
-    A run is named by the beginning of its id. ``metrics`` names the metrics to show on the
-    validation and the test side; without it, the primary metric of the first run that declares one.
+    So do runs of several commits of one branch which commit they are of, and imported ones what they were called and
+    measured, since they declare no primary metric. A run is named by the beginning of its id. ``metrics`` names the
+    metrics to show on the validation and the test side; without it, the primary one of the first run that has one.
     """
     runs = list(rows)
     if not runs:
@@ -42,7 +43,11 @@ def runs_table(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ()) -
     measures = [(side, metric) for metric in shown for side in ("validation", "test")]
     columns = [Column("Branch"), Column("Run"), Column("Health"), Column("Lifecycle")]
     columns += [Column(f"{_SHORT.get(side, side)} {visible(metric)}", "right") for side, metric in measures]
-    return listing(columns, [Row(_run_cells(run, measures), _note(run)) for run in runs])
+    commits: dict[Any, set[Any]] = {}
+    for run in runs:
+        commits.setdefault(run.get("branch"), set()).add(run.get("commit"))
+    several = {branch for branch, found in commits.items() if len(found) > 1}
+    return listing(columns, [Row(_run_cells(run, measures), _note(run, several)) for run in runs])
 
 
 def plan_view(plan: Plan) -> RenderableType:
@@ -87,12 +92,33 @@ def _primary_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return []
 
 
-def _note(run: Mapping[str, Any]) -> Text | None:
-    """Why it is not healthy; of a healthy one, that what it stored was let go."""
+def _note(run: Mapping[str, Any], several: Collection[Any]) -> Text | None:
+    """Which commit it is of, or what was imported; why it is not healthy, or that what it stored was let go."""
     reason, removal = run.get("reason"), run.get("removal")
+    if run.get("role") == "imported":
+        parts = [str(run.get("name") or ""), *_measured(run)]
+    else:
+        parts = [f"commit {run['commit'][:7]}"] if run.get("branch") in several and run.get("commit") else []
     if run.get("health") != "Healthy":
-        return quiet(str(reason)) if reason else None
-    return quiet(words(removal)) if removal else None
+        parts.append(str(reason or ""))
+    elif removal:
+        parts.append(words(removal))
+    told = "; ".join(part for part in parts if part)
+    return quiet(told) if told else None
+
+
+def _measured(run: Mapping[str, Any]) -> list[str]:
+    """The first metrics of a run, side by side."""
+    values = [
+        f"{metric} {plain_number(value)}"
+        for side in (run.get("metrics") or {}).values()
+        for metric, value in sorted(side.items())
+    ]
+    more = [f"{counted(len(values) - _MOST_MEASURED, 'more metric')}"] if len(values) > _MOST_MEASURED else []
+    return [", ".join([*values[:_MOST_MEASURED], *more])] if values else []
+
+
+_MOST_MEASURED = 3
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -115,6 +115,21 @@ def test_runs_show_their_primary_metric_and_why_they_failed() -> None:
     ]
 
 
+def test_runs_of_several_commits_of_a_branch_say_which_they_are_of() -> None:
+    later = row("exp/a", commit="f" * 40, health="Degraded", metrics={}, reason="failed at train: no")
+    lines = shown(runs_table([row("exp/a", commit="e" * 40), later, row("exp/b", commit="f" * 40)]))
+    assert [line for line in lines if line.startswith("  ")] == [
+        "  commit eeeeeee",
+        "  commit fffffff; failed at train: no",
+    ]
+
+
+def test_imported_runs_say_what_they_were_called_and_measured() -> None:
+    measured = {"test": {f"m{number}": number / 8 for number in range(5)}}
+    imported = row("mlflow:0", role="imported", name="first try", metrics=measured)
+    assert shown(runs_table([imported]))[-1] == "  first try; m0 0, m1 0.1250, m2 0.2500, 2 more metrics"
+
+
 def test_runs_show_the_metrics_that_are_asked_for() -> None:
     assert "test mae" in shown(runs_table([row()], ["mae"]))[0]
 
