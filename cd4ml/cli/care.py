@@ -75,7 +75,14 @@ def _told(plan: Restoration) -> list[str]:
     )
     lines += _few([f"land    record {one.record} again, as {one.commit[:12]}" for one in plan.relanded], "land")
     lines += _few([f"drop    {one.path}: {one.why}" for one in plan.dropped], "drop")
-    return lines + [f"drop    {one.ref}: {one.why}" for one in plan.swept]  # each is named: it is gone then
+    lines += [f"drop    {one.ref}: {one.why}" for one in plan.swept]  # each is named: it is gone then
+    lines += _few(
+        [f"leave   {one.branch}, which is gone from the remote, at {one.commit}" for one in plan.gone], "leave"
+    )
+    return [*lines, _BRINGS_BACK] if plan.gone else lines
+
+
+_BRINGS_BACK = "        `git push origin COMMIT:refs/heads/BRANCH` brings back a branch that nobody meant to delete"
 
 
 def _few(lines: list[str], what: str) -> list[str]:

@@ -15,7 +15,7 @@ from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.project import open_project
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, git, push, refs, remote, runs
+from tests.controller.controller_world import branch, cd4ml, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
     ATTACKS,
     FOLDS,
@@ -225,11 +225,16 @@ def test_the_json_has_the_published_shape(world: Shell) -> None:
 
 def test_all_is_found_again_after_the_remote_was_made_anew(world: Shell) -> None:
     """The worst: the remote is gone, and a new and empty one stands in its place."""
+    lost = branch(world, "exp/lost", {"notes.md": "lost"})
+    cd4ml(world, "plan")
     known, ids = all_records(world), {run["id"] for run in runs(world)}
     shutil.rmtree(remote(world).folder)
     world.run("git", "init", "--quiet", "--bare", "../remote.git")
     world.run("git", "push", "--quiet", "origin", "main")
-    cd4ml(world, "restore", "--yes")
+    told = cd4ml(world, "restore", "--yes").out.splitlines()
+    assert f"leave   exp/lost, which is gone from the remote, at {lost}" in told
+    assert "brings back a branch" in told[-2]
+    assert not [line for line in told if line.startswith("leave   main")]
     assert cd4ml(world, "reconcile").lines == []
     assert names(world) >= known
     assert {run["id"] for run in runs(world)} == ids

@@ -51,6 +51,14 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """A branch that the remote has no more, as this clone last saw it; no `reconcile` has looked at it since."""
+
+    branch: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class Swept:
     """A landing ref that no fold will ever take, the commit that it points to, and why."""
 
@@ -68,7 +76,8 @@ class Restoration:
     only the replaced history held. ``dropped`` are entries of it that no landed commit proves.
     ``accepts`` says that the remote's history is taken, in place of the one that this clone remembers. ``returning``
     are the ids of records that were erased from the remote's index and that the one to put back holds; ``swept`` are
-    landing refs that are dropped.
+    landing refs that are dropped. ``gone`` are branches that were seen and are not there any more: whether they were
+    deleted on purpose nobody knows, so they are told and not put back.
     """
 
     found: tuple[str, ...]
@@ -79,6 +88,7 @@ class Restoration:
     accepts: bool = False
     returning: tuple[str, ...] = ()
     swept: tuple[Swept, ...] = ()
+    gone: tuple[Gone, ...] = ()
 
     @property
     def drops(self) -> tuple[RefUpdate, ...]:
@@ -107,7 +117,9 @@ def plan_restore(project: Project, *, accept: bool = False) -> Restoration:
     With ``accept``, what the remote has is taken for the index if it is sound by itself, and what only this clone
     remembers lands again. Raises RemoteError, and IntegrityError for an index that cannot be accepted.
     """
-    return _plan(project, trust.look(project, thorough=True), accept=accept)
+    found = trust.look(project, thorough=True)
+    gone = tuple(Gone(branch, commit) for branch, commit in sorted(found.state.vanished))
+    return replace(_plan(project, found, accept=accept), gone=gone)
 
 
 def _plan(project: Project, found: trust.Look, *, accept: bool) -> Restoration:
