@@ -132,14 +132,12 @@ def parse_overrides(overrides: Iterable[str]) -> tuple[Override, ...]:
 
 
 def _parse_override(text: str) -> Override:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     try:
-        (parsed,) = OverridesParser.create().parse_overrides([text])
-        several = parsed.is_sweep_override()
-        value = None if several else parsed.value()
-    except Exception as error:
-        raise ValueError("not an override; write key=value, group=choice, +key=value or ~key") from error
+        parsed, several, value = _read_override(text)
+    except _NoOverrideError:
+        if quoted := _in_quotes(text):
+            raise ValueError(f'its value is to be in quotes: "{quoted}" (with both kinds of them in a shell)') from None
+        raise
     if several:
         raise ValueError("gives several values; quote the value or write a list as [a, b]")
     key = str(parsed.key_or_group)
@@ -154,6 +152,44 @@ def _parse_override(text: str) -> Override:
     if parsed.is_add() or parsed.is_force_add():
         operation = "add"
     return Override(text, operation, key, value)
+
+
+class _NoOverrideError(ValueError):
+    def __init__(self) -> None:
+        super().__init__("not an override; write key=value, group=choice, +key=value or ~key")
+
+
+def _read_override(text: str) -> tuple[Any, bool, Any]:
+    """By Hydra's grammar: the override, whether it gives several values, and otherwise its value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+        several = parsed.is_sweep_override()
+        return parsed, several, None if several else parsed.value()
+    except Exception as error:
+        raise _NoOverrideError from error
+
+
+def _in_quotes(text: str) -> str:
+    """The override with its value, or each text of a list, in quotes, if that can be read; else nothing."""
+    key, mark, value = text.partition("=")
+    if not mark or not value.isprintable() or set(value) & _NOT_QUOTED or len(text) > _LONGEST_QUOTED:
+        return ""
+    inner = re.fullmatch(r"\[([^][{}]+)\]", value)
+    parts = [part.strip() for part in inner[1].split(",")] if inner else [value]
+    quoted = ", ".join(f"'{part}'" for part in parts)
+    found = f"{key}=[{quoted}]" if inner else f"{key}={quoted}"
+    try:
+        _, several, _ = _read_override(found)
+    except _NoOverrideError:
+        return ""
+    return "" if several or (not inner and value[:1] in "[{") else found
+
+
+_NOT_QUOTED = frozenset("'\"\\$`!")
+"""What means something inside of quotes, to Hydra or to a shell."""
+_LONGEST_QUOTED = 200
 
 
 # --- composing --------------------------------------------------------------------------------------

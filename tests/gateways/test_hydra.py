@@ -180,6 +180,9 @@ BAD_OVERRIDES = {
     "--multirun": ("--multirun", "not an override"),
     "seed=[1": ("seed=[1", "not an override"),
     "a\nb=1": ("a\\nb=1", "not an override"),
+    "tags=[a=b,süß]": ("tags=[a=b,süß]", "\"tags=['a=b', 'süß']\""),
+    "hypothesis=größer": ("hypothesis=größer", "\"hypothesis='größer'\""),
+    "tags=[$(id)=b]": ("tags=[$(id)=b]", "not an override"),
     "+a=" + "[" * 5000: ("+a=" + "[" * 5000, "not an override"),
 }
 
