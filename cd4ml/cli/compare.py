@@ -55,7 +55,7 @@ def diff(
 
     options: Context = context.obj
     compared = compare_named(options.project(), names, patch=patch)
-    for line in compared.unread:
+    for line in (*compared.let_go, *compared.unread):
         warn(line)
     if as_json:
         _print_diff(compared)
@@ -79,7 +79,8 @@ def _print_diff(compared: Compared) -> None:
         for one in compared.patches
     ]
     items = [one.as_json() for one in compared.comparisons]
-    print_json("comparisons", items, table=compared.contrast.as_json(), patches=patches, unread=list(compared.unread))
+    unread, let_go = list(compared.unread), list(compared.let_go)
+    print_json("comparisons", items, table=compared.contrast.as_json(), patches=patches, unread=unread, let_go=let_go)
 
 
 def _show_diff(compared: Compared, names: list[str]) -> None:

@@ -117,6 +117,15 @@ def test_a_run_that_was_forgotten_is_degraded_for_everybody_and_never_run_again_
     assert "its artefacts were let go on 20" in shown
 
 
+def test_a_comparison_with_an_erased_run_says_that_it_was(team: Shell) -> None:
+    one, other = plant(team, "one"), plant(team, "other")
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    done = cd4ml(team, "diff", other.id, one.id, "--json")
+    (told,) = done.json["let_go"]
+    assert told.startswith(f"{one.id}: erased on ")
+    assert [line for line in done.lines if "erased on" in line] == [f"cd4ml: {told}"]
+
+
 def test_forgetting_the_data_takes_every_run_of_them_along(team: Shell) -> None:
     """Raw data go from the DVC remote, the cache and cd4ml's own copies; who pins them is named."""
     one, other = plant(team, "one", fold=False), plant(team, "other")

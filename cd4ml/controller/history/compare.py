@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 from cd4ml.controller.desired.specs import spec_of
 from cd4ml.controller.history.search import known_state, named_run, rows_of_runs, search
-from cd4ml.controller.landing.landed import current_cache
+from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError, UsageError
 from cd4ml.index.paths import split_path
 from cd4ml.index.record import RunRecord
+from cd4ml.index.removed import counting, words
 from cd4ml.index.rows import GONE, Row, run_told_by
 from cd4ml.promotion.compare import Comparison, finite
 from cd4ml.promotion.inputs import Columns, LinesChanged, Source
@@ -47,12 +48,14 @@ class Patch:
 class Compared:
     """Named runs side by side, the first against each other one; with patches where they were asked for.
 
-    ``unread`` says of which runs the commit cannot be read here, and so which part of a comparison is missing.
+    ``unread`` says of which runs the commit cannot be read here, and so which part of a comparison is missing;
+    ``let_go`` which of them were erased or had their artefacts let go.
     """
 
     contrast: Contrast
     patches: tuple[Patch, ...]
     unread: tuple[str, ...]
+    let_go: tuple[str, ...] = ()
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -79,7 +82,13 @@ def compare_named(project: Project, names: Sequence[str], *, patch: bool = False
         for run in {run.id: run for run in runs}.values()
         if sources[run.id].files is None
     )
-    return Compared(table, patches, unread)
+    return Compared(table, patches, unread, _let_go(project, sources))
+
+
+def _let_go(project: Project, runs: Iterable[str]) -> tuple[str, ...]:
+    state, _ = known_state(project)
+    removals = counting(IndexHistory(current_cache(project, state), drafts=True).removals_of(list(runs)))
+    return tuple(f"{run}: {words(removals[run].body)}" for run in runs if run in removals)
 
 
 def _min_improvement(project: Project) -> float:
