@@ -265,7 +265,7 @@ def _report(index: int, expectation: ExpectationSpec, answer: Any) -> dict[str, 
     of_elements = _whole(result.get("element_count")) is not None
     return {
         **_blank(index, expectation),
-        "success": _is_true(answer.success) and not raised,
+        "success": is_true(answer.success) and not raised,
         "observed": _observed(expectation.type, result.get("observed_value")),
         "unexpected_count": _whole(result.get("unexpected_count")),
         "unexpected_percent": _number(result.get("unexpected_percent")),
@@ -276,7 +276,7 @@ def _report(index: int, expectation: ExpectationSpec, answer: Any) -> dict[str, 
     }
 
 
-def _is_true(success: Any) -> bool:
+def is_true(success: Any) -> bool:
     """Whether a verdict is true, be it Python's or NumPy's; anything else is no success."""
     import numpy as np
 

@@ -299,6 +299,10 @@ def test_what_merging_would_change_of_mains_policy_is_told_and_needs_somebody_to
         ".github/workflows/more.yml": "on: push",
         ".dvc/config": "[core]\n    remote = elsewhere\n",
         "README.md": "no policy",
+        ".gitlab/more.yml": "{}",
+        ".gitlab-ci.yml": "{}",
+        "CODEOWNERS": "* @nobody",
+        ".github/CODEOWNERS": "* @nobody",
     }
     branch(shell, "fix/policy", files)
     try:
@@ -308,7 +312,7 @@ def test_what_merging_would_change_of_mains_policy_is_told_and_needs_somebody_to
         git(remote(shell), "update-ref", "-d", "refs/heads/fix/policy")
     assert [one.key for one in review.merge.policy] == ["allowed_packages", "ci.fork_label", "promotion.min_rows"]
     assert [one["challenger"] for one in found["merge"]["policy"]][1:] == ["run", 2]
-    assert review.merge.policy_files == (".dvc/config", ".github/workflows/more.yml", "templates/dvc.yaml.j2")
+    assert set(review.merge.policy_files) == set(files) - {one for one in files if one.startswith(("conf/", "README"))}
     assert conclusion_of(review) == "action_required"
     assert "Merging changes what no gate judges" in markdown_report(review)
 

@@ -307,6 +307,11 @@ def whole_run(**changed: Any) -> tuple[Entry, LandedFacts]:
     return entry(body), LandedFacts(landed(body), body["tree"], held, {"src": "5" * 40})
 
 
+LOCKED_PREDICTIONS = (
+    f"    - path: {PREDICTIONS}\n      hash: md5\n      md5: {hexes('predictions', 32)}\n      size: 5\n"
+).encode()
+
+
 def found_in(one: Entry, facts: LandedFacts) -> list[str]:
     return [finding.message for finding in audit_landed(one, entry_path(one.record), facts)]
 
@@ -325,6 +330,7 @@ def test_a_run_whose_commit_carries_what_its_record_states_has_no_finding() -> N
         (LOCK_FILE, b"size: 5", b"size: 6", PREDICTIONS),
         (LOCK_FILE, b"- path: " + MODEL.encode(), b"- path: artifacts/other", "artifacts/other"),
         (LOCK_FILE, b"stages:", b"stage:", "no lock"),
+        (LOCK_FILE, LOCKED_PREDICTIONS, b"", f"does not lock {PREDICTIONS!a}"),
         (METRICS, b"12.5", b"12.6", METRICS),
         ("data/flights.lock.json", b'"rows": 3', b'"rows": 4', "rows"),
         ("data/flights.lock.json", b'"schema": 1', b'"schema": 7', "no pin"),

@@ -16,7 +16,7 @@ from cd4ml.spec.pipeline import DATA_DOCS, EXPECTATION_RESULTS
 from cd4ml.stages import validate
 from cd4ml.stages.expectations import check_expectations, known_types
 from cd4ml.stages.runner import run_stage
-from cd4ml.stages.validate import describe, validate_table
+from cd4ml.stages.validate import describe, is_true, validate_table
 from tests.stages.stage_world import build, resolved
 
 TABLE = pd.DataFrame(
@@ -90,6 +90,21 @@ def test_no_content_of_a_text_cell_reaches_the_results() -> None:
     assert [item["success"] for item in results["expectations"]] == [False] * 4
     assert "secret" not in json.dumps(results)
     assert "secret" not in " ".join(describe(item) for item in results["expectations"])
+
+
+@pytest.mark.parametrize("bound", ["max", "min"])
+def test_a_cell_that_an_expectation_observes_is_not_told(bound: str) -> None:
+    asked = expect(f"expect_column_{bound}_to_be_between", column="word")
+    results = validate_table(TABLE, suite(asked))
+    assert results["success"] is True
+    assert results["expectations"][0]["observed"] is None
+    assert "secret" not in json.dumps(results)
+
+
+@pytest.mark.parametrize("verdict", [1, "no", None, [], np.int64(1)])
+def test_what_is_no_truth_value_is_no_success(verdict: object) -> None:
+    assert not is_true(verdict)
+    assert is_true(np.bool_(True))
 
 
 def test_an_unknown_type_is_an_error_with_the_nearest_name_and_not_a_success() -> None:
