@@ -66,6 +66,7 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
         "differences": [asdict(difference) for difference in outcome.differences],
         "expected": [asdict(difference) for difference in outcome.expected],
         "why": list(outcome.why),
+        "let_go": outcome.let_go or None,
         "metrics": dict(outcome.verdict.metrics) if outcome.verdict else {},
         "model_digest": outcome.verdict.model["digest"] if outcome.verdict else None,
     }
@@ -73,6 +74,8 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
 
 def _say(outcome: Reproduction) -> None:
     run = outcome.entry.run
+    if outcome.let_go:
+        say(f"{run.id} {outcome.let_go}; what was made again here is not kept")
     for name in outcome.moved:
         say(f"{name} moved since: what runs today is not quite what ran then")
     for line in outcome.environment:

@@ -155,7 +155,7 @@ def forget(
     check_reason(reason)
     options: Context = context.obj
     project = options.project()
-    doomed = plan_erasure(project, name, keep_data=keep_data, all_runs_of_data=all_runs_of_data)
+    doomed = plan_erasure(project, name, keep_data=keep_data, all_runs_of_data=all_runs_of_data, purge=purge)
     if not as_json:
         _show_erasure(doomed)
     if not yes and (not sys.stdin.isatty() or not typer.confirm("Erase them for good?")):

@@ -212,6 +212,7 @@ _HEADS: Mapping[str, str] = MappingProxyType(
 _ATTRIBUTES = ("attributes", "attribute", "attr", "run")
 _NAMES: Mapping[str, str] = MappingProxyType(
     {
+        "run": "id",
         "run_id": "id",
         "run_name": "name",
         "status": "outcome",

@@ -138,4 +138,9 @@ def _rank_of(key: BoardKey, place: Mapping[str, Any]) -> tuple[float, int, str]:
 def _erase(value: dict[str, Any], run: str) -> None:
     value["latest"] = [brief for brief in value["latest"] if brief["run"] != run]
     for board in value["boards"]:
-        board["best"] = [place for place in board["best"] if place["run"] != run]
+        kept = [place for place in board["best"] if place["run"] != run]
+        board["runs"] -= len(board["best"]) - len(
+            kept
+        )  # of a run below the best nobody knows here which list it was on
+        board["best"] = kept
+    value["boards"] = [board for board in value["boards"] if board["runs"]]

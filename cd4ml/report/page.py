@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,13 +31,35 @@ def _head(summary: Mapping[str, Any]) -> Iterator[str]:
     yield "Every run of this repository, also those of deleted branches. `cd4ml reconcile` writes this branch, one"
     yield "commit a fold, and it only grows: please do not change it by hand."
     yield ""
+    others = [f"{records[kind]:,} {words[records[kind] != 1]}" for kind, words in _OTHERS.items() if kind in records]
     yield (
         f"{records.get('run', 0):,} runs ({outcomes.get('succeeded', 0):,} succeeded, {outcomes.get('failed', 0):,} "
-        f"failed) and {records.get('experiment', 0):,} experiment records in {summary['folds']:,} folds."
+        f"failed){''.join(f', {one}' for one in others)} in {summary['folds']:,} folds."
     )
     yield ""
-    yield "Ask it: `cd4ml search \"metrics.rmse < 12 and lifecycle = 'discarded'\"`, `cd4ml leaderboard`,"
+    yield f"Ask it: `cd4ml search \"{_question(summary)} and lifecycle = 'discarded'\"`, `cd4ml leaderboard`,"
     yield "`cd4ml show RUN`."
+
+
+_OTHERS: Mapping[str, tuple[str, str]] = {
+    "experiment": ("experiment record", "experiment records"),
+    "import": ("imported run", "imported runs"),
+    "removal": ("note of what was erased or let go", "notes of what was erased or let go"),
+}
+"""Kinds of records beside runs, of one and of several."""
+
+
+def _question(summary: Mapping[str, Any]) -> str:
+    """A filter that the worst of the listed best runs passes; of a metric whose name needs no care."""
+    for board in summary["boards"]:
+        key = board["key"]
+        if board["best"] and _NAME.fullmatch(key["metric"]):
+            sign = "<=" if key["direction"] == "minimize" else ">="
+            return f"metrics.{key['metric']} {sign} {_number(board['best'][-1]['value'])}"
+    return "metrics.rmse < 12"
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 def _boards(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -109,10 +109,11 @@ def _note(run: Mapping[str, Any], several: Collection[Any]) -> Text | None:
 
 def _measured(run: Mapping[str, Any]) -> list[str]:
     """The first metrics of a run, side by side."""
+    sides: Mapping[str, Mapping[str, float]] = run.get("metrics") or {}
     values = [
-        f"{metric} {plain_number(value)}"
-        for side in (run.get("metrics") or {}).values()
-        for metric, value in sorted(side.items())
+        f"{side + ' ' if len(sides) > 1 else ''}{metric} {plain_number(value)}"
+        for side, measured in sides.items()
+        for metric, value in sorted(measured.items())
     ]
     more = [f"{counted(len(values) - _MOST_MEASURED, 'more metric')}"] if len(values) > _MOST_MEASURED else []
     return [", ".join([*values[:_MOST_MEASURED], *more])] if values else []

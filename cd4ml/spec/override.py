@@ -150,7 +150,7 @@ def unchanged(before: Mapping[str, Any], after: Mapping[str, Any], overrides: tu
 
 def _name_problems(files: Mapping[str, bytes], name: str, source: str) -> Iterator[Problem]:
     if message := name_problem(name):
-        yield sources.problem(OVERRIDE, "NAME", f"{redacted(name)!r} {message}")
+        yield sources.problem("NAME", "", f"{redacted(name)!r} {message}")
     elif experiment_file(name) in files:
         yield sources.problem(experiment_file(name), "", "exists already", "choose another name")
     if experiment_file(source) not in files:

@@ -117,6 +117,26 @@ def test_a_run_that_was_forgotten_is_degraded_for_everybody_and_never_run_again_
     assert "its artefacts were let go on 20" in shown
 
 
+def test_an_erased_run_has_no_place_on_a_list_and_is_not_counted_on_the_first_page(team: Shell) -> None:
+    one, other = plant(team, "one"), plant(team, "other")
+    before = {run: count for run, count in places(team).items() if run in (one.id, other.id)}
+    assert len(before) == 2
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    cd4ml(team, "reconcile", code=None)
+    after = places(team)
+    assert one.id not in after
+    assert after[other.id] == before[other.id] - 1
+    page = git(remote(team), "show", f"{INDEX_BRANCH}:README.md")
+    assert f"{after[other.id]} results." in page
+    assert "1 note of what was erased or let go" in page
+
+
+def places(team: Shell) -> dict[str, int]:
+    """By id of a run on a list, how many are on it."""
+    boards = cd4ml(team, "leaderboard", "--json").json["leaderboards"]
+    return {place["id"]: len(board["runs"]) for board in boards for place in board["runs"]}
+
+
 def test_a_comparison_with_an_erased_run_says_that_it_was(team: Shell) -> None:
     one, other = plant(team, "one"), plant(team, "other")
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
@@ -270,6 +290,7 @@ def test_a_purge_begins_a_new_epoch_that_clones_accept(team: Shell) -> None:
     one, other = plant(team, "one", fold=False), plant(team, "other")
     refused = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2)
     assert "index.erasers" in refused.err
+    assert refused.out == ""
     names(team, public)
     second = clone(team)
     trust.fetch(project_of(second))
@@ -497,7 +518,8 @@ def test_what_is_let_go_can_be_made_again_and_an_index_that_forgot_is_sound(team
     assert set(done["recorded"]) == {run}
     assert done["freed"]
     cd4ml(team, "verify")
-    assert cd4ml(team, "reproduce", run, "--json").json["reproductions"][0]["equal"]
+    (again,) = cd4ml(team, "reproduce", run, "--json").json["reproductions"]
+    assert (again["equal"], again["let_go"].split(" on ")[0]) == (True, "its artefacts were let go")
     cd4ml(team, "forget", run, *FORGET, "--keep-data", "--purge")
     cd4ml(team, "verify")
     assert "Erasure request 12" in " ".join(cd4ml(team, "show", run).out.split()), "its experiment record tells"

@@ -289,6 +289,17 @@ def test_what_this_clone_updated_and_pushed_is_recorded_though_it_was_deleted_be
     assert [one["commit"] for one in runs(team, "branch = 'exp/short-lived'")] == [made]
 
 
+def test_a_branch_that_was_pushed_and_dropped_before_it_was_recorded_is_told_once_where_it_was_made(
+    team: Shell,
+) -> None:
+    cd4ml(team, "new", "dropped", "seed=64", "--push")
+    git(team, "push", "--quiet", "origin", "--delete", "exp/dropped")
+    items = cd4ml(team, "status", "--json").json["experiments"]
+    (item,) = [one for one in items if one["branch"] == "exp/dropped"]
+    assert item["lifecycle"] == "discarded"
+    assert item["reason"].startswith("branch gone before it was ever recorded")
+
+
 @pytest.mark.parametrize("how", ["deleted", "renamed", "went on"])
 def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: Shell, how: str) -> None:
     made = branch(team, "exp/mine", refused("mine", 62))

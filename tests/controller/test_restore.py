@@ -226,11 +226,12 @@ def test_the_json_has_the_published_shape(world: Shell) -> None:
 def test_all_is_found_again_after_the_remote_was_made_anew(world: Shell) -> None:
     """The worst: the remote is gone, and a new and empty one stands in its place."""
     lost = branch(world, "exp/lost", {"notes.md": "lost"})
-    cd4ml(world, "plan")
+    cd4ml(world, "reconcile", "exp/lost")
     known, ids = all_records(world), {run["id"] for run in runs(world)}
     shutil.rmtree(remote(world).folder)
     world.run("git", "init", "--quiet", "--bare", "../remote.git")
     world.run("git", "push", "--quiet", "origin", "main")
+    cd4ml(world, "status")
     told = cd4ml(world, "restore", "--yes").out.splitlines()
     assert f"leave   exp/lost, which is gone from the remote, at {lost}" in told
     assert "brings back a branch" in told[-2]

@@ -128,6 +128,8 @@ def test_imported_runs_say_what_they_were_called_and_measured() -> None:
     measured = {"test": {f"m{number}": number / 8 for number in range(5)}}
     imported = row("mlflow:0", role="imported", name="first try", metrics=measured)
     assert shown(runs_table([imported]))[-1] == "  first try; m0 0, m1 0.1250, m2 0.2500, 2 more metrics"
+    both = row("mlflow:0", role="imported", name="", metrics={"validation": {"f1": 0.5}, "test": {"f1": 0.25}})
+    assert shown(runs_table([both]))[-1] == "  validation f1 0.5000, test f1 0.2500"
 
 
 def test_runs_show_the_metrics_that_are_asked_for() -> None:

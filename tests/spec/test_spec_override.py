@@ -92,7 +92,7 @@ def test_a_name_that_is_no_good_file_or_branch_is_refused(name: str) -> None:
     assert name_problem(name)
     with pytest.raises(ConfigError) as caught:
         new_experiment(PROJECT, name, (), "")
-    assert (caught.value.problems[0].file, caught.value.problems[0].key) == ("override", "NAME")
+    assert (caught.value.problems[0].file, caught.value.problems[0].key) == ("NAME", "")
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

@@ -76,13 +76,19 @@ def check_reason(reason: str) -> None:
         raise UsageError(f"--reason: {problem}")
 
 
-def plan_erasure(project: Project, name: str, *, keep_data: bool, all_runs_of_data: bool) -> Doomed:
+def plan_erasure(
+    project: Project, name: str, *, keep_data: bool, all_runs_of_data: bool, purge: bool = False
+) -> Doomed:
     """What erasing the run of that name means. Fetches; changes nothing.
 
-    Raises UsageError for an unknown run, for an imported one that is not named by its id, and where its data are those
-    of other runs or of a branch as well, and nothing says what is to become of them.
+    Raises UsageError for an unknown run, for an imported one that is not named by its id, where its data are those
+    of other runs or of a branch as well, and nothing says what is to become of them, and where ``purge`` is wanted
+    of somebody who may not.
     """
     shown = named_runs(project, name)[0]
+    base_commit = project.repository.last_seen().heads.get(project.base)
+    if purge and base_commit is not None:
+        check_may_erase(project, base_commit)
     row = shown.row
     if row.role == "imported":
         if not row.id.startswith(name.lower()):  # the name of an experiment over there is that of many runs

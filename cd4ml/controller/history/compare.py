@@ -14,7 +14,7 @@ from cd4ml.controller.project import Project
 from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError, UsageError
 from cd4ml.index.paths import split_path
 from cd4ml.index.record import RunRecord
-from cd4ml.index.removed import counting, words
+from cd4ml.index.removed import ERASED, counting, words
 from cd4ml.index.rows import GONE, Row, run_told_by
 from cd4ml.promotion.compare import Comparison, finite
 from cd4ml.promotion.inputs import Columns, LinesChanged, Source
@@ -219,6 +219,8 @@ def rank_runs(
 ) -> Ranking:
     """The best results of the index among those that a filter picks, a list for each thing that was measured.
 
+    An erased run has no place: a later one of its fingerprint has it.
+
     Of each list the first ``limit`` are told where they belong. Raises UsageError for a filter that cannot be read, or
     a metric that no run has.
     """
@@ -229,7 +231,11 @@ def rank_runs(
     board = cache.of_successes(
         DECIDES,
         lambda doc: measured_of(run_told_by(doc).run, side, metric),
-        lambda runs: ranked(candidate_of(*run) for run in runs if picked is None or run[0]["fingerprint"] in picked),
+        lambda runs: ranked(
+            candidate_of(doc, measured)
+            for doc, measured in runs
+            if doc["let_go"] != ERASED and (picked is None or doc["fingerprint"] in picked)
+        ),
     )
     if metric and not board.boards:
         _refuse_unknown(cache.paths(), metric)

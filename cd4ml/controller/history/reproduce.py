@@ -24,6 +24,7 @@ from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import IntegrityError, RepositoryError
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
+from cd4ml.index.removed import counting, words
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
 
@@ -48,6 +49,7 @@ class Reproduction:
     ``moved`` names the fingerprint components that are not the recorded ones, ``environment`` the packages
     that are not as the commit's lock says: either may be why something differs. ``expected`` are differences that
     the record said beforehand could come, metrics within its ``tolerance`` among them; ``why`` says what it said.
+    ``let_go`` says when and by whom the run was erased, or its artefacts were let go; else nothing.
     """
 
     entry: RunEntry
@@ -58,6 +60,7 @@ class Reproduction:
     why: tuple[str, ...]
     failure: Failure | None
     verdict: Verdict | None
+    let_go: str = ""
 
     @property
     def equal(self) -> bool:
@@ -74,7 +77,8 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     """
     state = trust.read(project)
     base_commit = state.heads.get(project.base)
-    entry = read_history(project, state).run_by_id(run_id)
+    history = read_history(project, state)
+    entry = history.run_by_id(run_id)
     if entry is None or base_commit is None:
         raise RepositoryError(f"{run_id}: is not in the index of {project.remote}")
     run = entry.run
@@ -107,7 +111,9 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     expected = tuple(one for one in found if known.covers(one))
     counted = tuple(one for one in found if one not in expected)
     remaining = () if rebuild_env else environment
-    return Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict)
+    removal = counting(history.removals_of([run_id])).get(run_id)
+    let_go = words(removal.body) if removal else ""
+    return Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
 
 
 def _with_threads(policy: Spec, threads: Any) -> Spec:

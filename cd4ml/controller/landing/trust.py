@@ -107,7 +107,8 @@ def _readable(project: Project, found: Look, *, quiet: bool = False) -> RemoteSt
         _LOG.warning("%s; showing what this clone remembers", warning(project, found))
     heads = {name: commit for name, commit in found.state.heads.items() if name != INDEX_BRANCH}
     index = {INDEX_BRANCH: found.sound} if found.sound else {}
-    return replace(found.state, heads={**heads, **index}, landing={**found.state.landing, **found.lost})
+    landing = {**found.state.landing, **found.lost}
+    return replace(found.state, heads={**heads, **index}, landing=landing, is_index_remembered=True)
 
 
 def warning(project: Project, found: Look) -> str:

@@ -68,9 +68,9 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
     reader = HeadReader(project, Base(base_commit, policy), memory=memory)
     local = project.repository.local_heads() if project.has_remote else {}
     named = _heads(project, remote, local, policy)
-    gone = _gone(reader, history, {one: commit for one, commit in named.items() if one not in remote.heads})
-    heads = {one: commit for one, commit in named.items() if one not in gone}
     vanished = _vanished(project, remote, history, policy)
+    gone = _gone(reader, history, {one: commit for one, commit in named.items() if one not in remote.heads}, vanished)
+    heads = {one: commit for one, commit in named.items() if one not in gone}
     commits = dict.fromkeys([base_commit, *heads.values(), *(commit for _, commit in vanished)])
     found = reader.read(commits)
     main = found[base_commit]
@@ -142,7 +142,10 @@ def _pushed_already(
 
 
 def _vanished(project: Project, remote: RemoteState, history: History, policy: Spec) -> tuple[tuple[str, str], ...]:
-    """Experiments that an earlier fetch saw, that are gone, and that nobody has recorded; the others are forgotten."""
+    """Experiments that an earlier fetch saw, that are gone, and that nobody has recorded; the others are forgotten.
+
+    Not while the index is to be restored: ``restore`` tells what went with it, recorded or not.
+    """
     wanted = tuple(
         (branch, commit)
         for branch, commit in remote.vanished
@@ -150,7 +153,8 @@ def _vanished(project: Project, remote: RemoteState, history: History, policy: S
         and remote.heads.get(branch) != commit
         and not any(entry.experiment.commit == commit for entry in history.of_branch(branch))
     )
-    project.repository.drop_vanished([one for one in remote.vanished if one not in wanted])
+    if not remote.is_index_remembered:
+        project.repository.drop_vanished([one for one in remote.vanished if one not in wanted])
     return wanted
 
 
@@ -160,15 +164,19 @@ def _heads(project: Project, remote: RemoteState, local: Mapping[str, str], poli
     return {branch: commit for branch, commit in everyone.items() if _is_experiment(project, branch, policy)}
 
 
-def _gone(reader: HeadReader, history: History, alone: Mapping[str, str]) -> frozenset[str]:
-    """Branches that are in this clone alone since the remote dropped them: all that they hold was recorded there.
+def _gone(
+    reader: HeadReader, history: History, alone: Mapping[str, str], vanished: Collection[tuple[str, str]]
+) -> frozenset[str]:
+    """Branches that are in this clone alone since the remote dropped them: all that they hold was there.
 
-    They are gone for everybody else, too. A branch with a commit that nobody recorded is one to be pushed.
+    It was recorded, or is among the ``vanished``, which will be. They are gone for everybody else, too. A branch with
+    a commit that the remote never had is one to be pushed.
     """
     known = history.looked_up(alone, ()) if alone else history
     recorded = {branch: entries[-1].experiment.commit for branch in alone if (entries := known.of_branch(branch))}
     held = reader.are_ancestors({(alone[branch], commit) for branch, commit in recorded.items()})
-    return frozenset(branch for branch, commit in recorded.items() if held[alone[branch], commit])
+    dropped = {branch for branch, commit in recorded.items() if held[alone[branch], commit]}
+    return frozenset(dropped | {branch for branch, commit in vanished if alone.get(branch) == commit})
 
 
 def _is_experiment(project: Project, branch: str, policy: Spec) -> bool:

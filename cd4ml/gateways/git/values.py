@@ -57,13 +57,16 @@ class RemoteState:
 
     ``drafts`` are records that are kept here alone, by the name of the ref that they would land under. ``claims``
     are objects by full name of their ref; they say nothing of what is recorded, so states are equal without them.
-    ``vanished`` are heads that an earlier fetch saw, as branch and commit: the remote does not have them any more."""
+    ``vanished`` are heads that an earlier fetch saw, as branch and commit: the remote does not have them any more.
+    ``is_index_remembered``: the remote's index is not what it was, and what this clone remembers stands in its place.
+    """
 
     heads: Mapping[str, str]
     landing: Mapping[str, str]
     drafts: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict, compare=False)
     vanished: tuple[tuple[str, str], ...] = ()
+    is_index_remembered: bool = False
 
     @property
     def index(self) -> str | None:
