@@ -200,6 +200,23 @@ def test_one_column_of_times_that_tells_when_rows_happened_splits_by_time_withou
     assert dict(spec.features.calendar) == {"sold_on": ("dayofweek",)}
 
 
+def test_a_row_that_is_there_twice_hides_neither_what_numbers_the_rows_nor_their_order() -> None:
+    table = frame(200, moment=days(200), kunde=np.arange(200) + 7)
+    twice = pd.concat([table, table.iloc[[17]]], ignore_index=True)
+    one, other = proposed(table), proposed(twice)
+    assert (other.split.method, role(other, "kunde")) == (one.split.method, role(one, "kunde"))
+    assert (one.split.method, role(one, "kunde")) == ("time", ("left out", "it numbers the rows"))
+    assert [note for note in other.notes if note not in one.notes] == [
+        "1 row is there already, equal in every column: each counts, on the same side as its like"
+    ]
+    assert sum(other.split.rows.values()) == 201
+
+
+def test_where_many_rows_are_alike_a_column_of_amounts_is_not_taken_for_one_that_numbers_them() -> None:
+    few = pd.DataFrame({"rooms": np.arange(1, 41), "y": np.linspace(0, 1, 40) ** 2})
+    assert role(proposed(pd.concat([few] * 3, ignore_index=True)), "rooms")[0] == "numeric"
+
+
 @pytest.mark.parametrize(
     ("numbers", "written", "bounds"),
     [

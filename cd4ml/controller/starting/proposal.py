@@ -108,8 +108,12 @@ def look(frame: pd.DataFrame, hints: Hints, reading: Reading = USUAL) -> Proposa
         what = "rows" if len(present) == len(frame) else "rows with a target"
         raise UsageError(f"the data has {len(present)} {what}; at least {ROWS_NEEDED} are needed to part them in three")
     task, why = _task(present[hints.target], hints, reading)
-    columns = look_at_columns(present, hints.target, task, time=hints.time, group=hints.group, reading=reading)
-    split, columns = propose_split(present, columns, task, hints)
+    unlike = present.drop_duplicates(ignore_index=True)
+    again = len(present) - len(unlike)
+    # a row that was pasted twice hides what numbers the rows, and their order; where many are alike, it is no mishap
+    looked = unlike if again <= FEW_ALIKE * len(present) else present
+    columns = look_at_columns(looked, hints.target, task, time=hints.time, group=hints.group, reading=reading)
+    split, columns = propose_split(present, columns, task, hints, looked)
     features = [column for column in columns if column.is_feature]
     if not features:
         left = ", ".join(f"{column.name!r}: {column.why}" for column in columns if column.role == "left out")
@@ -131,8 +135,18 @@ def look(frame: pd.DataFrame, hints: Hints, reading: Reading = USUAL) -> Proposa
         primary=primary,
         primary_why=primary_why,
         slices=_slices(columns),
-        notes=(*reading.said, *_notes(frame, present, columns, task, split, hints.target)),
+        notes=(*reading.said, *_alike(again), *_notes(frame, present, columns, task, split, hints.target)),
     )
+
+
+FEW_ALIKE = 0.01
+"""The share of rows that are there already up to which they are taken for a mishap."""
+
+
+def _alike(again: int) -> tuple[str, ...]:
+    are = "row is" if again == 1 else "rows are"
+    told = f"{again:,} {are} there already, equal in every column: each counts, on the same side as its like"
+    return (told,) if again else ()
 
 
 def _of(column: Column) -> str:

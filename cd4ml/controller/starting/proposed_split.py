@@ -43,10 +43,11 @@ class ProposedSplit:
 
 
 def propose_split(
-    frame: pd.DataFrame, columns: tuple[Column, ...], task: Task, hints: Hints
+    frame: pd.DataFrame, columns: tuple[Column, ...], task: Task, hints: Hints, looked: pd.DataFrame
 ) -> tuple[ProposedSplit, tuple[Column, ...]]:
     """A split for a canonical frame whose target is there in every row, and the columns as the split leaves them.
 
+    ``looked`` are the rows whose order tells which column says when they happened: all, or those that differ.
     Raises UsageError when the column that a hint names cannot part the rows.
     """
     if hints.time and hints.group:
@@ -62,7 +63,7 @@ def propose_split(
         return _by_time(frame, columns, column, times, "you said so", task, hints)
     if hints.group:
         return _by_group(frame, columns, task, hints), columns
-    guessed = [(one, times) for one in columns if (times := _happened(frame, one)) is not None]
+    guessed = [(one, times) for one in columns if _happened(looked, one) and (times := _times(frame, one)) is not None]
     if len(guessed) == 1:
         column, times = guessed[0]
         why = f"{column.name!r} is the one column that says when each row happened, and models meet the future"
@@ -84,13 +85,13 @@ def _times(frame: pd.DataFrame, column: Column) -> pd.Series[Any] | None:
     return pd.to_datetime(values.astype("str"), format=column.time_format or "ISO8601", utc=True)
 
 
-def _happened(frame: pd.DataFrame, column: Column) -> pd.Series[Any] | None:
-    """The times of a column that likely says when a row happened: its name says so, or the rows are in its order."""
+def _happened(frame: pd.DataFrame, column: Column) -> bool:
+    """Does a column likely say when a row happened: by its name, or since the rows are in its order?"""
     times = _times(frame, column)
     if times is None or times.nunique() < len(SIDES) or _OF_A_PERSON.search(column.name):
-        return None
+        return False
     ordered = times.is_monotonic_increasing or times.is_monotonic_decreasing
-    return times if ordered or _HAPPENED.search(column.name) else None
+    return bool(ordered or _HAPPENED.search(column.name))
 
 
 def _by_time(
