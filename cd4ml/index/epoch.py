@@ -79,19 +79,17 @@ def kept_commits(entries: Iterable[Entry]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.result_commit for entry in ordered))
 
 
-def problems(
-    old: Mapping[str, bytes], new: Mapping[str, bytes], *, exact: bool, erasing: bool = True
-) -> tuple[str, ...]:
+def problems(old: Mapping[str, bytes], new: Mapping[str, bytes], *, exact: bool) -> tuple[str, ...]:
     """Why the entries ``new`` are not ``old`` carried over, a line each.
 
-    Every old entry is there unchanged, or (when ``erasing``) is of a run that a tombstone among the new ones speaks of.
+    Every old entry is there unchanged, or is of a run that a tombstone among the new ones speaks of.
     Further entries are of later folds than any old one; with ``exact`` there are none.
     """
-    return tuple(_problems(entry_files(old), entry_files(new), exact=exact, erasing=erasing))
+    return tuple(_problems(entry_files(old), entry_files(new), exact=exact))
 
 
-def _problems(old: Mapping[str, bytes], new: Mapping[str, bytes], *, exact: bool, erasing: bool) -> Iterator[str]:
-    erased = _tombstones(new) if erasing else frozenset()
+def _problems(old: Mapping[str, bytes], new: Mapping[str, bytes], *, exact: bool) -> Iterator[str]:
+    erased = _tombstones(new)
     for path in sorted(old):
         if path not in new:
             if not (path.startswith(ERASABLE) and _id(path) in erased):

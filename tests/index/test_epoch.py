@@ -91,7 +91,6 @@ def test_what_was_folded_since_may_be_there_unless_the_very_tip_was_replaced() -
 def test_only_a_tombstone_of_that_run_lets_a_record_go(body: dict[str, Any], is_one: bool) -> None:
     old = files_of(erased, entry(body, 9))
     assert (problems(old, without(old, [erased.record.id]), exact=True) == ()) is is_one
-    assert problems(old, without(old, [erased.record.id]), exact=True, erasing=False)
 
 
 def test_no_experiment_record_and_no_tombstone_can_be_erased() -> None:

@@ -31,36 +31,33 @@ from cd4ml.index.instant import utc_text
 from cd4ml.promotion.summary import summary_of
 
 
-def accepts(project: Project, base_commit: str, old_tip: str, new_tip: str) -> bool:
-    """Is ``new_tip`` the index that was at ``old_tip``, erased from by somebody whom that base commit names?
+def accepts(project: Project, base_commit: str, old_tip: str, begun: str) -> bool:
+    """Is ``begun`` the index that was at ``old_tip``, erased from by somebody whom that base commit names?
 
-    Both tips are commits of this clone. Changes nothing.
+    Both are commits of this clone. Changes nothing.
     """
-    return not refusal(project, base_commit, old_tip, new_tip)
+    return not refusal(project, base_commit, old_tip, begun)
 
 
-def refusal(project: Project, base_commit: str, old_tip: str, new_tip: str) -> str:
-    """Why ``new_tip`` is no sanctioned epoch after ``old_tip``, in a line; ``""`` when it is one."""
+def refusal(project: Project, base_commit: str, old_tip: str, begun: str) -> str:
+    """Why ``begun`` begins no sanctioned epoch after ``old_tip``, in a line; ``""`` when it does."""
     try:
-        return _refusal(project, base_commit, old_tip, new_tip)
+        return _refusal(project, base_commit, old_tip, begun)
     except Cd4mlError as error:  # what cannot be read cannot be believed
         return " ".join(str(error).split())
 
 
-def _refusal(project: Project, base_commit: str, old_tip: str, new_tip: str) -> str:
+def _refusal(project: Project, base_commit: str, old_tip: str, begun: str) -> str:
     repository = project.repository
-    begun = trust.first_of(project, new_tip)
-    epoch = parse_message(repository.message_of(begun)) if begun else None
-    if begun is None or epoch is None:
+    epoch = parse_message(repository.message_of(begun)) if trust.first_of(project, begun) == begun else None
+    if epoch is None:
         return "does not follow the index that was seen before, and begins no epoch"
     if epoch.number <= epoch_number(project, old_tip):
         return f"epoch {epoch.number} is not later than what was seen before"
     if not repository.signed_by_one_of(begun, _keys(project, base_commit)):
         return f"epoch {epoch.number} is not signed by anybody whom index.erasers of {project.base} names"
     old, first = repository.read_tree(old_tip), repository.read_tree(begun)
-    found = [*problems(old, first, exact=epoch.replaces == old_tip)]
-    if new_tip != begun:
-        found += problems(first, repository.read_tree(new_tip), exact=False, erasing=False)
+    found = problems(old, first, exact=epoch.replaces == old_tip)
     if found:
         return f"epoch {epoch.number}: {found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
     if repository.commit_info(begun).parents != kept_commits(readable(entry_files(first))):
