@@ -89,7 +89,7 @@ def _show_diff(compared: Compared, names: list[str]) -> None:
     if len(names) == 2:
         show(diff_view(compared.comparisons[0]))
     else:
-        show(contrast_view(compared.contrast, names))
+        show(contrast_view(compared.contrast, names), whole=True)
     for one, name in zip(compared.patches, names[1:], strict=False):
         say("")
         if len(names) > 2:

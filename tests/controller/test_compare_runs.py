@@ -190,6 +190,8 @@ def test_three_runs_are_a_table_whose_first_column_is_the_reference(world: World
     shown = cd4ml(shell, "diff", *names).out
     assert "▲" in shown
     assert "exp/more: better: rmse on the test side is better" in shown
+    lines = cd4ml(shell, "diff", *names * 4).out.splitlines()
+    assert all(any(line.startswith(f"  {name} ") for line in lines) for _, name in rows), "no name is broken in a pipe"
 
 
 @pytest.mark.parametrize(
