@@ -15,6 +15,7 @@ from cd4ml.gateways.store_tables import (
     TABLES,
     column,
     packed_numbers,
+    positions_text,
     seal,
     unpacked_numbers,
     without_collection,
@@ -124,24 +125,28 @@ class Writer:
         own = sorted((self._place(path), kind, path) for path, kind in self._own)
         for place, kind, path in own:
             positions, values = self._own.pop((path, kind))
-            order = _order_of(values, kind)
-            bound = [one for at in order for one in (values[at], positions[at])]
-            _put_own(self.database, place, kind, bound)
+            _put_own(self.database, place, kind, _in_order(values, positions, kind))
 
 
-def _order_of(values: Sequence[Any], kind: int) -> Iterable[int]:
-    """The places of values, the least first: nearly, of numbers."""
+def _in_order(values: Sequence[Any], positions: Sequence[int], kind: int) -> list[Any]:
+    """Values and positions, alternating, the least value first: nearly, of numbers."""
+    bound: list[Any] = [None] * (2 * len(values))
     if kind == NUMBER and len(values) > _MANY_VALUES:
         import numpy as np
 
-        return np.array(values, dtype=float).argsort().tolist()  # type: ignore[no-any-return]  # of whole numbers
-    return sorted(range(len(values)), key=values.__getitem__)
+        places = np.array(values, dtype=float).argsort()
+        order, bound[1::2] = places.tolist(), np.array(positions)[places].tolist()
+    else:
+        order = sorted(range(len(values)), key=values.__getitem__)
+        bound[1::2] = [positions[at] for at in order]
+    bound[::2] = [values[at] for at in order]
+    return bound
 
 
 def _part_rows(fragment: int, positions: array[int]) -> Iterator[tuple[int, int, str]]:
     for start in range(0, len(positions), _POSITIONS_AT_ONCE):
         some = positions[start : start + _POSITIONS_AT_ONCE]
-        yield fragment, some[0], str(some.tolist())
+        yield fragment, some[0], positions_text(some.tolist())
 
 
 def _put_own(database: sqlite3.Connection, place: int, kind: int, bound: list[Any]) -> None:

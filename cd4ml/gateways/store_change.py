@@ -14,7 +14,7 @@ from typing import Any
 
 from cd4ml.gateways.store_batch import Batch, Stored, names, questions_of, runs_of
 from cd4ml.gateways.store_build import Read, Writer
-from cd4ml.gateways.store_tables import INDEX, column, unpacked_numbers
+from cd4ml.gateways.store_tables import INDEX, column, positions_text, unpacked_numbers
 from cd4ml.index.fold import parse_envelope, stored_path
 from cd4ml.index.history import ImportEntry
 from cd4ml.index.record import Entry, ExperimentRecord, ImportRecord, RunRecord
@@ -221,7 +221,7 @@ def _drop_part(database: sqlite3.Connection, fragment: int, position: int) -> No
     left = [one for one in json.loads(positions) if one != position]
     if left:
         sql = "UPDATE part SET positions = ? WHERE fragment = ? AND first = ?"
-        database.execute(sql, (str(left), fragment, first))
+        database.execute(sql, (positions_text(left), fragment, first))
     else:
         database.execute("DELETE FROM part WHERE fragment = ? AND first = ?", (fragment, first))
 

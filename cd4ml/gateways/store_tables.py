@@ -124,6 +124,11 @@ def unpacked_numbers(packed: bytes) -> array[int]:
     return numbers
 
 
+def positions_text(positions: list[int]) -> str:
+    """The positions of rows that have a fragment, as SQLite's ``json_each`` reads them."""
+    return orjson.dumps(positions).decode()
+
+
 def seal(position: int, parts: bytes, content: bytes) -> int:
     """A checksum over a row's number, its fragments and the JSON that is its own."""
     return zlib.crc32(parts, zlib.crc32(content, position & 0xFFFFFFFF))
