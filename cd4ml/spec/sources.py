@@ -210,12 +210,15 @@ def _bad_name(path: str, files: Mapping[str, bytes]) -> str:
 def _check_includes(includes: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
     """Files that include themselves, or so many that composing would not end in reasonable time."""
     counts: dict[str, int] = {}
+    too_many = MAX_INCLUDES + 1
 
     def count(path: str, above: tuple[str, ...]) -> int:
+        """How many files it pulls in, one as often as it is named; it is none of them."""
         if path in above or len(above) > MAX_DEPTH:
-            return MAX_INCLUDES + 1
+            return too_many
         if path not in counts:
-            counts[path] = min(1 + sum(count(one, (*above, path)) for one in includes.get(path, ())), MAX_INCLUDES + 1)
+            pulled = sum(1 + count(one, (*above, path)) for one in includes.get(path, ()))
+            counts[path] = min(pulled, too_many)
         return counts[path]
 
     for path in sorted(includes):

@@ -270,6 +270,18 @@ def test_the_marker_of_that_test_would_be_seen(tmp_path: Path) -> None:
     assert marker.exists()
 
 
+def test_a_pin_that_is_not_committed_is_told(kept: Shell) -> None:
+    pin = kept.folder / "data/flights.lock.json"
+    before = pin.read_bytes()
+    try:
+        pin.write_bytes(before + b"\n")
+        assert cd4ml(kept, "check").lines == [
+            "cd4ml: data/flights.lock.json: not committed, so not looked at; `cd4ml run` takes the files as they are"
+        ]
+    finally:
+        pin.write_bytes(before)
+
+
 def test_what_is_not_committed_is_told_and_only_where_the_commit_here_is_checked(kept: Shell) -> None:
     new, config = kept.folder / "conf/experiment/new.yaml", kept.folder / CONFIG
     before = config.read_text("utf-8")

@@ -14,7 +14,15 @@ import pytest
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.claims import Claims
 from cd4ml.gateways.git import CLAIMS, open_repository
-from cd4ml.index.claims import CLAIM_PREFIX, LARGEST_CLAIM, Claim, claim_ref, encode_claim, parse_claim
+from cd4ml.index.claims import (
+    CLAIM_PREFIX,
+    LARGEST_CLAIM,
+    UNCHANGED_LOOKS,
+    Claim,
+    claim_ref,
+    encode_claim,
+    parse_claim,
+)
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiments, git, refs, rejected, remote, runs
 from tests.controller.writers_world import World
@@ -147,6 +155,22 @@ def test_after_a_kill_the_next_reconcile_of_the_clone_need_not_wait(
     patient = {"CD4ML_CLAIM_SECONDS": "600"}
     assert world.run([world.worker("reconcile", [record], clone=clone, environment=patient)]) == [0]
     world.assert_sound({record["id"]})
+
+
+def test_a_dead_claim_is_taken_over_though_the_clock_began_anew_between_two_looks(
+    world: World, project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does when the machine is started again: what was seen before must not be waited for until then."""
+    put(world.remote, claim_ref(PRINT), encode_claim(OTHER))
+    mine = project()
+    state = mine.repository.fetch("origin")
+    before, after = [900_000.0], [5.0 + 15.0 * number for number in range(UNCHANGED_LOOKS + 1)]
+    seen = []
+    for now in before + after:
+        monkeypatch.setattr("cd4ml.controller.reconciling.claims.time.monotonic", lambda now=now: now)
+        with Claims(mine) as claims:  # each knows what the one before it saw
+            seen.append(PRINT in claims.look(state, PATIENCE))
+    assert seen == [True, *[True] * UNCHANGED_LOOKS, False]
 
 
 @pytest.mark.parametrize("refused", ["refs/cd4ml/claims/*", "refs/cd4ml/*"])

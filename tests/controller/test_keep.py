@@ -14,7 +14,9 @@ import pytest
 from cd4ml.controller.care import inventory
 from cd4ml.controller.care.inventory import stored_objects
 from cd4ml.controller.care.keep import PLACES, Options, collect, delete, plan_collection
-from cd4ml.gateways.git import keeping
+from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling.claims import Claims
+from cd4ml.gateways.git import keeping, open_repository
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
@@ -43,6 +45,7 @@ from tests.controller.keeping_world import (
     rule,
     storage,
 )
+from tests.index.index_world import fingerprint
 
 DISCARDED = "lifecycle = 'discarded'"
 
@@ -298,3 +301,17 @@ def test_a_shallow_clone_collects_nothing(team: Shell) -> None:
     folder = team.folder.parent / "shallow"
     team.run("git", "clone", "--quiet", "--depth", "1", f"file://{remote(team).folder}", str(folder))
     assert "git fetch --unshallow" in cd4ml(team.at(folder), "gc", code=2).err
+
+
+def test_what_no_record_names_stays_on_the_remote_while_a_run_is_in_progress_elsewhere(team: Shell) -> None:
+    """The run may have found there what its record will name."""
+    name = put(team, b"left by a failed run, and found by one that goes on")
+    team.at(team.folder.parent).run("git", "clone", "--quiet", "remote.git", "other")
+    other = Project(open_repository(team.folder.parent / "other"), "origin", "main")
+    with Claims(other) as claims:
+        assert claims.take(fingerprint("elsewhere"), "exp/x", other.repository.fetch("origin"))
+        done = cd4ml(team, "gc", "--all-unknown", "--apply", "--yes")
+    other.repository.close()
+    assert name in listing(storage(team))
+    told = "1 runs are in progress elsewhere: objects on the DVC remote wait for them; run it again"
+    assert done.lines == [f"cd4ml: {told}"]

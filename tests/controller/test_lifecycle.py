@@ -14,7 +14,18 @@ from cd4ml.controller.reconciling.lifecycles import Lifecycles, lifecycles
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from cd4ml.plan.lifecycle import Became
 from tests.conftest import Shell
-from tests.controller.controller_world import BASELINE, branch, cd4ml, commit, experiments, git, gusty, refs, runs
+from tests.controller.controller_world import (
+    BASELINE,
+    branch,
+    cd4ml,
+    commit,
+    experiments,
+    git,
+    gusty,
+    refs,
+    remote,
+    runs,
+)
 
 ADA = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
 EVE = {"GIT_COMMITTER_NAME": "Eve", "GIT_COMMITTER_EMAIL": "eve@example.org"}
@@ -315,3 +326,34 @@ def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: 
     listed = experiments(team).get("exp/mine", {})
     expected = {"deleted": ("discarded", None), "renamed": ("open", None), "went on": ("open", "not pushed")}[how]
     assert (row["lifecycle"], listed.get("reason") if listed.get("sync") == "Unknown" else None) == expected
+
+
+def test_a_branch_that_was_deleted_and_pushed_again_as_it_was_is_open_and_recorded_once(team: Shell) -> None:
+    made = branch(team, "exp/back", refused("back", 65))
+    cd4ml(team, "status")
+    heads(team, "exp/back:")
+    cd4ml(team, "status")
+    heads(team, f"exp/back:{made}")
+    items = cd4ml(team, "status", "--json").json["experiments"]
+    assert [one["lifecycle"] for one in items if one["branch"] == "exp/back"] == ["open"]
+    cd4ml(team, "reconcile", code=None)
+    project = open_project(team.folder)
+    history = read_history(project, project.repository.fetch(project.remote))
+    assert [one.experiment.commit for one in history.of_branch("exp/back")] == [made]
+
+
+def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> None:
+    """The base branch's records tell, where its commits do not."""
+    before = git(team, "show", "main:conf/config.yaml") + "\n"
+    branch(team, "exp/squashed", gusty(team))
+    cd4ml(team, "reconcile", code=None)
+    squash = commit(team, "main", {**gusty(team), "notes.md": "what else was squashed\n"})
+    heads(team, f"main:{squash}", "exp/squashed:")
+    cd4ml(team, "reconcile", code=None)
+    heads(team, f"main:{commit(team, squash, {'conf/config.yaml': before})}")
+    cd4ml(team, "reconcile", code=None)
+    team.at(team.folder.parent).run("git", "clone", "--quiet", "--depth=1", f"file://{remote(team).folder}", "shallow")
+    shallow = team.at(team.folder.parent / "shallow")
+    assert told(team)["exp/squashed"].became.lifecycle == "merged"
+    assert told(shallow) == told(team)
+    assert experiments(shallow, "plan") == experiments(team, "plan")

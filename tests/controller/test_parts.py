@@ -234,14 +234,26 @@ def test_a_merge_result_of_an_earlier_main_lands_when_git_gives_the_same_merge_a
 def test_an_answer_for_a_commit_that_the_branch_never_had_is_dropped_although_the_fingerprint_is_right(
     parts: Parts,
 ) -> None:
-    other = commit(parts.project, "main", {"NOTES.md": "elsewhere"})
+    other = commit(parts.project, told(parts.bundle("exp/bad"))["commit"], {"NOTES.md": "elsewhere"})
     push(parts.project, "refs/heads/other", other)
-    retell(parts.bundle("exp/bad"), lambda said: said.update(commit=other, head=other))
+    tree = git(parts.project, "rev-parse", f"{other}^{{tree}}")
+    retell(parts.bundle("exp/bad"), lambda said: said.update(commit=other, head=other, tree=tree))
     shutil.rmtree(parts.bundle("exp/x"))
     done = cd4ml(parts.lander, "land", str(parts.bundles))
     assert f"of exp/bad: dropped, since nobody asks for it at {other[:12]}" in done.err
     assert "1 run is still to be executed: exp/bad" not in done.err
     assert "2 runs are still to be executed: exp/bad, exp/x" in done.err
+
+
+def test_an_answer_for_an_earlier_head_that_asked_for_something_else_is_dropped_although_the_branch_had_it(
+    parts: Parts,
+) -> None:
+    earlier = git(parts.project, "rev-parse", f"{told(parts.bundle('exp/bad'))['commit']}^")
+    tree = git(parts.project, "rev-parse", f"{earlier}^{{tree}}")
+    retell(parts.bundle("exp/bad"), lambda said: said.update(commit=earlier, head=earlier, tree=tree))
+    done = cd4ml(parts.lander, "land", str(parts.bundles), "exp/bad")
+    assert f"of exp/bad: dropped, since nobody asks for it at {earlier[:12]}" in done.err
+    assert not [one for one in records(parts.project).values() if one["kind"] == "run" and one["branch"] == "exp/bad"]
 
 
 def test_the_policy_is_that_of_today_and_not_of_when_it_was_executed(parts: Parts) -> None:

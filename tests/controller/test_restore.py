@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -14,8 +16,9 @@ from jsonschema import Draft202012Validator
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.project import open_project
 from cd4ml.gateways.warm import SOCKET_VARIABLE
+from cd4ml.index.record import RECORD_PATH, encode
 from tests.conftest import Shell
-from tests.controller.controller_world import branch, cd4ml, git, push, refs, remote, runs
+from tests.controller.controller_world import branch, cd4ml, commit, git, push, refs, remote, runs
 from tests.controller.index_attacks import (
     ATTACKS,
     FOLDS,
@@ -396,3 +399,89 @@ def test_a_summary_that_the_entries_do_not_give_is_made_anew(world: Shell) -> No
     assert git(remote(world), "show", f"{INDEX}:summary.json") == right
     assert git(remote(world), "rev-parse", f"{INDEX}^") == before
     assert "summary.json" not in cd4ml(world, "verify", "--quick", code=None).out
+
+
+def later_body(shell: Shell) -> dict[str, Any]:
+    """A record of a schema and a kind that this version does not know."""
+    main = refs(remote(shell))["refs/heads/main"]
+    return {"schema": 99, "kind": "later", "id": f"f{'5' * 20}", "commit": main}
+
+
+def later_landed(shell: Shell) -> tuple[str, str]:
+    """A later version's record that landed; gives its ref and commit."""
+    body = later_body(shell)
+    made = commit(remote(shell), body["commit"], {RECORD_PATH: encode(body)}, "result\n")
+    ref = f"refs/cd4ml/landing/{body['id']}"
+    git(remote(shell), "update-ref", ref, made)
+    return ref, made
+
+
+def later_folded(shell: Shell) -> tuple[str, str]:
+    """The same, and folded as a later version does; gives the ref that it had, and the path of its entry."""
+    body, (ref, landing) = later_body(shell), later_landed(shell)
+    summary = json.loads(git(remote(shell), "show", f"{INDEX}:summary.json"))
+    number = summary["folds"] + 1
+    envelope = {
+        "record_sha256": hashlib.sha256(encode(body)).hexdigest(),
+        "result_commit": landing,
+        "landed_by": git(remote(shell), "log", "-1", "--format=%cn <%ce>", landing),
+        "fold": number,
+        "record": body,
+    }
+    path = f"experiments/55/{body['id']}.json"
+    counted = json.dumps(summary | {"folds": number, "later": 1})
+    committed(shell, {path: encode(envelope), "summary.json": counted}, parents=(landing,))
+    git(remote(shell), "update-ref", "-d", ref)
+    return ref, path
+
+
+def test_a_landed_record_of_a_later_version_is_not_among_those_that_no_fold_ever_takes(world: Shell) -> None:
+    ref, landing = later_landed(world)
+    git(remote(world), "update-ref", f"refs/cd4ml/landing/e{'1' * 20}", refs(remote(world))["refs/heads/main"])
+    assert ref not in cd4ml(world, "restore", "--yes").out
+    assert refs(remote(world))[ref] == landing
+
+
+def test_a_landed_record_of_a_later_version_that_vanished_lands_again(world: Shell) -> None:
+    ref, landing = later_landed(world)
+    cd4ml(world, "search")
+    git(remote(world), "update-ref", "-d", ref)
+    cd4ml(world, "restore", "--yes")
+    assert refs(remote(world))[ref] == landing
+
+
+def test_what_a_later_version_folded_lands_again_where_another_history_is_accepted(world: Shell) -> None:
+    ref, _ = later_folded(world)
+    landing = git(remote(world), "rev-parse", f"{INDEX}^2")
+    assert cd4ml(world, "search").lines == []
+    another_history(world)
+    cd4ml(world, "restore", "--accept", "--yes")
+    assert refs(remote(world))[ref] == landing
+
+
+def test_summary_and_page_of_an_index_with_a_later_versions_entry_are_left_to_that_version(world: Shell) -> None:
+    _, path = later_folded(world)
+    before = tip(world)
+    assert cd4ml(world, "restore", "--yes").out.startswith("nothing to restore: ")
+    assert tip(world) == before
+    assert path in entries(world)
+
+
+def test_accepting_an_index_lands_no_record_again_that_was_erased_from_it(team: Shell) -> None:
+    one, second, _ = erased(team)
+    rule(team)
+    cd4ml(second, "restore", "--accept", "--yes")
+    assert f"refs/cd4ml/landing/{one.id}" not in refs(remote(team))
+
+
+def test_a_clone_that_is_cut_off_before_the_parent_of_a_waiting_record_drops_nothing(world: Shell) -> None:
+    waiting = {ref: one for ref, one in refs(remote(world)).items() if "/landing/" in ref}
+    (parent,) = {git(remote(world), "rev-parse", f"{one}^") for one in waiting.values()}
+    push(world, "refs/heads/main", commit(world, "main", {"notes.md": "moved on"}))
+    shallow = world.at(world.folder.parent / "shallow")
+    source = f"file://{remote(world).folder}"
+    git(world, "clone", "--quiet", "--depth", "1", "--no-single-branch", source, str(shallow.folder))
+    git(shallow, "fetch", "--quiet", "--depth", "1", "origin", "+refs/cd4ml/landing/*:refs/seen/*")
+    cd4ml(shallow, "restore", "--yes")
+    assert shallow.attempt("git", "cat-file", "-e", parent).returncode != 0, "it is not here"
+    assert {ref: one for ref, one in refs(remote(world)).items() if "/landing/" in ref} == waiting

@@ -7,6 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from cd4ml.controller.reconciling.claims import Claims
+from cd4ml.gateways.git import RemoteState
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     RECORDS,
@@ -83,6 +87,41 @@ def test_a_push_that_took_place_and_was_reported_as_failed_is_read_back(team: Sh
     assert len(runs(team, "branch = 'exp/x'")) == 1
     cd4ml(team, "plan", "--exit-code")
     assert not landing(team)
+
+
+def test_a_push_that_was_reported_as_failed_and_whose_record_was_folded_meanwhile_has_landed(
+    team: Shell, tmp_path: Path
+) -> None:
+    experiment(team, "exp/bad", nonsense=1)
+    other, real = clone(team, "other"), shutil.which("git")
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    fold = f'cd "{other.folder}" && PATH="{os.environ["PATH"]}" cd4ml reconcile >"{tmp_path}/told" 2>&1'
+    told = f'{{ {fold}; echo "fatal: the remote end hung up unexpectedly" >&2; exit 1; }}'
+    shim.write_text(f'#!/bin/sh\n"{real}" "$@" || exit $?\ncase " $* " in *" push "*) {told};; esac\n', "utf-8")
+    shim.chmod(0o755)
+    done = cd4ml(team, "reconcile", PATH=f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    assert (tmp_path / "told").exists()
+    assert done.lines == []
+    assert not landing(team)
+    assert experiments(team)["exp/bad"]["sync"] == "Synced"
+
+
+def test_what_another_answered_since_the_plan_was_made_is_not_run_again(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose claim has gone with the work."""
+    rejected(team, "exp/x")
+    other, take = clone(team, "other"), Claims.take
+
+    def take_late(claims: Claims, fingerprint: str, name: str, state: RemoteState) -> bool:
+        other.run("cd4ml", "reconcile")
+        return take(claims, fingerprint, name, state)
+
+    monkeypatch.setattr(Claims, "take", take_late)
+    assert cd4ml(team, "reconcile", "--json").json["ran"] == []
+    (answer,) = runs(team, "branch = 'exp/x'")
+    assert answer["health"] == "Degraded"
 
 
 def test_a_remote_that_refuses_is_told_in_a_line_and_nothing_is_lost(team: Shell) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cd4ml.errors import ConfigError, IntegrityError, RemoteError
 from cd4ml.gateways.dvc import NO_FILE, Storage, isolate, open_storage
 from cd4ml.gateways.files import FileDigest, digest_file, usual_mode
+from cd4ml.index.retention import GRACE_HOURS
 
 CONFIG = b"""[core]
     remote = storage
@@ -288,6 +289,20 @@ def test_an_old_object_that_is_stored_again_is_young_and_whole_at_every_moment(
     assert there.stat().st_mtime > before + 86_400
     assert stat.S_IMODE(there.stat().st_mode) == usual_mode()
     assert [one.name for one in there.parent.iterdir()] == [there.name]
+
+
+def test_an_object_whose_grace_is_nearly_over_is_young_once_it_is_stored_again(
+    storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path
+) -> None:
+    """Else a run that counts on it, and lands within the grace, could lose it."""
+    path, digest = data
+    there = on_remote(tmp_path, digest.md5)
+    with storage.open_remote() as remote:
+        remote.store(path, digest)
+        then = there.stat().st_mtime - 0.75 * GRACE_HOURS * 3600
+        os.utime(there, (then, then))
+        remote.store(path, digest)
+    assert there.stat().st_mtime > then + 0.5 * GRACE_HOURS * 3600
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])

@@ -184,6 +184,47 @@ def test_a_copy_with_the_promised_bytes_is_read_only_and_any_other_is_refused(tm
     assert not (tmp_path / "other").exists()
 
 
+def test_a_copy_that_arrived_in_part_is_refused_though_its_source_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_part(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:2])
+
+    (tmp_path / "source").write_bytes(b"data")
+    monkeypatch.setattr("cd4ml.gateways.files.shutil.copyfile", in_part)
+    with pytest.raises(IntegrityError, match="source"):
+        copy_verified(tmp_path / "source", tmp_path / "target", hashlib.sha256(b"data").hexdigest())
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_file_takes_its_place_only_once_its_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power could leave an empty file under its name."""
+    done: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        done.append(("on the disk", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(("in its place", source.stat().st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_atomically(tmp_path / "file", b"data")
+    number = (tmp_path / "file").stat().st_ino
+    assert done == [("on the disk", number), ("in its place", number)]
+
+
+def test_a_file_may_have_the_longest_name_that_there_is(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
 def test_a_wrong_read_only_copy_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"damaged")
     (tmp_path / "target").chmod(0o444)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cd4ml.gateways import store, store_build
+from cd4ml.gateways import store, store_build, store_file
 from cd4ml.gateways.store import QueryCache
+from cd4ml.gateways.store_keeping import fill
+from cd4ml.gateways.store_source import Source
 from cd4ml.index.query import parse
 from cd4ml.index.sql import compile_filter
 from tests.gateways.store_world import Index, held, wanted
@@ -278,6 +281,46 @@ def test_a_place_that_cannot_be_written_costs_nothing_but_a_rebuild(
     assert cache.untold("k", ["exp/b", "exp/a"]) == {"exp/a"}
     assert len(found(path, source)) == len(cache.search())
     assert [one.name for one in tmp_path.rglob("*.sqlite")] == ["query.sqlite"] * path.is_dir()
+
+
+def test_a_database_takes_its_place_only_once_its_bytes_are_on_the_disk(
+    path: Path, source: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself syncs nothing while one is built."""
+    done: list[tuple[str, int]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(handle: int) -> None:
+        done.append(("on the disk", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def noted_rename(old: Path, new: Path) -> None:
+        done.append(("in its place", old.lstat().st_ino))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    cache = QueryCache(path)
+    cache.refresh(ALL, source)
+    cache.close()
+    number = path.stat().st_ino
+    link = path.lstat().st_ino
+    assert done == [("on the disk", number), ("in its place", number), ("in its place", link)]
+
+
+def test_a_database_for_which_the_disk_has_no_room_is_left_nowhere_half_built(
+    path: Path, source: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_full_disk(database: sqlite3.Connection, wanted: store.Wanted, source: Source) -> None:
+        (_, _, file) = database.execute("PRAGMA database_list").fetchone()
+        if file:
+            database.execute("PRAGMA max_page_count = 4")
+        fill(database, wanted, source)
+
+    monkeypatch.setattr("cd4ml.gateways.store_file.fill", on_a_full_disk)
+    with pytest.raises(OSError, match="database or disk is full"):
+        store_file.replace(path, ALL, source)
+    assert list(path.with_suffix("").iterdir()) == []
 
 
 def test_what_became_of_branches_is_kept_until_the_key_is_another(cache: QueryCache, path: Path, source: Index) -> None:

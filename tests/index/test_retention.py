@@ -188,6 +188,8 @@ def test_an_erasure_leaves_no_object_of_the_model_and_none_that_others_keep(
             assert not learned[one.run] & learned[run], "whoever has the very same model is erased with it"
         if one.kept and one.gone != "run":
             assert not doomed.objects & {*one.objects, *listed_by(one, inventory)}
+        if one.gone != "run":
+            assert not doomed.objects & one.raw, "the raw data of others stay"
         if not keep_data and one.gone != "run":
             assert not one.raw & next(holding.raw for holding in held if holding.run == run)
     if keep_data:

@@ -248,6 +248,23 @@ def test_includes_that_double_with_each_file_are_refused() -> None:
     assert all("includes" in problem.message for problem in problems)
 
 
+def including(many: int) -> dict[str, bytes]:
+    """A file that includes so many others, each of which holds next to nothing."""
+    names = [f"f{number}" for number in range(many)]
+    root = f"defaults: [{', '.join(names)}, _self_]\n".encode()
+    return {"conf/g/root.yaml": root, **{f"conf/g/{name}.yaml": b"a: 1\n" for name in names}}
+
+
+def test_a_file_that_includes_more_files_than_may_be_is_refused_however_small_they_are() -> None:
+    (problem,) = check_conf_files(including(101))
+    assert (problem.file, problem.key) == ("conf/g/root.yaml", "defaults")
+    assert problem.message.endswith("more than 100 files")
+
+
+def test_a_file_that_includes_fewer_files_than_it_may_passes() -> None:
+    assert check_conf_files(including(100)) == ()
+
+
 def test_problems_of_all_files_are_reported_at_once() -> None:
     problems = check_conf_files({"conf/a.yaml": b"hydra: {}\nb: 1\nb: 2\n", "conf/c.yaml": b"- 1\n"})
     assert [(problem.file, problem.key) for problem in problems] == [
