@@ -261,7 +261,7 @@ def test_a_file_that_includes_more_files_than_may_be_is_refused_however_small_th
     assert problem.message.endswith("more than 100 files")
 
 
-def test_a_file_that_includes_fewer_files_than_it_may_passes() -> None:
+def test_a_file_that_includes_as_many_files_as_it_may_passes() -> None:
     assert check_conf_files(including(100)) == ()
 
 
