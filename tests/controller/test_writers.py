@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,11 +108,12 @@ def test_a_push_that_was_reported_as_failed_and_whose_record_was_folded_meanwhil
     assert experiments(team)["exp/bad"]["sync"] == "Synced"
 
 
+@pytest.mark.parametrize("opened", [rejected, experiment])
 def test_what_another_answered_since_the_plan_was_made_is_not_run_again(
-    team: Shell, monkeypatch: pytest.MonkeyPatch
+    team: Shell, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., str]
 ) -> None:
-    """Whose claim has gone with the work."""
-    rejected(team, "exp/x")
+    """Whose claim has gone with the work; by a failure, and by a result."""
+    opened(team, "exp/x", seed=71)
     other, take = clone(team, "other"), Claims.take
 
     def take_late(claims: Claims, fingerprint: str, name: str, state: RemoteState) -> bool:
@@ -121,7 +123,7 @@ def test_what_another_answered_since_the_plan_was_made_is_not_run_again(
     monkeypatch.setattr(Claims, "take", take_late)
     assert cd4ml(team, "reconcile", "--json").json["ran"] == []
     (answer,) = runs(team, "branch = 'exp/x'")
-    assert answer["health"] == "Degraded"
+    assert answer["health"] == ("Degraded" if opened is rejected else "Healthy")
 
 
 def test_a_remote_that_refuses_is_told_in_a_line_and_nothing_is_lost(team: Shell) -> None:
