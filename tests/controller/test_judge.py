@@ -21,7 +21,8 @@ from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.landing.land import land_success
 from cd4ml.controller.project import Project, open_project
 from cd4ml.controller.reconciling.observe import observe
-from cd4ml.controller.running.run import Execution, Job, Verdict, execute, judge
+from cd4ml.controller.running import judge as judging
+from cd4ml.controller.running.run import JUDGE_VERDICT, Execution, Job, Verdict, execute, judge
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.spec.pipeline import FEATURES, METRICS, MODEL, MODEL_CARD, PREDICTIONS, SPLIT, TABLE
@@ -191,6 +192,27 @@ def test_a_result_whose_bytes_do_not_arrive_on_the_dvc_remote_is_not_recorded(
     monkeypatch.undo()
     with bench.storage.open_remote() as objects:
         objects.store(bench.execution.clone / PREDICTIONS, verdict.files[PREDICTIONS])
+
+
+def test_predictions_that_change_between_two_looks_at_them_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest that is recorded is of the bytes that were judged."""
+    copy = judging._copy  # the moment between the two looks
+
+    def late(source: Path, target: Path, path: str) -> None:
+        if path == PREDICTIONS:
+            replaced(PREDICTIONS, b"others")(source)
+        copy(source, target, path)
+
+    with bench.copy() as execution:
+        bench.judge(execution)
+        monkeypatch.chdir(execution.folder / "judge")
+        monkeypatch.setattr(judging, "limit_memory", lambda: None)  # of the tests' own process
+        monkeypatch.setattr(judging, "_copy", late)
+        judging.judge_main()
+        told = json.loads(Path(JUDGE_VERDICT).read_text("utf-8"))
+    assert told["failure"]["message"] == f"{PREDICTIONS}: changed while it was judged"
 
 
 def test_outputs_that_change_after_they_were_judged_are_not_recorded(bench: Bench) -> None:
