@@ -96,7 +96,7 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     storage = project.storage(base_commit)
     templates, side = load_templates(project, base_commit), run.body["side"]
     job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=judge)
-    known = _Expectation.of(run.body)
+    known = Expectation.of(run.body)
     raw = ensure_raw(project, storage, asked.pins.values())
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
@@ -155,7 +155,7 @@ def _environment(project: Project, job: Job, *, wanted: bool) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Expectation:
+class Expectation:
     """What a record said beforehand of a run again."""
 
     deterministic: bool
@@ -163,7 +163,7 @@ class _Expectation:
     tolerance: float
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> _Expectation:
+    def of(cls, body: Mapping[str, Any]) -> Expectation:
         told = body.get("nondeterminism")
         if body.get("deterministic") is not False or not isinstance(told, Mapping):
             return cls(True, (), 0.0)
