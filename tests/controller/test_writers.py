@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cd4ml.controller.reconciling.claims import Claims
-from cd4ml.gateways.git import RemoteState
+from cd4ml.gateways.git import RefUpdate, RemoteState, Repository
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     RECORDS,
@@ -104,6 +105,28 @@ def test_a_push_that_was_reported_as_failed_and_whose_record_was_folded_meanwhil
     done = cd4ml(team, "reconcile", PATH=f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
     assert (tmp_path / "told").exists()
     assert done.lines == []
+    assert not landing(team)
+    assert experiments(team)["exp/bad"]["sync"] == "Synced"
+
+
+def test_the_same_record_that_another_landed_as_another_commit_has_landed(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines that look at one commit say the same of it, each under its own name."""
+    experiment(team, "exp/bad", nonsense=1)
+    other, push_refs = clone(team, "other"), Repository.push
+    first: list[str] = []
+
+    def push_late(self: Repository, remote_name: str, updates: Sequence[RefUpdate], **options: Any) -> None:
+        if not first:
+            first.append("landed, and not folded")
+            other.attempt("cd4ml", "reconcile", CD4ML_CRASH_AT="land.pushed", GIT_COMMITTER_NAME="Another")
+            assert len(landing(team)) == 1
+        push_refs(self, remote_name, updates, **options)
+
+    monkeypatch.setattr(Repository, "push", push_late)
+    assert cd4ml(team, "reconcile").lines == []
+    assert first
     assert not landing(team)
     assert experiments(team)["exp/bad"]["sync"] == "Synced"
 
