@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -239,7 +240,12 @@ def test_damaged_objects_in_the_cache_and_on_the_remote_are_replaced(team: Shell
     assert experiments(team)["exp/x"]["health"] == "Healthy"
     team.run("git", "fetch", "--quiet", "origin")
     found = team.run("cd4ml", "show", "exp/x", "--json")
-    commit = json.loads(found)["runs"][0]["result_commit"]
+    (row,) = json.loads(found)["runs"]
+    for told in (one for path, one in row["record"]["files"].items() if path.startswith("artifacts/")):
+        for folder in (cache, storage):
+            data = (folder / told["md5"][:2] / told["md5"][2:]).read_bytes()
+            assert hashlib.md5(data, usedforsecurity=False).hexdigest() == told["md5"]
+    commit = row["result_commit"]
     team.run("git", "clone", "--quiet", "--no-checkout", "../remote.git", "../fresh")
     fresh = team.at(team.folder.parent / "fresh")
     fresh.run("git", "checkout", "--quiet", commit)
