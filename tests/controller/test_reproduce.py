@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from cd4ml.controller.desired import specs
+from cd4ml.controller.history import reproduce
 from cd4ml.controller.history.reproduce import environment_lines
 from cd4ml.spec.determinism import determinism_of
 from tests.conftest import Shell
 from tests.controller.controller_world import BASELINE, branch, cd4ml, commit, git, push, refs, remote, runs
+from tests.controller.keeping_world import land
 from tests.controller.parts_world import assert_published
+from tests.index.index_world import hexes, run_body
 
 FOREST = """name: {name}
 estimator:
@@ -163,6 +166,33 @@ def test_the_record_says_beforehand_what_may_come_out_otherwise(lab: Lab) -> Non
     assert 0 < told["tolerance"] < 1e-6
     assert "n_jobs 2" in told["why"][0]
     assert git(lab.clone, "rev-parse", "origin/cd4ml/index")
+
+
+# ── what is not run again ──
+
+
+@pytest.mark.parametrize("lie", ["tree", "judge"])
+def test_a_record_of_another_tree_or_of_a_judge_that_main_never_had_runs_nothing(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    """Whoever may push a ref may land a record: the code that judges is main's, of whatever time."""
+    source, foreign = (commit(team, "main", {BASELINE: f"name: {name}\n"}) for name in ("x", "foreign"))
+    named = foreign if lie == "tree" else source
+    body = run_body(
+        lie,
+        commit=source,
+        tree=git(team, "rev-parse", f"{named}^{{tree}}"),
+        judge={"commit": foreign if lie == "judge" else git(team, "rev-parse", "main"), "code": hexes("code")},
+    )
+    land(team, body)
+    monkeypatch.setattr(reproduce, "attempt", None)
+    done = cd4ml(team, "reproduce", body["id"], code=1)
+    told = {
+        "tree": "has another tree than the record says",
+        "judge": f"{foreign[:12]}, whose code computed its metrics",
+    }
+    (line,) = done.lines
+    assert told[lie] in line
 
 
 # ── what a run again is told of, and run on ──
