@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from cd4ml.index.history import RunEntry
 from cd4ml.index.paths import Path
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.compare import direction_of, finite, meaning_of, side_digest
@@ -157,19 +156,6 @@ def better(one: Place, other: Place, direction: Direction) -> bool:
 def rank(place: Place, direction: Direction) -> tuple[float, tuple[int, str]]:
     """What places of one list are sorted by, ascending."""
     return (place.value if direction == "minimize" else -place.value, place.order)
-
-
-def leaderboard(runs: Iterable[RunEntry], side: BoardSide = "validation", metric: str = "") -> Leaderboard:
-    """The lists of these runs, of which those of a fingerprint come in fold order."""
-    return ranked(_candidate(one, side, metric) for one in runs if one.run.succeeded)
-
-
-def _candidate(entry: RunEntry, side: BoardSide, metric: str) -> Candidate:
-    run = entry.run
-    measured = measured_of(run, side, metric)
-    value = value_of(run, side, measured.key.metric) if measured else None
-    model = run.body["model"]["digest"]
-    return Candidate(run.id, run.fingerprint, run.branch, run.commit, model, entry.entry.order, measured, value)
 
 
 def ranked(candidates: Iterable[Candidate]) -> Leaderboard:

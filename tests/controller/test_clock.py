@@ -12,15 +12,9 @@ import time_machine
 
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiments, rejected, runs
+from tests.controller.index_attacks import plain_clone
 
 YEARS = timedelta(days=3650)
-
-
-def machine(team: Shell, name: str) -> Shell:
-    """Another clone of the same remote."""
-    parent = team.at(team.folder.parent)
-    parent.run("git", "clone", "--quiet", "remote.git", name)
-    return team.at(parent.folder / name)
 
 
 @contextlib.contextmanager
@@ -46,7 +40,7 @@ def test_what_came_first_is_told_by_folds_where_the_clocks_of_machines_are_twent
     for number, (name, shift) in enumerate(shifts.items()):
         rejected(team, f"exp/{name}", seed=80 + number)
         with time_machine.travel(datetime.now(UTC) + shift):
-            cd4ml(machine(team, name), "reconcile", f"exp/{name}", code=1)
+            cd4ml(plain_clone(team, name), "reconcile", f"exp/{name}", code=1)
     found = [run for run in runs(team) if run["branch"] in {f"exp/{name}" for name in shifts}]
     assert [run["branch"] for run in found] == [f"exp/{name}" for name in shifts]
     assert len({run["id"] for run in found}) == 3

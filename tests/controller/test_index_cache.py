@@ -32,9 +32,10 @@ from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
 from cd4ml.index.record import RECORD_PATH, Entry, encode, seal
 from cd4ml.index.rows import rows, run_told_by
-from cd4ml.promotion.leaderboard import DECIDES, BoardSide, leaderboard, measured_of, ranked
+from cd4ml.promotion.leaderboard import DECIDES, BoardSide, measured_of, ranked
 from tests.gateways.store_world import held
 from tests.index.index_world import entry, experiment_body, hexes, run_body
+from tests.promotion.boards import leaderboard
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_the_rows_of_runs_tell_a_leaderboard_what_their_records_do(project: Proj
     for side, metric in asked:
         found = current_cache(project, state).of_successes(
             DECIDES,
-            lambda doc, side=side, metric=metric: measured_of(run_told_by(doc).run, side, metric),  # type: ignore[misc]
+            lambda doc, side=side, metric=metric: measured_of(run_told_by(doc).run, side, metric),  # type: ignore[misc]  # bound now
             lambda told: ranked(candidate_of(*one) for one in told),
         )
         assert found == leaderboard(runs, side, metric)

@@ -100,6 +100,18 @@ def test_a_search_finds_exactly_the_rows_for_which_the_filter_is_true(
         assert cache.search(compile_filter(filter_, NOW)) == expected, write(filter_)
 
 
+def test_of_very_many_rows_each_is_found_by_its_own_value() -> None:
+    """They are put in order by columns, and not one by one."""
+    values = [number * 37 % 1201 / 8 for number in range(1200)]
+    values[7] = 151
+    found = QueryCache.of([row(number, metrics={"test": {"rmse": value}}) for number, value in enumerate(values)])
+    docs = found.search(None, compile_order("metrics.test.rmse"))
+    assert [doc["metrics"]["test"]["rmse"] for doc in docs] == sorted(values)
+    for value in (values[0], values[600], 151):
+        (doc,) = found.search(compile_filter(parse(f"metrics.test.rmse = {value}"), NOW))
+        assert doc["metrics"]["test"]["rmse"] == value
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> QueryCache:
     return QueryCache.of([row(number) for number in range(20)])

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from cd4ml.index.history import History, RunEntry
 from cd4ml.index.record import RunRecord
-from cd4ml.promotion.leaderboard import DECIDES, better, key_of, leaderboard, measured_of
+from cd4ml.promotion.leaderboard import DECIDES, better, key_of, measured_of
 from tests.index.index_world import SIDES, entry, hexes, run_body
+from tests.promotion.boards import leaderboard
 
 
 def params(**evaluation: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cd4ml.promotion.summary import (
 )
 from cd4ml.report.page import cell, index_page
 from tests.index.index_world import entry, experiment_body, hexes, run_body
+from tests.index.test_epoch import tombstone
 
 
 def run_entry(label: object, rmse: float, fold: int, **changed: Any) -> Entry:
@@ -105,6 +106,38 @@ def test_nothing_that_a_record_says_is_markup_on_the_page() -> None:
     (row,) = [line for line in page.splitlines() if line.startswith("| 1 |")]
     assert row.count("|") == 7
     assert "$(id)" not in page
+
+
+def asked(page: str) -> str:
+    """The filter of the page's example."""
+    return page.split('cd4ml search "')[1].split('"')[0]
+
+
+def test_the_page_asks_for_what_the_index_has() -> None:
+    lower = index_page(summary_of([run_entry(label, 5.0 + label, label) for label in (1, 2)]))
+    assert asked(lower) == "metrics.rmse <= 7 and lifecycle = 'discarded'"
+    r2 = run_body("r2", primary={"metric": "r2"}, metrics={"validation": {"r2": 0.5}})
+    assert asked(index_page(summary_of([entry(r2, 1)]))) == "metrics.r2 >= 0.5 and lifecycle = 'discarded'"
+    assert asked(index_page(summary_of([]))) == "metrics.rmse < 12 and lifecycle = 'discarded'"
+
+
+def test_the_page_counts_every_kind_of_record() -> None:
+    summary = {
+        **summary_of([run_entry("a", 5.0, 1)]),
+        "records": {"run": 1, "experiment": 2, "import": 1, "removal": 3},
+    }
+    told = (
+        "1 runs (1 succeeded, 0 failed), 2 experiment records, 1 imported run, 3 notes of what was erased or let go in"
+    )
+    assert told in index_page(summary)
+
+
+def test_an_erased_run_is_no_result_and_a_list_without_one_is_gone() -> None:
+    one, other = run_entry("a", 5.0, 1), run_entry("b", 6.0, 2)
+    gone = [entry(tombstone(run.record.id), fold) for fold, run in ((3, one), (4, other))]
+    (board,) = summary_of([one, other, gone[0]])["boards"]
+    assert (board["runs"], [place["run"] for place in board["best"]]) == (1, [other.record.id])
+    assert summary_of([one, other, *gone])["boards"] == []
 
 
 def test_the_page_links_the_record_where_the_index_holds_it() -> None:

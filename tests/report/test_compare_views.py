@@ -13,13 +13,13 @@ from cd4ml.index.lineage import Answer, ModelRun
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.compare import compare
 from cd4ml.promotion.inputs import Source
-from cd4ml.promotion.leaderboard import leaderboard
 from cd4ml.promotion.table import contrast
 from cd4ml.report.compare import contrast_view, diff_view, patch_view
 from cd4ml.report.leaderboard import leaderboard_view
 from cd4ml.report.lineage import heading, rows_view, run_tree
 from cd4ml.spec.pin import Pin
 from tests.index.index_world import entry, hexes, run_body
+from tests.promotion.boards import leaderboard
 from tests.report.test_terminal import CHALLENGER, HOSTILE, run, shown
 
 
