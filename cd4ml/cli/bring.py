@@ -11,6 +11,9 @@ from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
 if TYPE_CHECKING:
     from cd4ml.controller.landing.imports import Imported
 
+_LISTED = 20
+"""So many runs are listed for the eye."""
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be imported, and import nothing.")]
 
 
@@ -72,6 +75,11 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
         return
     count = len(done.landed)
     say(f"{count} run{'s' * (count != 1)} {'would be ' * dry_run}imported")
+    if dry_run:
+        for experiment, name in list(done.landed.values())[:_LISTED]:
+            say(f"  {name} ({experiment})" if name else f"  a run without a name ({experiment})")
+        if count > _LISTED:
+            say(f"  and {count - _LISTED} more: --json lists the ids of all")
     if done.known:
         say(f"{done.known} known already")
     if done.unfinished:

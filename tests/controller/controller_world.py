@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def experiments(shell: Shell, verb: str = "status", *arguments: str) -> dict[str
 def runs(shell: Shell, text: str = "") -> list[dict[str, Any]]:
     """What ``search`` finds."""
     found: list[dict[str, Any]] = cd4ml(shell, "search", text, "--json").json["runs"]
+    return found
+
+
+def holding(folder: Path, text: bytes) -> list[Path]:
+    """The files below a folder that hold these bytes; what is gone by then, as SQLite's own files are, holds none."""
+    found = []
+    for path in (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
+        with suppress(FileNotFoundError):
+            found += [path] if text in path.read_bytes() else []
     return found
 
 

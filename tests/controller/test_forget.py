@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ from cd4ml.gateways.git import INDEX_BRANCH
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, experiment, git, refs, remote, runs
+from tests.controller.controller_world import cd4ml, experiment, git, holding, refs, remote, runs
 from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import (
     OLD,
@@ -42,12 +41,6 @@ from tests.controller.keeping_world import (
 from tests.index.index_world import run_body
 
 FORGET = ("--reason", "Erasure request 12", "--yes")
-
-
-def holding(folder: Path, data: bytes) -> list[Path]:
-    """The files below a folder, Git's objects aside, that hold these bytes."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path for path in paths if data in path.read_bytes()]
 
 
 def test_forgetting_a_run_erases_what_it_learned_wherever_it_lies(team: Shell) -> None:
@@ -468,7 +461,8 @@ def test_a_rule_that_holds_a_credential_is_refused_so_that_no_removal_can_repeat
 def brought_in(team: Shell) -> tuple[str, ForeignRun]:
     """The id of an imported run, and what it was."""
     run = ForeignRun("mlflow", "x", "x", "f" * 32, "foreign", "", "said once", True, {}, {}, {}, None, None)
-    return import_runs(project_of(team), [run]).landed[0], run
+    (name,) = import_runs(project_of(team), [run]).landed
+    return name, run
 
 
 def test_an_imported_run_that_was_forgotten_is_told_of_and_not_brought_in_again(team: Shell) -> None:

@@ -81,6 +81,12 @@ def test_an_import_is_said_before_and_changes_nothing(team: Shell, store: Path) 
     assert (refs(remote(team)), store.read_bytes()) == before
 
 
+def test_what_would_be_imported_is_listed_by_name(team: Shell, store: Path) -> None:
+    done = cd4ml(team, "import", "mlflow", f"sqlite:///{store}", "--dry-run")
+    assert {"  flights-1 (flights)", "  hotels-2 (hotels)"} <= set(done.out.splitlines())
+    assert "  flights-1 (flights)" not in cd4ml(team, "import", "mlflow", f"sqlite:///{store}").out.splitlines()
+
+
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_what_an_import_prints_has_the_published_shape(team: Shell, store: Path, more: tuple[str, ...]) -> None:
     told = cd4ml(team, "import", "mlflow", f"sqlite:///{store}", *more, "--json").json

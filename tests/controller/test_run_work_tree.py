@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from cd4ml.controller.landing import drafts
 from cd4ml.controller.project import open_project
 from tests.conftest import Shell
-from tests.controller.controller_world import Done, cd4ml, commit, experiments, git, push, refs, remote, runs
+from tests.controller.controller_world import Done, cd4ml, commit, experiments, git, holding, push, refs, remote, runs
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 RIDGE = "conf/model/ridge.yaml"
@@ -165,8 +165,8 @@ def test_the_message_of_a_library_is_told_to_who_asks_for_it_and_written_nowhere
     secretive = "Got -1.5 instead"
     done = cd4ml(team, "run", "model.parameters.alpha=-1.5", "--debug", code=1)
     assert secretive in done.err
-    kept = [path for path in (team.folder / ".git").rglob("*") if path.is_file() and "logs" not in path.parts]
-    assert [path for path in kept if secretive.encode() in path.read_bytes()] == []
+    held = holding(team.folder / ".git", secretive.encode())
+    assert [path for path in held if "logs" not in path.parts] == []
     assert secretive not in cd4ml(team, "show", next(iter(drafts_of(team))), "--json").out
 
 

@@ -29,13 +29,14 @@ _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE r
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: ids of new records, how many runs were known already, and how many have not ended.
+    """What an import did: new records, how many runs were known already, and how many have not ended.
 
+    ``landed`` are the ids of the new records, each with the run's experiment and name in the tool that it is of.
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
     ``empty`` of the new records that hold neither parameters nor metrics.
     """
 
-    landed: tuple[str, ...]
+    landed: Mapping[str, tuple[str, str]]
     known: int
     unfinished: int
     redacted: int = 0
@@ -68,7 +69,7 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
     if base is None:
         raise project.without_base()
     published = _Published(project, tuple(state.heads.values()))
-    landed: list[str] = []
+    landed: dict[str, tuple[str, str]] = {}
     known = unfinished = left_out = empty = 0
     pending = iter(runs)
     while chunk := list(islice(pending, _AT_ONCE)):
@@ -85,8 +86,8 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
         if new and not dry_run:
             _land(project, new)
             fold_landed(project, trust.fetch(project))
-        landed += new
-    return Imported(tuple(landed), known, unfinished, left_out, empty)
+        landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
+    return Imported(landed, known, unfinished, left_out, empty)
 
 
 class _Published:
