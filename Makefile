@@ -58,7 +58,9 @@ rendered: $(INSTALLED)  ## dvc.yaml, the workflow and the reference pages are as
 reference: $(INSTALLED)  ## Write the reference pages from the code
 	$(BIN)/python -m docs.reference
 
+# Every command that a test starts imports them: they are compiled once, whatever PYTHONDONTWRITEBYTECODE says.
 unit: $(INSTALLED) tools  ## Tests
+	@$(BIN)/python -m compileall -q cd4ml
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 coverage: $(INSTALLED) tools  ## The same, and what of the code they reach, in half as much time again

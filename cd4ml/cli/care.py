@@ -51,7 +51,7 @@ def restore(
             say(line)
     wanted = not (dry_run or plan.is_empty)
     if wanted and not yes:
-        wanted = confirmed("Do this?", "nothing was done", "--yes (or --dry-run to look only)")
+        wanted = confirmed("Do this?", "nothing was done", "--yes (or --dry-run to look only)", shown=not as_json)
     done = work.restore(project, plan, with_erased=with_erased) if wanted else plan
     if as_json:
         print_json("restorations", [_as_json(done, done=wanted)])

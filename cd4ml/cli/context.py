@@ -73,11 +73,20 @@ def show(view: RenderableType, *, whole: bool = False) -> None:
     screen.file.flush()
 
 
-def confirmed(question: str, refusal: str, instead: str = "--yes") -> bool:
-    """Ask on the terminal. Raises UsageError where there is none: ``refusal``, and what to say ``instead``."""
+def confirmed(question: str, refusal: str, instead: str = "--yes", *, shown: bool) -> bool:
+    """Ask on the terminal, on stderr; ``shown`` says whether it was told what is asked about.
+
+    Raises UsageError where there is nobody to ask, or no answer: ``refusal``, and what to say ``instead``.
+    """
     if not (sys.stdin and sys.stdin.isatty()):
         raise UsageError(f"{refusal}: there is no terminal to ask on, so say {instead}")
-    return typer.confirm(question, err=True)
+    if not shown:
+        raise UsageError(f"{refusal}: --json does not show beforehand what it is about, so say {instead}")
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort as error:  # the input ended; of an interrupt the whole program tells
+        sys.stderr.write("\n")
+        raise UsageError(f"{refusal}: the question got no answer") from error
 
 
 def print_json(name: str, items: list[dict[str, Any]], **more: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,7 +50,7 @@ def gc(
     if not as_json:
         _show_plan(look)
     nothing = not (look.sweep.free or look.sweep.let_go)
-    go = apply and (nothing or yes or confirmed("Free them?", "nothing was freed"))
+    go = apply and (nothing or yes or confirmed("Free them?", "nothing was freed", shown=not as_json))
     done = collect(project, look, wanted) if go else None
     if as_json:
         print_json("objects", [_object(one) for one in look.sweep.free], **_more(look, done))
@@ -158,8 +157,8 @@ def forget(
     doomed = plan_erasure(project, name, keep_data=keep_data, all_runs_of_data=all_runs_of_data, purge=purge)
     if not as_json:
         _show_erasure(doomed)
-    if not yes and (not sys.stdin.isatty() or not typer.confirm("Erase them for good?")):
-        raise UsageError("nothing was changed: this cannot be undone, so it wants a yes (or --yes)")
+    if not (yes or confirmed("Erase them for good?", "nothing was erased", shown=not as_json)):
+        raise UsageError("nothing was erased: this cannot be undone, so it wants a yes (or --yes)")
     done = erase(project, doomed, reason, purge=purge)
     if as_json:
         print_json("removals", _removals(doomed, done), **_left(doomed, done))

@@ -57,8 +57,14 @@ def _versions(tags: Mapping[str, str]) -> list[tuple[str, str]]:
         match = _RELEASE.fullmatch(tag)
         if match and not match["off"] and tag.partition("#")[0] not in taken_back:
             numbers = tuple(int(match[part]) for part in ("major", "minor", "patch"))
-            found.append(((numbers, not match["pre"], match["pre"] or "", tag), tag.partition("#")[0], commit))
+            found.append(((numbers, _precedence(match["pre"]), tag), tag.partition("#")[0], commit))
     return [(tag, commit) for _, tag, commit in sorted(found, reverse=True)]
+
+
+def _precedence(pre: str | None) -> tuple[bool, list[tuple[bool, int, str]]]:
+    """The order of what makes a version a pre-release, as rule 11 of Semantic Versioning 2.0.0 has it."""
+    parts = (pre or "").removeprefix("-").split(".")
+    return not pre, [(not one.isdigit(), int(one) if one.isdigit() else 0, one) for one in parts]
 
 
 def _assigned(tags: Mapping[str, str]) -> list[Claim]:

@@ -244,3 +244,12 @@ def test_each_fold_writes_the_first_page_that_all_entries_give(world: Shell) -> 
         pages.append(git(remote(world), "show", f"{INDEX}:README.md") + "\n")
         assert pages[-1] == index_page(summary_of(entries, 1))
     assert pages[0] != pages[1]
+
+
+def test_a_record_that_this_clone_landed_is_missed_though_no_fetch_saw_it(world: Shell) -> None:
+    name = landed(world, "pushed")
+    git(remote(world), "update-ref", "-d", f"refs/cd4ml/landing/{name}")
+    assert "1 landed record vanished" in cd4ml(world, "reconcile", code=1).err
+    cd4ml(world, "restore", "--yes")
+    cd4ml(world, "reconcile")
+    assert name in names(world)

@@ -209,3 +209,25 @@ def test_a_branch_that_moves_or_goes_during_its_run_leaves_no_false_record(team:
     for run in by_source.values():
         assert git(team, "rev-parse", f"{run['result_commit']}^") == run["source_commit"]
         assert run["commit"] in (run["source_commit"], new)
+
+
+def test_a_landing_ref_that_holds_something_else_is_not_taken_for_the_record(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment(team, "exp/bad", nonsense=1)
+    main, push_refs = refs(remote(team))["refs/heads/main"], Repository.push
+    planted: list[str] = []
+
+    def push_late(self: Repository, remote_name: str, updates: Sequence[RefUpdate], **options: Any) -> None:
+        if not planted and updates[0].ref.startswith(RECORDS):
+            planted.append(updates[0].ref)
+            git(remote(team), "update-ref", updates[0].ref, main)
+        push_refs(self, remote_name, updates, **options)
+
+    monkeypatch.setattr(Repository, "push", push_late)
+    done = cd4ml(team, "reconcile", code=1)
+    (line,) = [line for line in done.lines if "exp/bad" in line]
+    assert f"record {planted[0].removeprefix(RECORDS)} could not be landed" in line
+    cd4ml(team, "restore", "--yes")
+    cd4ml(team, "reconcile")
+    assert experiments(team)["exp/bad"]["sync"] == "Synced"

@@ -411,3 +411,10 @@ def test_a_review_is_plain_json_with_every_field() -> None:
 
 def test_equal_facts_give_equal_reviews() -> None:
     assert assemble(facts()) == assemble(facts())
+
+
+def test_an_expectation_that_the_champion_did_not_meet_either_is_told_where_it_is_left_out() -> None:
+    left_out, *others = resolved()["validation"]["expectations"]
+    column = str(left_out["kwargs"].get("column", ""))
+    champion = validated([{"type": left_out["type"], "column": column, "severity": "warning"}])
+    assert unmet(validated([], others), champion) == {(left_out["type"], column, "critical")}

@@ -434,3 +434,55 @@ def test_slices_of_a_median_are_looked_at_too() -> None:
     challenger = np.where(np.arange(400) % 2 == 0, ERROR, 3 * ERROR)
     result = judged(paired(OBSERVED, OBSERVED + ERROR, OBSERVED + challenger, slices=SLICES), "medae")
     assert {one.value for one in result.slices} == {"m", "odd"}
+
+
+# ── how many slices are looked at, and at which level ────────────────────────────────────────────────────────────
+
+
+def test_a_slice_of_30_rows_is_looked_at_and_one_of_29_is_not() -> None:
+    slices: Slices = {"c": (np.repeat([0, 1, 2], [30, 29, 341]), ("enough", "too few", "the rest"))}
+    assert judged(paired(np.zeros(400), ERROR, OTHER, slices=slices), "rmse").slices_looked_at == 2
+
+
+def test_rows_that_belong_together_count_once_in_a_slice_too() -> None:
+    day = np.repeat(np.arange(40), 25)
+    random = np.random.default_rng(5)
+    of_day, before = random.normal(size=40), 5 + random.random(1000)
+    after = before + np.repeat(0.15 + of_day - of_day.mean(), 25)
+    slices: Slices = {"c": (np.zeros(1000, np.int64), ("all",))}
+    found = [
+        len(judged(paired(np.zeros(1000), before, after, slices=slices, clusters=clusters), "mae").slices)
+        for clusters in (None, day)
+    ]
+    assert found == [1, 0]
+
+
+def sliced(name: str, change: float) -> judgement._Slice:
+    """A slice of which the change was estimated with a standard error of 1."""
+    return judgement._Slice("c", name, 60, 1.0, 2.0, resample.Alone(change, 1.0, 1000, 1000))
+
+
+def worse_at(level: float, *found: judgement._Slice) -> list[str]:
+    return [one.value for one in judgement._significantly_worse(found, "rmse", "minimize", level)]
+
+
+@pytest.mark.parametrize("others", [0, 1, 2, 9])
+def test_the_smallest_p_value_is_held_against_the_level_shared_by_all_slices(others: int) -> None:
+    one, rest = sliced("one", 3.0), [sliced(f"other {number}", 0.0) for number in range(others)]
+    least = one.alone.p_value * (1 + others)
+    assert (worse_at(least * 1.01, one, *rest), worse_at(least * 0.99, one, *rest)) == (["one"], [])
+
+
+def test_the_next_smallest_is_held_against_the_level_shared_by_those_that_are_left() -> None:
+    first, second = sliced("first", 9.0), sliced("second", 2.2)
+    rest = [sliced(f"other {number}", 0.0) for number in range(3)]
+    least = second.alone.p_value * 4
+    assert worse_at(least * 1.01, second, *rest, first) == ["first", "second"]
+    assert worse_at(least * 0.99, second, *rest, first) == ["first"]
+
+
+def test_behind_the_first_slice_that_may_be_chance_none_is_called_worse() -> None:
+    nearly, next_ = sliced("nearly", 2.2), sliced("next", 2.19)
+    level = nearly.alone.p_value * 1.9
+    assert next_.alone.p_value < level, "by itself it would pass"
+    assert worse_at(level, nearly, next_) == []

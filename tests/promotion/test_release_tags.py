@@ -61,3 +61,18 @@ def test_any_names_give_a_bounded_list_of_commits_that_were_tagged(names: list[s
     found = candidates(tags)
     assert len(found) <= MOST_CANDIDATES
     assert {one.commit for one in found} <= set(tags.values())
+
+
+def test_of_an_environment_that_was_emptied_twice_the_last_time_counts_in_whatever_order() -> None:
+    tags = (("m#production!#4", "a"), ("m#production#3", "b"), ("m#production!#2", "a"))
+    assert likeliest(*tags) is None
+    assert likeliest(*reversed(tags)) is None
+
+
+def test_prereleases_are_in_the_order_of_semantic_versioning() -> None:
+    """The example of its rule 11, and a release candidate with two digits."""
+    ordered = ("alpha", "alpha.1", "alpha.beta", "beta", "beta.2", "beta.11", "rc.1", "rc.2", "rc.10")
+    tags = [(f"m@v1.0.0-{pre}", pre) for pre in ordered] + [("m@v1.0.0", "final")]
+    for upto in range(1, len(tags) + 1):
+        tag, commit = tags[upto - 1]
+        assert likeliest(*tags[:upto]) == likeliest(*reversed(tags[:upto])) == (commit, tag, "")
