@@ -457,6 +457,12 @@ def test_rows_that_belong_together_count_once_in_a_slice_too() -> None:
     assert found == [1, 0]
 
 
+def test_what_differs_by_rounding_alone_makes_no_slice_worse() -> None:
+    champion = 1.0 + np.abs(ERROR)
+    pair = paired(np.zeros(400), champion, champion + 3e-13 * (1 + 0.2 * OTHER), slices=SLICES)
+    assert (judged(pair, "mae").slices, judged(pair, "mae").slices_looked_at) == ((), 3)
+
+
 def sliced(name: str, change: float) -> judgement._Slice:
     """A slice of which the change was estimated with a standard error of 1."""
     return judgement._Slice("c", name, 60, 1.0, 2.0, resample.Alone(change, 1.0, 1000, 1000))
