@@ -20,7 +20,18 @@ from cd4ml.report.markdown import markdown_report
 from cd4ml.spec.pipeline import PREDICTIONS
 from tests.conftest import Shell
 from tests.controller.compare_world import land, result_of_main
-from tests.controller.controller_world import BASELINE, OTHER_SEED, branch, cd4ml, commit, git, push, refs, remote
+from tests.controller.controller_world import (
+    BASELINE,
+    OTHER_SEED,
+    branch,
+    cd4ml,
+    commit,
+    git,
+    push,
+    refs,
+    remote,
+    runs,
+)
 from tests.controller.report_world import (
     HOSTILE,
     QUOTED,
@@ -130,6 +141,31 @@ def test_the_base_branch_without_anything_before_it_says_so(shell: Shell) -> Non
     assert "nothing was run before it on main" in found["reason"]
     assert found["challenger"]["branch"] == "main"
     assert found["champion"] is None
+
+
+@pytest.mark.parametrize("how", ["merge", "squash", "fast-forward"])
+def test_of_two_merges_that_one_reconcile_sees_the_second_is_held_against_the_first(team: Shell, how: str) -> None:
+    body, merges = result_of_main(team), []
+    made_up(team, "exp/unmerged", 9, body)
+    for name, seed in (("exp/one", 7), ("exp/two", 8)):
+        made_up(team, name, seed, body)
+        cd4ml(team, "reconcile", name)
+        taken_in(team, name, how)
+        merges.append(git(team, "rev-parse", "HEAD"))
+    git(team, "push", "--quiet", "origin", "main")
+    cd4ml(team, "reconcile", "main")
+    found = report(team, "main")
+    assert f"held against what was before it: the result of {merges[0][:12]}" in " ".join(found["notes"])
+    assert found["champion"]["id"] == next(run["id"] for run in runs(team, "branch = 'exp/one'"))
+
+
+def taken_in(shell: Shell, name: str, how: str) -> None:
+    """Merge a branch into the local base branch."""
+    git(shell, "fetch", "--quiet")
+    way = {"merge": ("--no-ff",), "squash": ("--squash",), "fast-forward": ("--ff-only",)}[how]
+    git(shell, "merge", "--quiet", *way, f"origin/{name}")
+    if how == "squash":
+        git(shell, "commit", "--quiet", "--message", f"{name}, squashed")
 
 
 # ── what else is told ────────────────────────────────────────────────────────────────────────────────────────────

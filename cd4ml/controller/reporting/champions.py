@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 from cd4ml.controller.desired.heads import FIRST_PARENTS, Asks, HeadReader
 from cd4ml.controller.desired.specs import Base
 from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling.lifecycles import lives_of_all
 from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.record import RECORD_PATH, RemovalRecord, RunRecord
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
-from cd4ml.plan.state import Experiment, Target
+from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
 from cd4ml.promotion.release_tags import candidates
 from cd4ml.spec.fingerprint import Components
@@ -112,10 +113,14 @@ class References:
     def before(self) -> tuple[str, RunRecord] | None:
         """The newest commit that the base branch was at, that asks for something else than its tip, and its result.
 
-        That is the one recorded last before the tip, since a merge may be a fast-forward; where none was recorded, one
-        of the first-parent chain.
+        That is one that a merged branch came by since the base branch was last recorded; else the one recorded last
+        before the tip, since a merge may be a fast-forward; where none was recorded, one of the first-parent chain.
         """
         tip = self.base.head.fingerprint
+        for commit in self._merged_since_recorded():
+            found = self._result_at(commit, unlike=tip)
+            if found is not None:
+                return commit, found
         for one in reversed(self.observation.history.of_branch(self.project.base)):
             asked = one.experiment
             if asked.fingerprint is None or asked.fingerprint == tip:
@@ -123,23 +128,38 @@ class References:
             known = self.observation.history.result(asked.fingerprint)
             if known is not None and self.project.repository.is_ancestor(asked.commit, self.base.commit):
                 return asked.commit, known.run
-        recorded = self._recorded()
-        composed = 0
-        for commit in self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]:
-            fingerprint = recorded.get(commit)
-            if fingerprint is None and composed < _MOST_COMPOSED:
-                composed += 1
-                alone = self.alone(commit)
-                fingerprint = alone[0].head.fingerprint if alone is not None else None
-            if fingerprint is not None and fingerprint != tip:
-                found = self.observation.history.result(fingerprint)
-                if found is not None:
-                    return commit, found.run
+        for commit in self._chain[:_MOST_COMPOSED]:  # none of it was recorded, or it would have been found
+            found = self._result_at(commit, unlike=tip)
+            if found is not None:
+                return commit, found
         return None
 
-    def _recorded(self) -> Mapping[str, str]:
-        entries = self.observation.history.of_branch(self.project.base)
-        return {one.experiment.commit: one.experiment.fingerprint for one in entries if one.experiment.fingerprint}
+    @property
+    def _chain(self) -> tuple[str, ...]:
+        """The first-parent chain of the base branch before its tip, the newest first."""
+        return self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]
+
+    def _merged_since_recorded(self) -> list[str]:
+        """Commits of the base branch that brought a branch after the last one that was recorded, the newest first.
+
+        Two merges that one reconcile sees leave no record of the base branch between them.
+        """
+        recorded = {one.experiment.commit for one in self.observation.history.of_branch(self.project.base)}
+        since = [*takewhile(lambda commit: commit not in recorded, self._chain)]
+        if not since:
+            return []
+        lives = lives_of_all(self.observation.desired, self.observation.history).values()
+        brought = {one.became.commit for one in lives if one.became.lifecycle is Lifecycle.MERGED}
+        return [commit for commit in since if commit in brought][:_MOST_COMPOSED]
+
+    def _result_at(self, commit: str, *, unlike: str | None) -> RunRecord | None:
+        """The result of what a commit asks for under its own rules, unless it asks for the fingerprint ``unlike``."""
+        alone = self.alone(commit)
+        fingerprint = alone[0].head.fingerprint if alone is not None else None
+        if fingerprint is None or fingerprint == unlike:
+            return None
+        found = self.observation.history.result(fingerprint)
+        return found.run if found is not None else None
 
     # ── releases ──
 
