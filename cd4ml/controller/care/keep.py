@@ -68,6 +68,13 @@ def plan_collection(project: Project, options: Options) -> Look:
     return Look(found, planned)
 
 
+def erased_runs(look: Look) -> tuple[str, ...]:
+    """The runs, erased by another clone, whose objects are needed here all the same."""
+    names = {one.md5 for one in look.sweep.erased}
+    told = (one.removal for one in look.found.history.removals if one.removal.what == "run")
+    return tuple(dict.fromkeys(one.run for one in told if any(held["md5"] in names for held in one.body["objects"])))
+
+
 def collect(project: Project, shown: Look, options: Options) -> Done:
     """Do what was shown, as far as it still may be done.
 

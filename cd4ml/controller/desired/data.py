@@ -7,10 +7,11 @@ kept for ingest in a folder of cd4ml's own under their SHA-256; every copy on th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from cd4ml.controller.project import CONF, Project
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, StageFailed, UsageError
@@ -98,11 +99,14 @@ def read_folder(root: Path, folder: str) -> dict[str, bytes]:
     return files
 
 
-def update_pins(project: Project, sources: tuple[str, ...]) -> tuple[PinChange, ...]:
+def update_pins(
+    project: Project, sources: tuple[str, ...], erased: Mapping[str, str] = MappingProxyType({})
+) -> tuple[PinChange, ...]:
     """Read the named sources (all, when none is named), archive their raw bytes, and write moved pins.
 
-    Side effects: DVC's cache and remote, ``data/*.lock.json`` of the work tree. Commits nothing. Raises
-    UsageError for an unknown source.
+    ``erased`` are objects by name that are not to be stored again, and why. Side effects: DVC's cache and remote,
+    ``data/*.lock.json`` of the work tree. Commits nothing. Raises UsageError for an unknown source, and for one that
+    holds what was erased.
     """
     spec = work_tree_spec(project)
     known = {source.name: source for source in spec.data.sources}
@@ -112,7 +116,7 @@ def update_pins(project: Project, sources: tuple[str, ...]) -> tuple[PinChange, 
     storage = work_tree_storage(project)
     changes = []
     for name in sources or tuple(known):
-        change = _look(project, known[name], storage)
+        change = _look(project, known[name], storage, erased)
         if change.moved:
             write_atomically(project.work_tree() / pin_path(name), change.after.dump().encode())
         changes.append(change)
@@ -133,7 +137,7 @@ def work_tree_storage(project: Project) -> Storage:
     )
 
 
-def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
+def _look(project: Project, source: SourceSpec, storage: Storage, erased: Mapping[str, str]) -> PinChange:
     """Read one source now, archive its bytes, and compare it with its pin."""
     from cd4ml.stages.table import column_types, read_table, table_digest
 
@@ -144,6 +148,11 @@ def _look(project: Project, source: SourceSpec, storage: Storage) -> PinChange:
         raw = Path(folder) / "raw"
         fetch_source(source, project.work_tree(), raw)
         digest = digest_file(raw)
+        if digest.md5 in erased:
+            raise UsageError(
+                f"source {source.name}: these data were {erased[digest.md5]}; they are not stored again, unless "
+                "--store-erased says so"
+            )
         try:
             form = archived_format(source)
             frame = read_table(raw, form, name, source.delimiter, source.decimal, source.missing)

@@ -21,7 +21,7 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
 from cd4ml.controller.running.run import WAITING, WORK_LOCK, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import IntegrityError, RepositoryError
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.index.removed import counting, words
@@ -97,7 +97,14 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     templates, side = load_templates(project, base_commit), run.body["side"]
     job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=judge)
     known = Expectation.of(run.body)
-    raw = ensure_raw(project, storage, asked.pins.values())
+    removal = counting(history.removals_of([run_id])).get(run_id)
+    let_go = words(removal.body) if removal else ""
+    try:
+        raw = ensure_raw(project, storage, asked.pins.values())
+    except RemoteError as error:
+        if not let_go:
+            raise
+        raise RemoteError(f"{run_id} was {let_go}: {error}") from error
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
         _empty_cache(project) as cache,
@@ -111,8 +118,6 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     expected = tuple(one for one in found if known.covers(one))
     counted = tuple(one for one in found if one not in expected)
     remaining = () if rebuild_env else environment
-    removal = counting(history.removals_of([run_id])).get(run_id)
-    let_go = words(removal.body) if removal else ""
     return Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
 
 

@@ -149,7 +149,7 @@ def _vanished(project: Project, remote: RemoteState, history: History, policy: S
     wanted = tuple(
         (branch, commit)
         for branch, commit in remote.vanished
-        if _is_experiment(project, branch, policy)
+        if is_experiment(project, branch, policy)
         and remote.heads.get(branch) != commit
         and not any(entry.experiment.commit == commit for entry in history.of_branch(branch))
     )
@@ -161,7 +161,7 @@ def _vanished(project: Project, remote: RemoteState, history: History, policy: S
 def _heads(project: Project, remote: RemoteState, local: Mapping[str, str], policy: Spec) -> dict[str, str]:
     """The experiment branches: the remote's, and local ones that the remote does not have."""
     everyone = {**local, **remote.heads}
-    return {branch: commit for branch, commit in everyone.items() if _is_experiment(project, branch, policy)}
+    return {branch: commit for branch, commit in everyone.items() if is_experiment(project, branch, policy)}
 
 
 def _gone(
@@ -179,7 +179,8 @@ def _gone(
     return frozenset(dropped | {branch for branch, commit in vanished if alone.get(branch) == commit})
 
 
-def _is_experiment(project: Project, branch: str, policy: Spec) -> bool:
+def is_experiment(project: Project, branch: str, policy: Spec) -> bool:
+    """Has the branch a name that the base branch's policy takes for an experiment's?"""
     named = any(fnmatchcase(branch, pattern) for pattern in policy.experiments.branches)
     return named and branch not in (project.base, INDEX_BRANCH)
 
@@ -281,6 +282,28 @@ def known_branches(project: Project, names: list[str]) -> frozenset[str]:
     base_commit = remote.heads.get(project.base)
     patterns = spec_of(project, base_commit)[0].experiments.branches if base_commit else ()
     return frozenset(_whole_name(project, name, known, patterns) for name in names)
+
+
+def named_experiments(project: Project, names: list[str]) -> frozenset[str]:
+    """The same for names of which each is to be the base branch's or an experiment's, or was recorded as that.
+
+    Raises UsageError for any other, of which nothing would ever be planned.
+    """
+    found = known_branches(project, names)
+    remote = trust.read(project, quiet=True)
+    base_commit = remote.heads.get(project.base)
+    if base_commit is not None:
+        policy, recorded = spec_of(project, base_commit)[0], read_history(project, remote).branches
+        for name in sorted(found - {project.base}):
+            if name not in recorded and not is_experiment(project, name, policy):
+                raise UsageError(f"{name}: {no_experiment(project, policy)}")
+    return found
+
+
+def no_experiment(project: Project, policy: Spec) -> str:
+    """Why a branch is not an experiment."""
+    patterns = " or ".join(policy.experiments.branches)
+    return f"is no experiment: on {project.base}, experiments.branches asks for a name like {patterns}"
 
 
 def _whole_name(project: Project, name: str, known: Collection[str], patterns: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
 from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.record import RECORD_PATH, RemovalRecord, RunRecord
+from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
@@ -173,24 +174,35 @@ class References:
             tags = self.project.repository.annotated_tags(self.project.remote)
         except RemoteError:
             return None, ("what is in production is not known: the remote's tags cannot be read",)
-        claims = candidates(tags)
         ignored: list[str] = []
-        for claim in claims:
-            run = self._released(claim.commit)
+        erased: list[str] = []
+        for claim in candidates(tags):
+            name = self._claimed(claim.commit)
+            run = self._released(name, claim.commit)
             if run is not None:
-                return Production(run, claim.release, claim.environment), _ignored(ignored)
-            ignored.append(claim.tag)
-        stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
-        return None, (*_ignored(ignored), stands)
+                return Production(run, claim.release, claim.environment), (*erased, *_ignored(ignored))
+            removal = Evidence(self.observation.history).erased(name)
+            if removal is not None:
+                erased.append(f"what the release tag {claim.tag[:100]} is on was {words(removal.body)}")
+            else:
+                ignored.append(claim.tag)
+        why = "no release is left" if erased else "nothing was released yet"
+        stands = f"{why}, so the result of {self.project.base} stands for what is in production"
+        return None, (*erased[:1], *_ignored(ignored), stands)
 
-    def _released(self, commit: str) -> RunRecord | None:
+    def _claimed(self, commit: str) -> str:
+        """The id of the record that a commit holds (``""``: none)."""
         try:
             data = self.project.repository.read_blob(commit, RECORD_PATH, _LARGEST_RECORD)
         except (RepositoryError, ToolError, IntegrityError):
-            return None
+            return ""
         told = parse_json(data) if data is not None else None
         name = told.get("id") if isinstance(told, dict) else None
-        found = self.observation.history.run_by_id(name) if isinstance(name, str) else None
+        return name if isinstance(name, str) else ""
+
+    def _released(self, name: str, commit: str) -> RunRecord | None:
+        """The result of that id, if the index holds it with that very commit."""
+        found = self.observation.history.run_by_id(name) if name else None
         return found.run if found is not None and found.entry.result_commit == commit and found.run.succeeded else None
 
 

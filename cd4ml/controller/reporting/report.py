@@ -20,7 +20,13 @@ from cd4ml.controller.history.objects import Objects
 from cd4ml.controller.history.search import known_state
 from cd4ml.controller.landing.landed import current_cache
 from cd4ml.controller.project import Project
-from cd4ml.controller.reconciling.observe import Observation, observe_state, observed_branch
+from cd4ml.controller.reconciling.observe import (
+    Observation,
+    is_experiment,
+    no_experiment,
+    observe_state,
+    observed_branch,
+)
 from cd4ml.controller.reporting.champions import ANSWERING, References
 from cd4ml.controller.reporting.columns import NoEvidenceError
 from cd4ml.controller.reporting.evidence import Request, curves_of, importance_of, pair
@@ -29,6 +35,7 @@ from cd4ml.controller.reporting.movement import moved_between
 from cd4ml.controller.reporting.observed import Columns
 from cd4ml.controller.reporting.policy import policy_moved
 from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError
+from cd4ml.gateways.git import LANDING
 from cd4ml.gateways.store import QueryCache
 from cd4ml.index.paths import path_text
 from cd4ml.index.record import RunRecord
@@ -158,12 +165,17 @@ class Reporter:
         kind = _KINDS.get(standing.kind, "pending")
         reason = standing.reason
         if kind == "pending" and standing.kind is not Kind.ELSEWHERE:
-            command = f"cd4ml reconcile {shlex.quote(asked.branch)}"
-            reason = f"{standing.reason}: `{command}`"
+            reason = f"{standing.reason}: {self._how_it_runs(asked)}"
         if standing.run is not None and kind in ("ran", "erased", "failed"):
             return _answer(standing.run, kind, reason)
         params, data = self._asks_for(standing.target)
         return Answered(kind, reason, None, params, data)
+
+    def _how_it_runs(self, asked: Experiment) -> str:
+        policy = self.observation.policy
+        if asked.is_base or is_experiment(self.project, asked.branch, policy):
+            return f"`cd4ml reconcile {shlex.quote(asked.branch)}`"
+        return f"{asked.branch} {no_experiment(self.project, policy)}"
 
     def _asks_for(self, target: Target) -> tuple[Mapping[str, object], Mapping[str, object]]:
         """The resolved configuration and the pins of what was not run; nothing where they cannot be read."""
@@ -238,11 +250,16 @@ class Reporter:
             found.append(f"{self.project.base} has this branch's commit already")
         base = self.references.base.head.fingerprint
         if not asked.is_base and target.fingerprint is not None and target.fingerprint == base:
-            found.append(f"it asks for exactly what {self.project.base} asks for")
+            what = "it asks for" if target is asked.head else "with it merged, it would ask for"
+            found.append(f"{what} exactly what {self.project.base} asks for")
         if standing.kind is Kind.OLDER:
             found.append(standing.reason)
         elif standing.kind is Kind.RESULT and standing.removed:
             found.append(standing.removed)
+        if standing.run is not None and LANDING + standing.run.id in self.observation.remote.drafts:
+            found.append(
+                f"{standing.run.id} is in this clone alone so far: whoever reconciles without it runs it again"
+            )
         return tuple(found)
 
     def _lines(self, champion: Answered | None, challenger: Answered) -> LinesChanged:
