@@ -188,6 +188,7 @@ def _show_erasure(doomed: Doomed) -> None:
     if doomed.imported is not None:
         say(f"imported run {doomed.imported.id} ({doomed.imported.name}): nothing of it is stored but its record")
         return
+    needed_by = {one.run: one.needed_by for one in doomed.found.inventory.holdings}
     for run in doomed.runs:
         with_model = run.run.id in doomed.erasure.with_model
         why = (
@@ -197,7 +198,8 @@ def _show_erasure(doomed: Doomed) -> None:
             if run.run.id != doomed.erasure.runs[0]
             else ""
         )
-        say(f"run {run.run.id} of {run.run.branch}{why}")
+        needed = f"; {needed_by[run.run.id]}" if needed_by.get(run.run.id) else ""
+        say(f"run {run.run.id} of {run.run.branch}{why}{needed}")
     for name in _ids(doomed)[len(doomed.runs) :]:
         say(f"run {name}: its record is out of the index already; what is still stored of it goes")
     say(f"{len(doomed.bytes)} objects, {size_text(sum(doomed.bytes.values()))}, here and on the DVC remote")
@@ -226,6 +228,7 @@ def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
         "in_git": list(doomed.in_git),
         "files": list(done.files),
         "late": list(done.late),
+        "reports": done.reports,
     }
 
 
@@ -236,6 +239,8 @@ def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
         say(f"{done.deleted} stored objects were deleted")
     elif not done.epoch:
         say("its record stays in the history of the index, as it was imported: --purge takes it out")
+    if done.reports:
+        say(f"{done.reports} report{'s' * (done.reports != 1)} under refs/cd4ml/reports/ told of it, and went")
     for run in done.late:
         warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
     for branch in doomed.pinned_by:

@@ -35,8 +35,11 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     """What may be in production, the likeliest first, of annotated tags by name; values are the commits.
 
     First what was put into production last; then the newest version; then what is in another environment. Of one
-    environment the tag with the highest number counts, and those before it only in its place.
+    environment the tag with the highest number counts, and those before it only in its place. Where production was
+    emptied, and nothing was put there since, nothing is.
     """
+    if emptied_by(tags):
+        return ()
     versions = _versions(tags)
     named = {commit: tag for tag, commit in reversed(versions)}
     assigned = _assigned(tags)
@@ -47,6 +50,17 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     return tuple(
         Claim(one.commit, one.tag, named.get(one.commit, ""), one.environment) for one in found[:MOST_CANDIDATES]
     )
+
+
+def emptied_by(tags: Mapping[str, str]) -> str:
+    """The tag that took out of production what was there last; nothing where something is, or never was."""
+    found = []
+    for tag in tags:
+        match = _ASSIGNED.fullmatch(tag)
+        if match is not None and match["environment"] in IN_PRODUCTION and match["off"]:
+            found.append((int(match["number"] or 0), tag))
+    standing = any(one.environment in IN_PRODUCTION for one in _assigned(tags))
+    return max(found)[1] if found and not standing else ""
 
 
 def _versions(tags: Mapping[str, str]) -> list[tuple[str, str]]:

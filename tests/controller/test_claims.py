@@ -8,11 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cd4ml.controller.project import Project
-from cd4ml.controller.reconciling.claims import Claims
+from cd4ml.controller.reconciling.claims import Claims, running_elsewhere
+from cd4ml.controller.running.run import WORK_LOCK
+from cd4ml.gateways.files import exclusive
 from cd4ml.gateways.git import CLAIMS, open_repository
 from cd4ml.index.claims import (
     CLAIM_PREFIX,
@@ -249,3 +252,48 @@ def test_a_living_claim_is_left_alone_and_waited_for_only_by_who_names_the_branc
     assert json.loads(out)["experiments"][0]["health"] == "Degraded"
     assert len(runs(team, "branch = 'exp/x'")) == 1
     assert git(remote(team), "for-each-ref", "refs/cd4ml/") == ""
+
+
+def test_who_is_always_faster_is_waited_for_three_times_and_no_more(
+    world: World, project: Callable[..., Project]
+) -> None:
+    mine, theirs = project(), project()
+    before = mine.repository.fetch("origin"), theirs.repository.fetch("origin")
+    with Claims(mine) as one, Claims(theirs) as two:
+        assert one.take(PRINT, "exp/a", before[0])
+        assert [two.take(PRINT, "exp/a", before[1]) for _ in range(5)] == [False, False, False, True, True]
+
+
+def test_a_claim_that_somebody_replaced_does_not_keep_the_others(world: World, project: Callable[..., Project]) -> None:
+    mine, more = project(), fingerprint("more")
+    state = mine.repository.fetch("origin")
+    with Claims(mine) as claims:
+        for one in (PRINT, more):
+            assert claims.take(one, "exp/a", state)
+        for one in (PRINT, more):
+            claims.finish(one)
+        put(world.remote, claim_ref(more), encode_claim(OTHER))
+    assert world.refs(CLAIM_PREFIX) == [claim_ref(more)]
+
+
+def test_of_this_clones_own_claims_those_count_that_are_at_work(world: World, project: Callable[..., Project]) -> None:
+    mine, policy = project(), SimpleNamespace(executor=SimpleNamespace(timeout_minutes=60))
+    with exclusive(mine.private / WORK_LOCK), Claims(mine) as claims:
+        assert claims.take(PRINT, "exp/a", mine.repository.fetch("origin"))
+        state = mine.repository.fetch("origin")
+        assert set(running_elsewhere(mine, state, policy)) == {PRINT}  # type: ignore[arg-type]  # all that it reads
+    assert running_elsewhere(mine, state, policy) == {}  # type: ignore[arg-type]  # as above
+
+
+def test_a_claim_that_went_while_it_was_to_be_taken_over_is_made_anew(
+    world: World, project: Callable[..., Project]
+) -> None:
+    put(world.remote, claim_ref(PRINT), encode_claim(OTHER))
+    mine = project()
+    with Claims(mine) as claims:
+        state = mine.repository.fetch("origin")
+        git_in(world.remote, "update-ref", "-d", claim_ref(PRINT))
+        assert claims.take(PRINT, "exp/a", state)
+        found = claimed(world)
+        assert found is not None
+        assert found.by == "Test"

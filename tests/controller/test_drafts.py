@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml
+from tests.controller.controller_world import cd4ml, git, push, rejected, remote, runs
 
 
 def refs(team: Shell) -> str:
@@ -42,3 +42,32 @@ def test_a_draft_whose_outputs_were_cleared_is_forgotten_and_run_again(team: She
     team.run("rm", "-rf", ".dvc/cache")
     cd4ml(team, "reconcile", "exp/mine")
     cd4ml(team, "plan", "--exit-code")
+
+
+def here_alone(shell: Shell, source: str, name: str) -> str:
+    """A branch of this clone alone with a commit of its own, which asks for the same as ``source``."""
+    made = git(shell, "commit-tree", f"{source}^{{tree}}", "-p", "main", "-m", "The same, here alone")
+    git(shell, "update-ref", f"refs/heads/{name}", made)
+    return made
+
+
+def test_a_branch_that_is_pushed_is_not_answered_by_a_run_that_nobody_else_sees(team: Shell) -> None:
+    source = rejected(team, "exp/theirs")
+    here_alone(team, source, "exp/mine")
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    assert git(team, "for-each-ref", "refs/cd4ml/draft") != ""
+    cd4ml(team, "reconcile", "exp/theirs", code=1)
+    team.at(team.folder.parent).run("git", "clone", "--quiet", "remote.git", "other")
+    (run,) = runs(team.at(team.folder.parent / "other"), "branch = 'exp/theirs'")
+    assert run["source_commit"] == source
+
+
+def test_a_draft_of_a_commit_that_was_never_pushed_stays_here(team: Shell) -> None:
+    source = rejected(team, "exp/theirs")
+    git(team, "push", "--quiet", "origin", ":exp/theirs")
+    mine = here_alone(team, source, "exp/mine")
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    push(team, "refs/heads/exp/mine", source)  # another commit, that asks for the same
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    assert remote(team).attempt("git", "cat-file", "-e", mine).returncode != 0
+    assert source in {run["source_commit"] for run in runs(team, "branch = 'exp/mine'")}

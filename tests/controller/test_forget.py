@@ -14,8 +14,9 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import accepts, refusal
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.imports import import_runs
+from cd4ml.controller.reporting.publish_report import publish_report
 from cd4ml.errors import IndexLostError
-from cd4ml.gateways.git import INDEX_BRANCH
+from cd4ml.gateways.git import INDEX_BRANCH, REPORTS
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
@@ -609,13 +610,18 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
     one = plant(team, "one")
     names(team, public)
     team.run("git", "config", "user.signingkey", key)
-    team.run("git", "tag", "--annotate", "--message", "x", "flights#production#1", one.result_commit)
-    team.run("git", "push", "--quiet", "origin", "flights#production#1")
+    before = plant(team, "before")
+    for name, commit_ in (("flights#production#1", before.result_commit), ("flights#production#2", one.result_commit)):
+        team.run("git", "tag", "--annotate", "--message", "x", name, commit_)
+    team.run("git", "push", "--quiet", "origin", "--tags")
+    asked = cd4ml(team, "forget", one.id, *FORGET[:2], "--keep-data", code=2)
+    assert f"run {one.id} of exp/one; tag flights#production#2" in asked.out.splitlines()
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
     (told,) = cd4ml(team, "report", "main", "--json").json["reports"]
+    assert told["production"] is None, "nor is what was released before it there again"
     notes = " ".join(told["notes"])
-    assert "what the release tag flights#production#1 is on was erased on" in notes
-    assert "no release is left, so the result of main stands for what is in production" in notes
+    assert "what the release tag flights#production#2 is on was erased on" in notes
+    assert "nothing was released yet" not in notes
 
 
 def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) -> None:
@@ -624,3 +630,12 @@ def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) ->
     (line,) = cd4ml(team, "reproduce", main["id"], code=1).lines
     assert line.startswith(f"cd4ml: {main['id']} was erased on ")
     assert "Erasure request 12: data/" in line
+
+
+def test_reports_on_the_remote_that_tell_of_an_erased_run_go_and_others_stay(team: Shell) -> None:
+    one, other = plant(team, "one", fold=False), plant(team, "other")
+    project = project_of(team)
+    for key, run in (("a" * 16, one), ("b" * 16, other)):
+        publish_report(project, key, {"report.md": f"Challenger: {run.id[:10]}\n".encode(), "x.png": b"\x89PNG"})
+    assert "1 report under refs/cd4ml/reports/" in cd4ml(team, "forget", one.id, *FORGET, "--keep-data").out
+    assert [ref for ref in refs(remote(team)) if ref.startswith(REPORTS)] == [REPORTS + "b" * 16]

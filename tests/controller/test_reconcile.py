@@ -6,12 +6,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cd4ml.controller.landing.land import land_experiment
+from cd4ml.controller.project import Project
+from cd4ml.controller.reconciling import apply
 from cd4ml.controller.running import run as run_module
 from cd4ml.spec.pipeline import MODEL
 from tests.conftest import Shell
@@ -323,3 +327,23 @@ def test_no_verb_touches_what_is_the_users(team: Shell) -> None:
     cd4ml(team, "new", "y", "seed=4", "--hypothesis", "untouched")
     made = snapshot(team)
     assert {name for name in made if made[name] != before.get(name)} == {"refs/heads/exp/y"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), OSError(28, "No space left on device")], ids=["defect", "disk"])
+def test_an_error_met_on_one_branch_is_told_in_a_line_and_stops_no_other(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name in ("exp/bad", "exp/good"):
+        experiment(team, name, nonsense=1)
+
+    def met(project: Project, body: Mapping[str, Any]) -> str:
+        if body["branch"] == "exp/bad":
+            raise error
+        return land_experiment(project, body)
+
+    monkeypatch.setattr(apply, "land_experiment", met)
+    (line,) = cd4ml(team, "reconcile", code=1).lines
+    assert line.startswith("cd4ml: exp/bad: ")
+    assert ("a defect of cd4ml: RuntimeError: odd in " in line) == isinstance(error, RuntimeError)
+    found = experiments(team)
+    assert (found["exp/good"]["sync"], found["exp/bad"]["sync"]) == ("Synced", "OutOfSync")

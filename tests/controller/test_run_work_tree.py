@@ -257,3 +257,15 @@ def test_an_interrupt_ends_everything_and_keeps_nothing(team: Shell) -> None:
     assert (done.wait(30), "cd4ml: interrupted" in rest) == (130, True)
     assert drafts_of(team) == set()
     assert not list((team.folder / ".git" / "cd4ml" / "runs").glob("*/clone"))
+
+
+def test_publish_lands_the_runs_of_the_branches_that_are_named_alone(team: Shell) -> None:
+    first, second = (
+        ran(cd4ml(team, "run", "validation=gusts", f"seed={seed}", "--json", code=1))["id"] for seed in (14, 15)
+    )
+    for name, seed in (("mine", 14), ("private", 15)):
+        cd4ml(team, "new", name, "validation=gusts", f"seed={seed}")
+    cd4ml(team, "reconcile", "exp/mine", "--publish", code=1)
+    landed = git(remote(team), "log", "--format=%s", "--all")
+    assert (first in landed, second in landed) == (True, False)
+    assert drafts_of(team) == {second}

@@ -231,3 +231,22 @@ def test_a_landing_ref_that_holds_something_else_is_not_taken_for_the_record(
     cd4ml(team, "restore", "--yes")
     cd4ml(team, "reconcile")
     assert experiments(team)["exp/bad"]["sync"] == "Synced"
+
+
+def test_a_run_that_was_asked_for_again_is_made_though_another_answered_meanwhile(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile")
+    other, take = clone(team, "other"), Claims.take
+    seen: list[int] = []
+
+    def take_late(claims: Claims, *arguments: Any) -> bool:
+        if not seen:
+            seen.append(other.attempt("cd4ml", "reconcile", "exp/x", "--retry").returncode)
+        return take(claims, *arguments)
+
+    monkeypatch.setattr(Claims, "take", take_late)
+    assert len(cd4ml(team, "reconcile", "exp/x", "--retry", "--json", code=1).json["ran"]) == 1
+    assert seen == [1]
+    assert len(runs(team, "branch = 'exp/x'")) == 3

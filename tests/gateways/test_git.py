@@ -1062,3 +1062,25 @@ def test_of_many_objects_the_damaged_one_is_named_and_those_before_it_are_read(
     assert [next(read) for _ in range(3)] == [str(number).encode() * 3000 for number in range(3)]
     with pytest.raises(IntegrityError, match=blobs[3]):
         next(read)
+
+
+def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_failed(tmp_path: Path) -> None:
+    bare, there = tmp_path / "remote.git", tmp_path / "there"
+    git.init(bare, bare=True)
+    git.init(there)
+    sh(there, "git", "commit", "--quiet", "--allow-empty", "--message", "first")
+    sh(there, "git", "push", "--quiet", str(bare), "HEAD:main", "HEAD:exp/x")
+    sh(tmp_path, "git", "clone", "--quiet", str(bare), "here")
+    repository = git.open_repository(tmp_path / "here")
+    seen = repository.fetch("origin").heads["exp/x"]
+    (there / "file").write_text("content", "utf-8")
+    sh(there, "git", "add", "file")
+    sh(there, "git", "commit", "--quiet", "--message", "second")
+    sh(there, "git", "push", "--quiet", str(bare), "HEAD:main", ":exp/x")
+    blob = sh(bare, "git", "rev-parse", "main:file")
+    lost = bare / "objects" / blob[:2] / blob[2:]
+    lost.rename(tmp_path / "away")
+    with pytest.raises(RemoteError):
+        repository.fetch("origin")
+    (tmp_path / "away").rename(lost)
+    assert repository.fetch("origin").vanished == (("exp/x", seen),)

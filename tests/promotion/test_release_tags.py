@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates
+from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, emptied_by
 
 
 def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
@@ -76,3 +76,13 @@ def test_prereleases_are_in_the_order_of_semantic_versioning() -> None:
     for upto in range(1, len(tags) + 1):
         tag, commit = tags[upto - 1]
         assert likeliest(*tags[:upto]) == likeliest(*reversed(tags[:upto])) == (commit, tag, "")
+
+
+def test_where_production_was_emptied_nothing_is_in_it_and_nothing_takes_its_place() -> None:
+    """Neither a version nor what another environment has, until something is put there again."""
+    tags = [("m@v1.0.0", "a"), ("m#production#1", "a"), ("m#production!#2", "a"), ("m#staging#3", "b")]
+    assert likeliest(*tags) is None
+    assert emptied_by(dict(tags)) == "m#production!#2"
+    assert likeliest(*tags, ("m#production#4", "b")) == ("b", "", "production")
+    assert emptied_by(dict([*tags, ("m#production#4", "b")])) == ""
+    assert emptied_by({"m@v1.0.0": "a", "m#staging!#1": "a"}) == ""

@@ -16,6 +16,7 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
 from cd4ml.controller.landing.landed import DRAFTS_READ, read_history
 from cd4ml.controller.project import Project
+from cd4ml.controller.reporting.publish_report import drop_reports_of
 from cd4ml.controller.running.run import WORK_LOCK
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
@@ -59,7 +60,8 @@ class Forgotten:
 
     ``epoch`` is the new tip of the index after ``purge`` (else ``""``); ``held_by`` are refs of this clone and tags
     that still hold an erased commit; ``files`` are files of the work tree with erased bytes. ``late`` are runs that
-    landed meanwhile and need what was erased.
+    landed meanwhile and need what was erased. ``reports`` is how many reports on the remote told of an erased run, and
+    were dropped.
     """
 
     tombstones: Mapping[str, str]
@@ -68,6 +70,7 @@ class Forgotten:
     held_by: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    reports: int = 0
 
 
 def check_reason(reason: str) -> None:
@@ -235,9 +238,10 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         _drop_drafts(project, doomed)
         deleted = 0 if doomed.imported else _delete(doomed)
         _clear_private(project, doomed)
+        reports = len(drop_reports_of(project, doomed.erasure.runs))
         late = _late(project, doomed)
         epoch, held_by = _purge(project, doomed) if purge else ("", ())
-    return Forgotten(tombstones, deleted, epoch, held_by, files, late)
+    return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports)
 
 
 def _late(project: Project, doomed: Doomed) -> tuple[str, ...]:
@@ -326,5 +330,8 @@ def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
     tip = begin_epoch(project, state, runs)
     repository.drop_vanished([(branch, commit) for branch, commit in state.vanished if commit in commits])
     trust.fetch(project)
+    held = repository.refs_holding(commits)
     tags = [f"tag {name}" for name, commit in repository.tagged(project.remote).items() if commit in commits]
-    return tip, tuple(dict.fromkeys([*repository.refs_holding(commits), *tags]))
+    return tip, tuple(
+        dict.fromkeys([*held, *(tag for tag in tags if tag.replace("tag ", "refs/tags/", 1) not in held)])
+    )

@@ -18,7 +18,7 @@ from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
-from cd4ml.promotion.release_tags import candidates
+from cd4ml.promotion.release_tags import candidates, emptied_by
 from cd4ml.spec.fingerprint import Components
 
 _LARGEST_RECORD = 1 << 20
@@ -174,21 +174,21 @@ class References:
             tags = self.project.repository.annotated_tags(self.project.remote)
         except RemoteError:
             return None, ("what is in production is not known: the remote's tags cannot be read",)
+        if emptied := emptied_by(tags):
+            return None, (f"nothing is in production since {emptied[:100]}",)
         ignored: list[str] = []
-        erased: list[str] = []
         for claim in candidates(tags):
             name = self._claimed(claim.commit)
             run = self._released(name, claim.commit)
             if run is not None:
-                return Production(run, claim.release, claim.environment), (*erased, *_ignored(ignored))
+                return Production(run, claim.release, claim.environment), _ignored(ignored)
             removal = Evidence(self.observation.history).erased(name)
-            if removal is not None:
-                erased.append(f"what the release tag {claim.tag[:100]} is on was {words(removal.body)}")
-            else:
-                ignored.append(claim.tag)
-        why = "no release is left" if erased else "nothing was released yet"
-        stands = f"{why}, so the result of {self.project.base} stands for what is in production"
-        return None, (*erased[:1], *_ignored(ignored), stands)
+            if removal is not None:  # what was there before is not there again for that
+                told = f"what the release tag {claim.tag[:100]} is on was {words(removal.body)}"
+                return None, (*_ignored(ignored), told)
+            ignored.append(claim.tag)
+        stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
+        return None, (*_ignored(ignored), stands)
 
     def _claimed(self, commit: str) -> str:
         """The id of the record that a commit holds (``""``: none)."""

@@ -7,7 +7,7 @@ branch; a clone does not bring it, and the index knows nothing of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from cd4ml.controller.project import Project
 from cd4ml.errors import RemoteError, UsageError
@@ -16,6 +16,9 @@ LARGEST_FILE = 2 << 20
 """Bytes of one file of a report."""
 
 MOST_FILES = 20
+
+SHORT = 10
+"""A report names a run by so many characters of its id at least."""
 
 _KEY = re.compile(r"[0-9a-f]{8,64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -53,7 +56,28 @@ def drop_reports(project: Project, alive_keys: Collection[str]) -> tuple[str, ..
     One that was replaced meanwhile stays. Raises RemoteError when the remote cannot be asked.
     """
     found = project.repository.reports(project.remote)
-    stale = sorted(set(found) - set(alive_keys))
+    return _dropped(project, found, sorted(set(found) - set(alive_keys)))
+
+
+def drop_reports_of(project: Project, runs: Collection[str]) -> tuple[str, ...]:
+    """Take from the remote every report that names one of these runs, or cannot be read; gives their keys.
+
+    Raises RemoteError when the remote cannot be asked.
+    """
+    names = [run[:SHORT].encode() for run in runs]
+    repository = project.repository
+    found = repository.reports(project.remote) if names else {}
+    naming = []
+    for key, commit in sorted(found.items()):
+        if repository.bring_commit(project.remote, commit):
+            texts = repository.small_blobs(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
+            if not any(name in text for name in names for text in texts):
+                continue
+        naming.append(key)
+    return _dropped(project, found, naming)
+
+
+def _dropped(project: Project, found: Mapping[str, str], stale: Sequence[str]) -> tuple[str, ...]:
     dropped: list[str] = []
     for start in range(0, len(stale), _AT_ONCE):
         together = stale[start : start + _AT_ONCE]

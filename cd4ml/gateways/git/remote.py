@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cd4ml.errors import RemoteError, ToolError
@@ -31,27 +31,30 @@ class Remotes(Commits):
     def fetch(self, remote: str) -> RemoteState:
         """Bring the remote's heads, landing refs and claims in, under a namespace of cd4ml's own.
 
-        A head that the remote has no more is kept among the vanished ones. Side effects: moves refs under
-        ``refs/cd4ml/remote/`` only. Raises RemoteError.
+        A head that the remote has no more is kept among the vanished ones, also when the fetch fails: Git drops it
+        first. Side effects: moves refs under ``refs/cd4ml/remote/`` only. Raises RemoteError.
         """
         before = self._refs(SEEN + "heads/")
-        self._remote_command(
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--prune",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--refmap=",
-            "--end-of-options",
-            remote,
-            f"+{CLAIMS}*:{SEEN}claims/*",
-            f"+{LANDING}*:{SEEN}landing/*",
-            f"+{HEADS}*:{SEEN}heads/*",
-        )
+        try:
+            self._remote_command(
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--prune",
+                "--no-write-fetch-head",
+                "--no-recurse-submodules",
+                "--refmap=",
+                "--end-of-options",
+                remote,
+                f"+{CLAIMS}*:{SEEN}claims/*",
+                f"+{LANDING}*:{SEEN}landing/*",
+                f"+{HEADS}*:{SEEN}heads/*",
+            )
+        except BaseException:
+            self._keep_gone(before, self._refs(SEEN + "heads/"))
+            raise
         seen = self.last_seen()
-        gone = [(branch, commit) for branch, commit in before.items() if branch not in seen.heads]
-        return replace(seen, vanished=(*seen.vanished, *self._keep_vanished(gone))) if gone else seen
+        return replace(seen, vanished=(*seen.vanished, *self._keep_gone(before, seen.heads)))
 
     def push_head(self, remote: str, branch: str, before: str, commit: str) -> None:
         """Move the head of a branch on the remote, which counts as seen: it may be gone before the next fetch.
@@ -78,6 +81,10 @@ class Remotes(Commits):
             claims,
             tuple((name.split("/", 1)[1].removesuffix(_LEAF), commit) for name, commit in vanished.items()),
         )
+
+    def _keep_gone(self, before: Mapping[str, str], now: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+        gone = [(branch, commit) for branch, commit in before.items() if branch not in now]
+        return self._keep_vanished(gone) if gone else ()
 
     def _keep_vanished(self, heads: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         """Keep heads that are gone, with all that they hold, until ``drop_vanished``; gives them."""
