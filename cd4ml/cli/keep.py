@@ -241,6 +241,19 @@ def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
         say("its record stays in the history of the index, as it was imported: --purge takes it out")
     if done.reports:
         say(f"{done.reports} report{'s' * (done.reports != 1)} under refs/cd4ml/reports/ told of it, and went")
+    _say_left(doomed, done)
+    if done.epoch:
+        say(f"the index begins a new epoch at {done.epoch[:12]}")
+        _say_held(done)
+
+
+def _say_left(doomed: Doomed, done: Forgotten) -> None:
+    """What of it is left elsewhere, for a person to see to."""
+    if elsewhere := len(doomed.found.observation.elsewhere):
+        warn(
+            f"{elsewhere} run{'s are' if elsewhere != 1 else ' is'} in progress elsewhere: "
+            "ask again when they have ended, since what they read may be what was erased"
+        )
     for run in done.late:
         warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
     for branch in doomed.pinned_by:
@@ -252,9 +265,8 @@ def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
         )
     for path in done.files:
         say(f"{path}: holds erased bytes; the work tree is yours to clear")
-    if done.epoch:
-        say(f"the index begins a new epoch at {done.epoch[:12]}")
-        _say_held(done)
+    if doomed.erasure.objects:
+        say("other clones may have copies in their caches: the same command erases them there")
 
 
 def _say_held(done: Forgotten) -> None:

@@ -192,6 +192,17 @@ class RemoteObjects:
             return None
         return Stored("remote", name, int(told.get("size") or 0), _modified(told))
 
+    def is_there(self) -> bool:
+        """Is the folder of a remote that is one there, as it is not where a disk is not mounted? Raises RemoteError."""
+        with self._failures():
+            fs, root = self.odb.fs, Path(self.odb.path).parents[1]
+            return fs.protocol != "local" or bool(fs.exists(str(root)))
+
+    def has(self, md5: str) -> bool:
+        """Is there an object of that name? Raises RemoteError; ValueError for no name of an object."""
+        with self._failures():
+            return bool(self.odb.fs.exists(self.odb.oid_to_path(_checked_name(md5))))
+
     def delete(self, md5: str) -> bool:
         """Remove an object; says whether it was there. Raises RemoteError; ValueError for no name of an object."""
         path = self.odb.oid_to_path(_checked_name(md5))

@@ -180,8 +180,9 @@ def sweep(
     strangers: list[Stored] = []
     young: list[Stored] = []
     erased: list[Stored] = []
+    elsewhere = _needed_by_others(inventory.holdings, (), inventory.folders)
     for one in sorted(stored, key=lambda one: (one.where, one.md5)):
-        if one.md5 in keep and one.md5 in inventory.erased:
+        if one.md5 in keep and one.md5 in inventory.erased and one.md5 not in elsewhere:
             erased.append(one)
         if one.md5 in keep or not OBJECT_NAME.fullmatch(one.md5):
             continue

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,9 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import accepts, refusal
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.imports import import_runs
+from cd4ml.controller.reconciling import reconcile
 from cd4ml.controller.reporting.publish_report import publish_report
+from cd4ml.controller.running.run import attempt
 from cd4ml.errors import IndexLostError
 from cd4ml.gateways.git import INDEX_BRANCH, REPORTS
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
@@ -639,3 +642,62 @@ def test_reports_on_the_remote_that_tell_of_an_erased_run_go_and_others_stay(tea
         publish_report(project, key, {"report.md": f"Challenger: {run.id[:10]}\n".encode(), "x.png": b"\x89PNG"})
     assert "1 report under refs/cd4ml/reports/" in cd4ml(team, "forget", one.id, *FORGET, "--keep-data").out
     assert [ref for ref in refs(remote(team)) if ref.startswith(REPORTS)] == [REPORTS + "b" * 16]
+
+
+def test_what_was_erased_is_not_run_on_again_by_a_clone_that_has_it_still(team: Shell) -> None:
+    second = copies(team)
+    (main,) = runs(team, "branch = 'main'")
+    experiment(team, "exp/old", seed=5)
+    cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    assert [*(second.folder / ".git/cd4ml/raw").glob("*")] != []
+    (line,) = cd4ml(second, "reconcile", "exp/old", code=1).lines
+    assert "exp/old: data/" in line
+    assert "these data were erased on " in line
+    assert runs(second, "branch = 'exp/old'") == []
+    assert listing(storage(team)) == {}
+
+
+def test_a_run_that_read_what_was_erased_meanwhile_does_not_land(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = copies(team)
+    (main,) = runs(team, "branch = 'main'")
+    experiment(team, "exp/old", seed=5)
+    erased: list[int] = []
+
+    def attempted(*arguments: Any, **options: Any) -> Any:
+        tried = attempt(*arguments, **options)
+        erased.append(
+            second.attempt("cd4ml", "forget", main["id"], *FORGET, "--all-runs-of-data").returncode  # another clone
+        )
+        return tried
+
+    monkeypatch.setattr(reconcile, "attempt", attempted)
+    (line,) = cd4ml(team, "reconcile", "exp/old", code=1).lines
+    assert (erased, "these data were erased on " in line) == ([0], True)
+    assert runs(team, "branch = 'exp/old'") == []
+    assert listing(storage(team)) == {}
+
+
+@pytest.mark.parametrize("instead", [None, "an empty folder"])
+def test_nothing_is_erased_while_the_remote_of_dvc_is_away(team: Shell, instead: str | None) -> None:
+    one = plant(team, "one")
+    there, away = storage(team).parents[1], team.folder.parent / "away"
+    before = refs(remote(team)), listing(cache(team))
+    there.rename(away)
+    if instead:
+        there.mkdir()
+    done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", code=1)
+    assert "holds nothing at all, so nothing was erased: is it mounted?" in done.err
+    assert (refs(remote(team)), listing(cache(team))) == before
+    if instead:
+        there.rmdir()
+    away.rename(there)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    assert not one.objects & set(listing(storage(team)))
+
+
+def test_of_what_was_erased_elsewhere_nothing_is_told_that_another_run_has_as_well(team: Shell) -> None:
+    one, _ = plant(team, "one", table="shared", fold=False), plant(team, "other", table="shared")
+    second = copies(team)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    assert "erased with their runs" not in cd4ml(second, "gc").out
+    assert md5(one.outputs[TABLE]) in listing(cache(second))

@@ -231,6 +231,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
     base_commit = doomed.found.observation.base_commit
     if purge:
         check_may_erase(project, base_commit)
+    _check_remote(doomed)
     with exclusive(project.private / WORK_LOCK):
         files = tuple(_files_of_work_tree(project, doomed))
         note_erased(project, doomed.erasure.runs, doomed.erasure.objects)
@@ -242,6 +243,24 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         late = _late(project, doomed)
         epoch, held_by = _purge(project, doomed) if purge else ("", ())
     return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports)
+
+
+def _check_remote(doomed: Doomed) -> None:
+    """Raise RemoteError where the DVC remote is not there, or holds nothing though it should: none would be deleted.
+
+    A tombstone would say then that it was.
+    """
+    storage, known = doomed.found.storage, {one.run: one.gone for one in doomed.found.inventory.holdings}
+    if not storage.remote or not doomed.erasure.objects:
+        return
+    erased_before = all(known.get(run, "run") == "run" for run in doomed.erasure.runs)
+    landed = any(run in doomed.found.landed or run not in known for run in doomed.erasure.runs)
+    with storage.open_remote() as remote:
+        if landed and not (remote.is_there() and (erased_before or remote.list())):
+            raise RemoteError(
+                f"DVC remote {storage.remote!r}: holds nothing at all, so nothing was erased: is it mounted? "
+                "(if it is lost for good, `dvc remote remove` it first)"
+            )
 
 
 def _late(project: Project, doomed: Doomed) -> tuple[str, ...]:

@@ -55,6 +55,24 @@ def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
     return folder
 
 
+def refuse_erased(storage: Storage, pins: Iterable[Pin], erased: Mapping[str, str]) -> None:
+    """Raise UsageError for data that were erased: objects by name and why. Raises RemoteError.
+
+    They may lie in this clone yet. That the DVC remote does not have them is what counts: a tombstone by itself keeps
+    nobody from running anything, since whoever may land a record may land one.
+    """
+    named = [pin for pin in pins if pin.raw_md5 in erased]
+    if not named or not storage.remote:
+        return
+    with storage.open_remote() as remote:
+        for pin in named:
+            if not remote.has(pin.raw_md5):
+                raise UsageError(
+                    f"{pin_path(pin.source)}: these data were {erased[pin.raw_md5]}; what is to run needs others, and "
+                    "another pin (`cd4ml data update`)"
+                )
+
+
 def _holds(path: Path, pin: Pin) -> bool:
     """Are these the bytes that the pin names? Looked at each time: what lies on a disk can rot."""
     return path.is_file() and path.stat().st_size == pin.raw_bytes and digest_file(path).sha256 == pin.raw_sha256

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cd4ml.controller.desired.data import ensure_raw
+from cd4ml.controller.desired.data import ensure_raw, refuse_erased
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Asked, Base, asked_of, spec_of
 from cd4ml.controller.history.search import known_state
 from cd4ml.controller.landing.drafts import drop_old_drafts
+from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.landing.labels import work_tree_label
 from cd4ml.controller.landing.land import land_failure, land_success
 from cd4ml.controller.landing.landed import read_history
@@ -180,6 +181,7 @@ def _run(project: Project, job: Job, storage: Storage, watch: Watch) -> RunRecor
         clear_leftovers(project)
         drop_old_drafts(project)
         job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))
+        refuse_erased(storage, job.asked.pins.values(), erased_objects(project))
         raw = ensure_raw(project, storage, job.asked.pins.values())
         ensure_lingering(project.private, threads)
         with warm_process(project.private, threads) as warm:

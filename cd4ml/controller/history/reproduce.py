@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.desired.data import ensure_raw
+from cd4ml.controller.desired.data import ensure_raw, refuse_erased
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Base, asked_of, spec_of
 from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
@@ -100,6 +101,8 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     removal = counting(history.removals_of([run_id])).get(run_id)
     let_go = words(removal.body) if removal else ""
     try:
+        if not let_go:
+            refuse_erased(storage, asked.pins.values(), erased_objects(project))
         raw = ensure_raw(project, storage, asked.pins.values())
     except RemoteError as error:
         if not let_go:

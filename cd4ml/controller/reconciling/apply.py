@@ -10,14 +10,15 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from cd4ml.controller.desired.data import ensure_raw
+from cd4ml.controller.desired.data import ensure_raw, refuse_erased
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.land import land_experiment, land_failure, land_success
 from cd4ml.controller.project import Project
@@ -25,7 +26,7 @@ from cd4ml.controller.reconciling.observe import Observation, observe
 from cd4ml.controller.running.environment import python_for
 from cd4ml.controller.running.run import Attempt, Event, Failure, Job, Watch, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import Cd4mlError
+from cd4ml.errors import Cd4mlError, RemoteError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import told
 from cd4ml.gateways.git import LANDING
@@ -115,6 +116,7 @@ class Workshop:
         asked, project = self.observation.asked[action.target.commit], self.project
         with self.alone:
             python = python_for(project, asked, action.target.tree, self.observation.policy)
+            refuse_erased(self.storage, asked.pins.values(), erased_objects(project))
             raw = ensure_raw(project, self.storage, asked.pins.values())
         return self.job(action, python, published=published), raw
 
@@ -123,6 +125,7 @@ class Workshop:
         try:
             self.watch(Event(job.branch, job.side, "land", "started"))
             with self.alone:
+                self._refuse_erased_since(job)
                 if tried.verdict is not None and tried.failure is None:
                     run_id = land_success(self.project, self.storage, job, tried.execution, tried.verdict)
                 else:
@@ -136,6 +139,12 @@ class Workshop:
             discard(tried.execution)
         self.watch(Event(job.branch, job.side, "run", "failed" if tried.failure else "landed"))
         return run_id
+
+    def _refuse_erased_since(self, job: Job) -> None:
+        """What was erased while it was read is not to come back by what was made of it."""
+        with suppress(RemoteError):  # the landing will tell
+            trust.fetch(self.project)
+            refuse_erased(self.storage, job.asked.pins.values(), erased_objects(self.project))
 
 
 class Answers(Protocol):

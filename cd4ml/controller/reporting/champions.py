@@ -179,13 +179,13 @@ class References:
         ignored: list[str] = []
         for claim in candidates(tags):
             name = self._claimed(claim.commit)
-            run = self._released(name, claim.commit)
-            if run is not None:
-                return Production(run, claim.release, claim.environment), _ignored(ignored)
             removal = Evidence(self.observation.history).erased(name)
             if removal is not None:  # what was there before is not there again for that
                 told = f"what the release tag {claim.tag[:100]} is on was {words(removal.body)}"
                 return None, (*_ignored(ignored), told)
+            run = self._released(name, claim.commit)
+            if run is not None:
+                return Production(run, claim.release, claim.environment), _ignored(ignored)
             ignored.append(claim.tag)
         stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
         return None, (*_ignored(ignored), stands)
