@@ -701,3 +701,17 @@ def test_of_what_was_erased_elsewhere_nothing_is_told_that_another_run_has_as_we
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
     assert "erased with their runs" not in cd4ml(second, "gc").out
     assert md5(one.outputs[TABLE]) in listing(cache(second))
+
+
+def test_a_remote_that_refuses_the_epoch_is_told_as_that_and_the_purge_is_finished_later(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    git(remote(team), "config", "receive.denyNonFastForwards", "true")
+    (line,) = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=1).lines
+    assert "everything that was stored is erased, but the records are in the history of the index yet" in line
+    assert not one.objects & set(listing(storage(team)))
+    git(remote(team), "config", "receive.denyNonFastForwards", "false")
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    assert one.result_commit not in reachable(remote(team))

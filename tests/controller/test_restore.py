@@ -180,6 +180,8 @@ def test_without_a_yes_nothing_is_done(world: Shell) -> None:
     assert done.out == shown.out
     assert "say --yes" in done.lines[0]
     assert refs(remote(world)) == before
+    assert cd4ml(world, "restore", "--dry-run", "--yes").out == shown.out
+    assert refs(remote(world)) == before
 
 
 def test_two_that_restore_at_once_both_succeed(world: Shell) -> None:

@@ -75,6 +75,15 @@ def test_a_comment_is_made_and_edited(on: OnGitHub) -> None:
     assert on.world.bodies(7) == ["two"]
 
 
+@pytest.mark.parametrize("body", [b"<html>Log in</html>", {"ok": True}], ids=["page", "another form"])
+def test_an_edit_that_was_answered_and_not_done_is_no_success(on: OnGitHub, body: object) -> None:
+    on.forge.create_comment(7, "one")
+    on.world.faults.append(Fault("PATCH /repos/.*/comments", 200, body))
+    with pytest.raises(ForgeError):
+        on.forge.edit_comment(7, on.forge.comments(7)[0].id, "two")
+    assert on.world.bodies(7) == ["one"]
+
+
 def test_editing_a_comment_that_was_deleted_says_so(on: OnGitHub) -> None:
     with pytest.raises(GoneError):
         on.forge.edit_comment(7, 4711, "two")

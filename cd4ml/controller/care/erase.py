@@ -241,7 +241,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         _clear_private(project, doomed)
         reports = len(drop_reports_of(project, doomed.erasure.runs))
         late = _late(project, doomed)
-        epoch, held_by = _purge(project, doomed) if purge else ("", ())
+        epoch, held_by = _purged(project, doomed) if purge else ("", ())
     return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports)
 
 
@@ -339,6 +339,16 @@ def _files_of_work_tree(project: Project, doomed: Doomed) -> Iterator[str]:
         inside = Path(os.path.normpath(path)).is_relative_to(root)
         if inside and path.is_file() and path.stat().st_size in sizes and digest_file(path).md5 in doomed.bytes:
             yield path.relative_to(root).as_posix()
+
+
+def _purged(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+    try:
+        return _purge(project, doomed)
+    except RemoteError as error:
+        raise RemoteError(
+            f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
+            "(where the remote protects the branch, lift that, and say the same again)"
+        ) from error
 
 
 def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from cd4ml.gateways.forge import (
     Check,
     Comment,
     Conclusion,
+    ForgeError,
     GoneError,
     NotAllowedError,
     PullRequest,
@@ -154,7 +155,11 @@ class GitHub:
 
     def edit_comment(self, number: int, comment: int, body: str) -> None:
         def edit() -> None:
-            self._repository.get_issue(number).get_comment(comment).edit(body)
+            edited = self._repository.get_issue(number).get_comment(comment)
+            edited.edit(body)
+            # whatever answers in GitHub's place, as a page to log in at, may say 200 and have taken nothing
+            if _lines(answers.text(edited.body, "a comment")) != _lines(body):
+                raise ForgeError(f"GitHub answered the edit of a comment on #{number}, and did not take it over")
 
         self._call(f"edit the comment on #{number}", "pull requests: write", edit, repeatable=False)
 
