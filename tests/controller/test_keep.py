@@ -16,7 +16,7 @@ from cd4ml.controller.care.inventory import stored_objects
 from cd4ml.controller.care.keep import PLACES, Options, collect, delete, plan_collection
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.claims import Claims
-from cd4ml.gateways.git import keeping, open_repository
+from cd4ml.gateways.git import INDEX_BRANCH, LANDING, keeping, open_repository
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
@@ -154,6 +154,17 @@ def test_a_collection_that_was_killed_is_finished_by_the_next(team: Shell, point
     assert shown(team, "--apply")["recorded"] == {}
     after = {("local", name) for name in listing(cache(team))} | {("remote", name) for name in listing(storage(team))}
     assert before - after == {(where, name) for where in ("local", "remote") for name in one.objects}
+
+
+def test_no_byte_goes_before_the_index_itself_says_so(team: Shell) -> None:
+    """Whoever was killed had landed the record, and not folded it: the next one folds it before it deletes."""
+    plant(team, "one")
+    rule(team, DISCARDED)
+    assert team.attempt("cd4ml", "gc", "--apply", "--yes", CD4ML_CRASH_AT="land.pushed").returncode == -9
+    assert [ref for ref in refs(remote(team)) if ref.startswith(f"{LANDING}x")] != []
+    assert team.attempt("cd4ml", "gc", "--apply", "--yes", CD4ML_CRASH_AT="gc.recorded").returncode == -9
+    assert [ref for ref in refs(remote(team)) if ref.startswith(f"{LANDING}x")] == []
+    assert "removals/" in git(remote(team), "ls-tree", "-r", "--name-only", INDEX_BRANCH)
 
 
 def test_a_run_that_lands_meanwhile_keeps_what_it_needs(team: Shell) -> None:

@@ -96,7 +96,7 @@ def collect(project: Project, shown: Look, options: Options) -> Done:
 def _let_go(project: Project, shown: Look, options: Options) -> dict[str, str]:
     """Record what was shown to be let go and still is: hours may lie between, a release and another rule."""
     if not shown.sweep.let_go:
-        return {}
+        return record_removals(project, ())
     fresh = plan_collection(project, options)
     known = {one.run for one in shown.sweep.let_go}
     bodies = [
@@ -144,10 +144,11 @@ def removal(
 
 
 def record_removals(project: Project, bodies: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Land and fold these removal records, and see them in the index; gives their ids by run. Raises RemoteError."""
+    """Land these removal records, fold them, and see them in the index; gives their ids by run. Raises RemoteError.
+
+    Those are folded, too, that somebody who was cut off has landed: what they let go may be about to be deleted.
+    """
     landed = {str(body["run"]): land_removal(project, body) for body in bodies}
-    if not landed:
-        return {}
     told = fold_landed(project, trust.fetch(project))
     state = trust.fetch(project)
     known = {one.removal.id for one in read_history(project, state, drafts=False).removals}
