@@ -244,6 +244,7 @@ def _say_forgotten(doomed: Doomed, done: Forgotten) -> None:
     _say_left(doomed, done)
     if done.epoch:
         say(f"the index begins a new epoch at {done.epoch[:12]}")
+    if done.epoch or doomed.is_purged:
         _say_held(done)
 
 
@@ -260,13 +261,13 @@ def _say_left(doomed: Doomed, done: Forgotten) -> None:
         say(f"{branch} pins data that are gone: it wants other data, and another pin (`cd4ml data update`)")
     for path in doomed.in_git:
         say(
-            f"{path}: Git still holds the data that were erased: only a rewrite of every branch and tag that has the "
-            "file takes them out (as by git filter-repo), on the remote and in every clone"
+            f"{path}: Git still holds the data that were erased, in the history of the branches and of the runs that "
+            "the index keeps: nothing here takes them out of it"
         )
     for path in done.files:
         say(f"{path}: holds erased bytes; the work tree is yours to clear")
     if doomed.erasure.objects:
-        say("other clones may have copies in their caches: the same command erases them there")
+        say("other clones may have copies in their caches: `cd4ml forget RUN` erases them there, too")
 
 
 def _say_held(done: Forgotten) -> None:

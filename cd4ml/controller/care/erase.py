@@ -49,6 +49,11 @@ class Doomed:
     imported: Row | None = None
 
     @property
+    def is_purged(self) -> bool:
+        """Are the records out of the history of the index already, so that only what is stored is left to erase?"""
+        return not self.runs and self.imported is None
+
+    @property
     def landed(self) -> frozenset[str]:
         """The ids of the runs and imports that others see too."""
         return self.found.landed | ({self.imported.id} if self.imported else frozenset())
@@ -91,7 +96,7 @@ def plan_erasure(
     of other runs or of a branch as well, and nothing says what is to become of them, and where ``purge`` is wanted
     of somebody who may not.
     """
-    if not purge and (gone := _purged_run(project, name)):
+    if gone := _purged_run(project, name):
         return _copies(project, gone)
     shown = named_runs(project, name)[0]
     base_commit = project.repository.last_seen().heads.get(project.base)
@@ -229,6 +234,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
     """
     check_reason(reason)
     base_commit = doomed.found.observation.base_commit
+    purge = purge and not doomed.is_purged
     if purge:
         check_may_erase(project, base_commit)
     _check_remote(doomed)

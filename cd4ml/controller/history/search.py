@@ -124,6 +124,8 @@ def _meant(project: Project, cache: QueryCache, name: str) -> tuple[Row, ...]:
         commit = project.repository.resolve(f"refs/tags/{name}")
         if commit and (tagged := cache.of_commit(commit)):  # as a release is: its tag is at the result commit
             return tagged
+        if commit:
+            raise UsageError(f"{name}: that tag is on {commit[:12]}, which is no result of the index") from None
         if told := tombstone_line(IndexHistory(cache, drafts=True).removals, name):
             raise UsageError(told) from None
         raise

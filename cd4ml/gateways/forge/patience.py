@@ -140,8 +140,11 @@ def patiently(
                 raise UnclearError(f"{_start(call)}: {_said(failure) or 'no answer'}") from error
             if seconds is None or attempt + 1 >= patience.attempts or waited + seconds > patience.longest:
                 raise as_error(failure, call, patience.now()) from error
-        if failure.is_limited or seconds >= 10:
+        if failure.is_limited:
             patience.tell(f"{call.forge} lets no more requests through for now: waiting {seconds:.0f} s")
+        elif attempt or failure.status is None:  # one that passes at once is nobody's concern
+            why = f"answers {failure.status}" if failure.status else f"gives no answer ({_said(failure)})"
+            patience.tell(f"{call.forge} {why}: trying again in {seconds:.0f} s")
         patience.sleep(seconds)
         waited += seconds
     raise AssertionError  # count() has no end
