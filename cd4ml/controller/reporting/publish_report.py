@@ -67,9 +67,10 @@ def drop_reports_of(project: Project, runs: Collection[str]) -> tuple[str, ...]:
     names = [run[:SHORT].encode() for run in runs]
     repository = project.repository
     found = repository.reports(project.remote) if names else {}
+    brought = repository.bring_commits(project.remote, sorted(found.values())) if found else frozenset()
     naming = []
     for key, commit in sorted(found.items()):
-        if repository.bring_commit(project.remote, commit):
+        if commit in brought:
             texts = repository.small_blobs(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
             if not any(name in text for name in names for text in texts):
                 continue

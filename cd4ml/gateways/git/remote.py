@@ -135,14 +135,21 @@ class Remotes(Commits):
 
         Says whether it is here.
         """
-        if self.resolve(commit) == commit:
-            return True
+        return commit in self.bring_commits(remote, [commit])
+
+    def bring_commits(self, remote: str, commits: Sequence[str]) -> frozenset[str]:
+        """The same of several, in one talk with the remote if it has them all; gives those that are here."""
+        missing = [commit for commit in commits if self.resolve(commit) != commit]
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
-        try:
-            self._remote_command("fetch", *options, "--end-of-options", remote, commit)
-        except RemoteError:
-            return False
-        return self.resolve(commit) == commit
+        for some in (missing, *([commit] for commit in missing if len(missing) > 1)) if missing else ():
+            try:
+                self._remote_command("fetch", *options, "--end-of-options", remote, *some)
+            except RemoteError:
+                continue
+            if some is missing:
+                break
+        here = frozenset(commit for commit in missing if self.resolve(commit) == commit)
+        return here | (frozenset(commits) - frozenset(missing))
 
     def push(self, remote: str, updates: Sequence[RefUpdate], *, seconds: float | None = None) -> None:
         """Move all these refs on the remote, or none.
