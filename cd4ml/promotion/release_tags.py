@@ -52,6 +52,12 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     )
 
 
+def names_in_production(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of which something was put into production and not taken out: of one model there is one."""
+    standing = [one.tag for one in _assigned(tags) if one.environment in IN_PRODUCTION]
+    return tuple(sorted({tag.partition("#")[0] for tag in standing}))
+
+
 def emptied_by(tags: Mapping[str, str]) -> str:
     """The tag that took out of production what was there last; nothing where something is, or never was."""
     found = []

@@ -280,6 +280,21 @@ def test_what_a_tag_put_into_production_is_told_with_its_version_and_values(worl
     assert next(one for one in found["metrics"] if one["metric"] == "rmse")["production"] is not None
 
 
+def test_of_several_names_in_production_it_is_told_which_one_is_meant(world: World) -> None:
+    shell, main = world
+    held = result_commit(shell, main["id"])
+    names = ("flights#production#4", "delays#production#1")
+    for name in names:
+        tagged(shell, name, held)
+    try:
+        found = report(shell, "exp/alpha")
+    finally:
+        untagged(shell, *names)
+    assert (
+        "several names are in production (delays, flights): flights#production#4 is the one told of" in found["notes"]
+    )
+
+
 def test_a_tag_on_anything_but_a_result_of_the_index_is_not_believed(world: World) -> None:
     shell, main = world
     forged = commit(shell, "main", {".cd4ml/record.json": json.dumps({"id": main["id"]})})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, emptied_by
+from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, emptied_by, names_in_production
 
 
 def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
@@ -86,3 +86,8 @@ def test_where_production_was_emptied_nothing_is_in_it_and_nothing_takes_its_pla
     assert likeliest(*tags, ("m#production#4", "b")) == ("b", "", "production")
     assert emptied_by(dict([*tags, ("m#production#4", "b")])) == ""
     assert emptied_by({"m@v1.0.0": "a", "m#staging!#1": "a"}) == ""
+
+
+def test_of_which_names_something_is_in_production_is_told() -> None:
+    tags = {"m#production#1": "a", "n#prod#1": "b", "o#staging#1": "c", "p#production#1": "d", "p#production!#2": "d"}
+    assert names_in_production(tags) == ("m", "n")

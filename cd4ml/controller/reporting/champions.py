@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -18,7 +19,7 @@ from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
-from cd4ml.promotion.release_tags import candidates, emptied_by
+from cd4ml.promotion.release_tags import Claim, candidates, emptied_by, names_in_production
 from cd4ml.spec.fingerprint import Components
 
 _LARGEST_RECORD = 1 << 20
@@ -185,7 +186,10 @@ class References:
                 return None, (*_ignored(ignored), told)
             run = self._released(name, claim.commit)
             if run is not None:
-                return Production(run, claim.release, claim.environment), _ignored(ignored)
+                return Production(run, claim.release, claim.environment), (
+                    *_ignored(ignored),
+                    *_of_several(tags, claim),
+                )
             ignored.append(claim.tag)
         stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
         return None, (*_ignored(ignored), stands)
@@ -204,6 +208,13 @@ class References:
         """The result of that id, if the index holds it with that very commit."""
         found = self.observation.history.run_by_id(name) if name else None
         return found.run if found is not None and found.entry.result_commit == commit and found.run.succeeded else None
+
+
+def _of_several(tags: Mapping[str, str], told: Claim) -> tuple[str, ...]:
+    names = names_in_production(tags)
+    if not told.environment or len(names) < 2:
+        return ()
+    return (f"several names are in production ({', '.join(names)[:200]}): {told.tag[:100]} is the one told of",)
 
 
 def _ignored(tags: list[str]) -> tuple[str, ...]:
