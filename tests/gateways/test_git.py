@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -1064,7 +1065,9 @@ def test_of_many_objects_the_damaged_one_is_named_and_those_before_it_are_read(
         next(read)
 
 
-def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_failed(tmp_path: Path) -> None:
+@pytest.fixture
+def dropped(tmp_path: Path) -> tuple[git.Repository, str, str]:
+    """A clone that has seen ``exp/x``, which the remote has no more; its commit, and a new blob of the remote."""
     bare, there = tmp_path / "remote.git", tmp_path / "there"
     git.init(bare, bare=True)
     git.init(there)
@@ -1077,10 +1080,43 @@ def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_failed(tmp_pat
     sh(there, "git", "add", "file")
     sh(there, "git", "commit", "--quiet", "--message", "second")
     sh(there, "git", "push", "--quiet", str(bare), "HEAD:main", ":exp/x")
-    blob = sh(bare, "git", "rev-parse", "main:file")
-    lost = bare / "objects" / blob[:2] / blob[2:]
+    return repository, seen, sh(bare, "git", "rev-parse", "main:file")
+
+
+def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_failed(
+    dropped: tuple[git.Repository, str, str], tmp_path: Path
+) -> None:
+    repository, seen, blob = dropped
+    lost = tmp_path / "remote.git" / "objects" / blob[:2] / blob[2:]
     lost.rename(tmp_path / "away")
     with pytest.raises(RemoteError):
         repository.fetch("origin")
     (tmp_path / "away").rename(lost)
     assert repository.fetch("origin").vanished == (("exp/x", seen),)
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from cd4ml.gateways.git import open_repository
+from cd4ml.gateways.git.remote import Remotes
+command = Remotes._remote_command
+def cut_off(self, *arguments, **options):
+    command(self, *arguments, **options)
+    os.kill(os.getpid(), 9)
+Remotes._remote_command = cut_off
+open_repository(Path(sys.argv[1])).fetch("origin")
+"""
+
+
+def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_was_killed(
+    dropped: tuple[git.Repository, str, str],
+) -> None:
+    repository, seen, _ = dropped
+    here = str(repository.work_tree)
+    assert subprocess.run([sys.executable, "-c", _KILLED, here], check=False).returncode == -9
+    assert "exp/x" not in sh(Path(here), "git", "for-each-ref", "refs/cd4ml")
+    assert repository.fetch("origin").vanished == (("exp/x", seen),)
+    repository.drop_vanished([("exp/x", seen)])
+    assert repository.fetch("origin").vanished == ()
+    assert [*repository.private.glob("fetching-*")] == []

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from cd4ml.errors import RemoteError, ToolError
 from cd4ml.gateways.git.history import Commits
 from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, TAGS, Draft, RefUpdate, RemoteState
 
 _LEAF = "/-"
+_NOTES = "fetching-"
+"""How the name of a file begins, in cd4ml's private folder, that holds the heads that a fetch may drop."""
 
 
 def _vanished_ref(branch: str, commit: str) -> str:
@@ -31,30 +36,32 @@ class Remotes(Commits):
     def fetch(self, remote: str) -> RemoteState:
         """Bring the remote's heads, landing refs and claims in, under a namespace of cd4ml's own.
 
-        A head that the remote has no more is kept among the vanished ones, also when the fetch fails: Git drops it
-        first. Side effects: moves refs under ``refs/cd4ml/remote/`` only. Raises RemoteError.
+        A head that the remote has no more is kept among the vanished ones, also when the fetch fails, or is killed:
+        Git drops it first. Side effects: moves refs under ``refs/cd4ml/remote/`` only, and notes the heads in cd4ml's
+        private folder meanwhile. Raises RemoteError.
         """
         before = self._refs(SEEN + "heads/")
-        try:
-            self._remote_command(
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--prune",
-                "--no-write-fetch-head",
-                "--no-recurse-submodules",
-                "--refmap=",
-                "--end-of-options",
-                remote,
-                f"+{CLAIMS}*:{SEEN}claims/*",
-                f"+{LANDING}*:{SEEN}landing/*",
-                f"+{HEADS}*:{SEEN}heads/*",
-            )
-        except BaseException:
-            self._keep_gone(before, self._refs(SEEN + "heads/"))
-            raise
-        seen = self.last_seen()
-        return replace(seen, vanished=(*seen.vanished, *self._keep_gone(before, seen.heads)))
+        with self._noted(before) as noted:
+            try:
+                self._remote_command(
+                    "fetch",
+                    "--quiet",
+                    "--no-tags",
+                    "--prune",
+                    "--no-write-fetch-head",
+                    "--no-recurse-submodules",
+                    "--refmap=",
+                    "--end-of-options",
+                    remote,
+                    f"+{CLAIMS}*:{SEEN}claims/*",
+                    f"+{LANDING}*:{SEEN}landing/*",
+                    f"+{HEADS}*:{SEEN}heads/*",
+                )
+            except BaseException:
+                self._keep_gone(before, self._refs(SEEN + "heads/"))
+                raise
+            seen = self.last_seen()
+            return replace(seen, vanished=(*seen.vanished, *self._keep_gone({**noted, **before}, seen.heads)))
 
     def push_head(self, remote: str, branch: str, before: str, commit: str) -> None:
         """Move the head of a branch on the remote, which counts as seen: it may be gone before the next fetch.
@@ -81,6 +88,39 @@ class Remotes(Commits):
             claims,
             tuple((name.split("/", 1)[1].removesuffix(_LEAF), commit) for name, commit in vanished.items()),
         )
+
+    @contextmanager
+    def _noted(self, heads: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """Note these heads in a file while the block runs; gives those that fetches noted which came to no end."""
+        left = sorted(self.private.glob(f"{_NOTES}*"))
+        noted = self._heads_in(left)
+        mine = self.private / f"{_NOTES}{os.getpid()}"
+        with suppress(OSError):  # as of a repository that can only be read: then none of its refs is dropped either
+            if heads:
+                self.private.mkdir(parents=True, exist_ok=True)
+                lines = (f"{commit} {branch}\n" for branch, commit in heads.items())
+                mine.write_text("".join(lines), "utf-8", "surrogateescape")
+        try:
+            yield noted
+            for path in left:
+                path.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                mine.unlink(missing_ok=True)
+
+    def _heads_in(self, notes: Sequence[Path]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path in notes:
+            with suppress(OSError):
+                text = path.read_text("utf-8", "surrogateescape")
+                parts = (line.partition(" ") for line in text.split("\n")[:-1])  # the last may be half a line
+                found |= {branch: commit for commit, _, branch in parts if branch}
+        known = self._refs(SEEN + "heads/")
+        return {
+            branch: commit
+            for branch, commit in found.items()
+            if known.get(branch) != commit and self.resolve(commit) == commit
+        }
 
     def _keep_gone(self, before: Mapping[str, str], now: Mapping[str, str]) -> Sequence[tuple[str, str]]:
         gone = [(branch, commit) for branch, commit in before.items() if branch not in now]
