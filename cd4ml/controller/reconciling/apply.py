@@ -142,8 +142,9 @@ class Workshop:
 
     def _refuse_erased_since(self, job: Job) -> None:
         """What was erased while it was read is not to come back by what was made of it."""
-        with suppress(RemoteError):  # the landing will tell
+        with suppress(Cd4mlError):  # whatever is wrong with a remote or the index, the landing will tell
             trust.fetch(self.project)
+        with suppress(RemoteError):
             refuse_erased(self.storage, job.asked.pins.values(), erased_objects(self.project))
 
 
