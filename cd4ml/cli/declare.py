@@ -101,7 +101,7 @@ def update(
 
     options: Context = context.obj
     project = options.project()
-    changes = update_pins(project, tuple(sources or ()), {} if store_erased else erased_objects(project))
+    changes = update_pins(project, tuple(sources or ()), {} if store_erased else erased_objects(project, fetch=True))
     for change in changes:
         rows = f"{change.after.rows:,} rows"
         if not change.moved:

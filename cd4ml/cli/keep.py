@@ -91,11 +91,11 @@ def _show_plan(look: Look) -> None:
         shown = ", ".join(runs[:_MOST_NAMED]) + (f" and {len(runs) - _MOST_NAMED} more" if runs[_MOST_NAMED:] else "")
         say(
             kept_line(
-                "were erased with their runs elsewhere, and stay while branches, tags or pins ask for them",
+                "are of runs that others erased, as records say, and stay while branches, tags or pins ask for them",
                 planned.erased,
             )
         )
-        say(f"`cd4ml forget RUN` in this clone erases its copies, too: {shown}")
+        say(f"`cd4ml forget RUN` erases those, too, here and on the DVC remote: {shown}")
 
 
 def _say_done(done: Done) -> None:
@@ -205,6 +205,8 @@ def _show_erasure(doomed: Doomed) -> None:
     say(f"{len(doomed.bytes)} objects, {size_text(sum(doomed.bytes.values()))}, here and on the DVC remote")
     for path in doomed.in_git:
         say(f"{path}: Git holds these data as well, and stays as it is")
+    for branch in doomed.pinned_by:
+        say(f"{branch} pins data that go")
     if doomed.erasure.with_data and not doomed.erasure.raw:
         say(f"the data stay: {len(doomed.erasure.with_data)} other runs were made from them")
 
@@ -229,6 +231,7 @@ def _left(doomed: Doomed, done: Forgotten) -> dict[str, Any]:
         "files": list(done.files),
         "late": list(done.late),
         "reports": done.reports,
+        "reports_left": list(done.reports_left),
     }
 
 
@@ -255,6 +258,8 @@ def _say_left(doomed: Doomed, done: Forgotten) -> None:
             f"{elsewhere} run{'s are' if elsewhere != 1 else ' is'} in progress elsewhere: "
             "ask again when they have ended, since what they read may be what was erased"
         )
+    for ref in done.reports_left:
+        warn(f"{ref}: a report there may tell of it, and could not be read or dropped")
     for run in done.late:
         warn(f"{run}: landed meanwhile, and has what was erased: forget it as well")
     for branch in doomed.pinned_by:

@@ -67,6 +67,11 @@ class Holding:
     erased_here: bool = False
 
     @property
+    def is_erased(self) -> bool:
+        """Was it erased, by this clone or as a record says of what nobody needs?"""
+        return self.erased_here or (self.gone == "run" and not self.needed_by)
+
+    @property
     def goes(self) -> bool:
         """Is it let go now?"""
         return bool(self.rule and self.objects) and not self.needed_by and not self.gone
@@ -180,7 +185,7 @@ def sweep(
     strangers: list[Stored] = []
     young: list[Stored] = []
     erased: list[Stored] = []
-    elsewhere = _needed_by_others(inventory.holdings, (), inventory.folders)
+    elsewhere = _needed_by_others([one for one in inventory.holdings if one.gone != "run"], (), inventory.folders)
     for one in sorted(stored, key=lambda one: (one.where, one.md5)):
         if one.md5 in keep and one.md5 in inventory.erased and one.md5 not in elsewhere:
             erased.append(one)
@@ -261,7 +266,7 @@ def erasure(
     known = {one.run: one for one in holdings}
     named = known[run]
     same = [one for one in known.values() if one.run != run and one.raw & named.raw]
-    with_data = tuple(one.run for one in same if one.gone != "run")
+    with_data = tuple(one.run for one in same if not one.is_erased)
     runs, with_model = [run, *(() if keep_data else (one.run for one in same))], list[str]()
     for done in runs:  # grows while it is gone through: a run brings those with its model
         for one in known.values():
@@ -280,27 +285,34 @@ def erasure_of_purged(
     run: str,
     purged: Mapping[str, frozenset[str]],
     folders: Mapping[str, frozenset[str]],
+    pinned: frozenset[str],
+    *,
+    all_runs_of_data: bool = False,
 ) -> Erasure:
-    """The same of a run whose record is no more: what its tombstone names, but for what other runs need.
+    """The same of a run whose record is no more: what its tombstone names, but for what others need.
 
-    ``purged`` are the objects that tombstones name, by the runs that have no record: those that share some go along.
+    ``purged`` are the objects that tombstones name, by the runs that have no record, and ``pinned`` those that stay.
+    Only with ``all_runs_of_data`` do the runs go along that share some of them.
     """
     runs, objects = [run], set(purged[run])
-    for _ in purged:  # each round brings one more at least, or is the last
+    for _ in purged if all_runs_of_data else ():  # each round brings one more at least, or is the last
         more = [one for one, names in purged.items() if one not in runs and names & objects]
         runs += more
         objects.update(*(purged[one] for one in more))
         if not more:
             break
-    names = frozenset(objects - _needed_by_others(holdings, runs, folders))
+    names = frozenset(objects - _needed_by_others(holdings, runs, folders) - pinned)
     return Erasure(tuple(runs), (), tuple(runs[1:]), names, names)
 
 
 def _needed_by_others(
     holdings: Iterable[Holding], runs: Collection[str], folders: Mapping[str, frozenset[str]]
 ) -> set[str]:
-    """The objects that runs need which are none of these and were not erased."""
-    others = [one for one in holdings if one.run not in runs and one.gone != "run"]
+    """The objects that runs need which are none of these and were not erased.
+
+    A record that says so of what a branch or a release needs is not believed: anybody may have landed it.
+    """
+    others = [one for one in holdings if one.run not in runs and not one.is_erased]
     needed_there = {name for one in others if one.kept for name in _with_listed(one.objects, folders)}
     return needed_there | {name for one in others for name in one.raw}
 

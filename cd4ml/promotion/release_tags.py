@@ -35,18 +35,17 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     """What may be in production, the likeliest first, of annotated tags by name; values are the commits.
 
     First what was put into production last; then the newest version; then what is in another environment. Of one
-    environment the tag with the highest number counts, and those before it only in its place. Where production was
-    emptied, and nothing was put there since, nothing is.
+    environment the tag with the highest number counts, and those before it only in its place. Of a name that was taken
+    out of production, and not put there since, nothing is.
     """
-    if emptied_by(tags):
-        return ()
+    out = taken_out(tags)
     versions = _versions(tags)
     named = {commit: tag for tag, commit in reversed(versions)}
     assigned = _assigned(tags)
     production = [one for word in IN_PRODUCTION for one in assigned if one.environment == word]
     others = [one for one in assigned if one.environment not in IN_PRODUCTION]
     released = [Claim(commit, tag, tag) for tag, commit in versions]
-    found = [*production, *released, *others]
+    found = [one for one in (*production, *released, *others) if re.split("[@#]", one.tag)[0] not in out]
     return tuple(
         Claim(one.commit, one.tag, named.get(one.commit, ""), one.environment) for one in found[:MOST_CANDIDATES]
     )
@@ -58,15 +57,15 @@ def names_in_production(tags: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted({tag.partition("#")[0] for tag in standing}))
 
 
-def emptied_by(tags: Mapping[str, str]) -> str:
-    """The tag that took out of production what was there last; nothing where something is, or never was."""
-    found = []
+def taken_out(tags: Mapping[str, str]) -> dict[str, str]:
+    """The names that were in production and are not any more, each with the tag that took it out last."""
+    found: dict[str, tuple[int, str]] = {}
     for tag in tags:
         match = _ASSIGNED.fullmatch(tag)
         if match is not None and match["environment"] in IN_PRODUCTION and match["off"]:
-            found.append((int(match["number"] or 0), tag))
-    standing = any(one.environment in IN_PRODUCTION for one in _assigned(tags))
-    return max(found)[1] if found and not standing else ""
+            found[match["name"]] = max(found.get(match["name"], (-1, "")), (int(match["number"] or 0), tag))
+    there = names_in_production(tags)
+    return {name: tag for name, (_, tag) in found.items() if name not in there}
 
 
 def _versions(tags: Mapping[str, str]) -> list[tuple[str, str]]:

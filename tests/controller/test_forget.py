@@ -23,7 +23,19 @@ from cd4ml.gateways.git import INDEX_BRANCH, REPORTS
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
-from tests.controller.controller_world import Content, cd4ml, commit, experiment, git, holding, push, refs, remote, runs
+from tests.controller.controller_world import (
+    Content,
+    cd4ml,
+    commit,
+    experiment,
+    git,
+    holding,
+    push,
+    refs,
+    rejected,
+    remote,
+    runs,
+)
 from tests.controller.index_attacks import committed
 from tests.controller.keeping_world import (
     OLD,
@@ -533,14 +545,14 @@ def test_a_clone_with_all_that_was_erased_elsewhere_is_told_of_it_and_frees_it_b
     needed = outputs_in_index(team, main)
     assert needed <= set(listing(cache(second)))
     looked = cd4ml(second, "gc")
-    assert "were erased with their runs elsewhere" in looked.out
-    assert "`cd4ml forget RUN` in this clone erases its copies, too: " in looked.out
+    assert "are of runs that others erased" in looked.out
+    assert "`cd4ml forget RUN` erases those, too, here and on the DVC remote: " in looked.out
     assert main["id"] in looked.out
     assert main["id"] in cd4ml(second, "gc", "--json").json["erased"]["runs"]
     cd4ml(second, "forget", one.id, *FORGET, "--all-runs-of-data")
     assert not needed & set(listing(cache(second)))
     assert list((second.folder / ".git/cd4ml/raw").glob("*")) == []
-    assert "were erased with their runs elsewhere" not in cd4ml(second, "gc").out
+    assert "are of runs that others erased" not in cd4ml(second, "gc").out
 
 
 def test_a_run_whose_record_was_purged_is_erased_in_another_clone_by_its_tombstone(team: Shell) -> None:
@@ -554,9 +566,12 @@ def test_a_run_whose_record_was_purged_is_erased_in_another_clone_by_its_tombsto
     raw = second.folder / ".git/cd4ml/raw"
     assert holding(second.folder, data)
     assert [*raw.glob("*")] != []
+    kept = {path.name for path in raw.glob("*")}
     done = cd4ml(second, "forget", one.id, *FORGET)
     assert "its record is out of the index already" in done.out
     assert not holding(second.folder, data)
+    assert {path.name for path in raw.glob("*")} == kept, "main pins the data"
+    cd4ml(second, "forget", one.id, *FORGET, "--all-runs-of-data")
     assert [*raw.glob("*")] == []
     assert "git reflog expire --expire=now --all" in cd4ml(second, "forget", one.id, *FORGET, "--purge").out
     other = plant(team, "other")
@@ -699,7 +714,7 @@ def test_of_what_was_erased_elsewhere_nothing_is_told_that_another_run_has_as_we
     one, _ = plant(team, "one", table="shared", fold=False), plant(team, "other", table="shared")
     second = copies(team)
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
-    assert "erased with their runs" not in cd4ml(second, "gc").out
+    assert "that others erased" not in cd4ml(second, "gc").out
     assert md5(one.outputs[TABLE]) in listing(cache(second))
 
 
@@ -728,3 +743,14 @@ def test_no_byte_goes_before_the_tombstone_is_in_the_index_itself(team: Shell) -
     cd4ml(team, *command[1:])
     assert not one.objects & set(listing(storage(team)))
     assert [ref for ref in refs(remote(team)) if ref.startswith("refs/cd4ml/landing/")] == []
+
+
+def test_a_tombstone_that_somebody_forged_keeps_nobody_from_archiving_or_running(team: Shell) -> None:
+    """The DVC remote has the data: nobody erased them, whatever a record says."""
+    pins = [json.loads(path.read_text("utf-8"))["raw"] for path in (team.folder / "data").glob("*.lock.json")]
+    land_removal_of(team, "r" + "0" * 20, {pin["md5"] for pin in pins}, "run")
+    cd4ml(team, "reconcile", "main")
+    assert "unchanged" in cd4ml(team, "data", "update").out
+    rejected(team, "exp/x")
+    cd4ml(team, "reconcile", "exp/x", code=1)
+    assert [run["outcome"] for run in runs(team, "branch = 'exp/x'")] == ["failed"]

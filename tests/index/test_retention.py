@@ -15,6 +15,7 @@ from cd4ml.index.retention import (
     Inventory,
     Stored,
     erasure,
+    erasure_of_purged,
     needed,
     rule_problems,
     still_free,
@@ -244,3 +245,25 @@ def test_a_rule_that_cannot_be_read_names_file_key_and_place_in_one_line() -> No
     assert "\n" not in str(problem)
     assert str(problem).startswith("conf/config.yaml: index.let_go.1: filter, character 13: ")
     assert str(problem).endswith("lifecycle = ^discarded and age > 1d")
+
+
+def test_what_a_record_says_of_a_run_that_a_release_needs_takes_nothing_from_it() -> None:
+    """Anybody may have landed it: such a run is named as one of the data's, and its objects stay."""
+    old = Holding("r1", {"a" * 32: 1}, frozenset({"d" * 32}))
+    released = Holding("r2", {"b" * 32: 1}, frozenset({"d" * 32}), needed_by="tag m@v1.0.0", gone="run")
+    found = erasure([old, released], "r1", {}, {})
+    assert (found.with_data, found.runs) == (("r2",), ("r1", "r2"))
+    alone = erasure([old, released], "r1", {}, {}, keep_data=True)
+    assert (alone.runs, alone.objects) == (("r1",), frozenset({"a" * 32}))
+    ours = replace(released, erased_here=True)
+    assert erasure([old, ours], "r1", {}, {}).with_data == ()
+
+
+def test_of_a_purged_run_goes_what_its_tombstone_names_but_for_what_is_pinned_or_another_needs() -> None:
+    purged = {"r1": frozenset({"a" * 32, "d" * 32, "b" * 32}), "r2": frozenset({"c" * 32, "d" * 32})}
+    other = Holding("r3", {"b" * 32: 1})
+    pinned = frozenset({"d" * 32})
+    one = erasure_of_purged([other], "r1", purged, {}, pinned)
+    assert (one.runs, one.objects) == (("r1",), frozenset({"a" * 32}))
+    whole = erasure_of_purged([other], "r1", purged, {}, frozenset(), all_runs_of_data=True)
+    assert (whole.runs, whole.objects) == (("r1", "r2"), frozenset({"a" * 32, "c" * 32, "d" * 32}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, emptied_by, names_in_production
+from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, names_in_production, taken_out
 
 
 def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
@@ -82,10 +82,15 @@ def test_where_production_was_emptied_nothing_is_in_it_and_nothing_takes_its_pla
     """Neither a version nor what another environment has, until something is put there again."""
     tags = [("m@v1.0.0", "a"), ("m#production#1", "a"), ("m#production!#2", "a"), ("m#staging#3", "b")]
     assert likeliest(*tags) is None
-    assert emptied_by(dict(tags)) == "m#production!#2"
+    assert taken_out(dict(tags)) == {"m": "m#production!#2"}
     assert likeliest(*tags, ("m#production#4", "b")) == ("b", "", "production")
-    assert emptied_by(dict([*tags, ("m#production#4", "b")])) == ""
-    assert emptied_by({"m@v1.0.0": "a", "m#staging!#1": "a"}) == ""
+    assert taken_out(dict([*tags, ("m#production#4", "b")])) == {}
+    assert taken_out({"m@v1.0.0": "a", "m#staging!#1": "a"}) == {}
+
+
+def test_a_name_that_was_taken_out_of_production_takes_no_other_with_it() -> None:
+    tags = (("fraud#production#1", "a"), ("fraud#production!#2", "a"), ("fraud@v9.0.0", "a"), ("churn@v1.0.0", "b"))
+    assert likeliest(*tags) == ("b", "churn@v1.0.0", "")
 
 
 def test_of_which_names_something_is_in_production_is_told() -> None:

@@ -20,7 +20,9 @@ from cd4ml.controller.reporting.publish_report import drop_reports_of
 from cd4ml.controller.running.run import WORK_LOCK
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
+from cd4ml.gateways.git import REPORTS
 from cd4ml.index.history import RunEntry
+from cd4ml.index.removed import ERASED
 from cd4ml.index.retention import FOLDER, Erasure, erasure, erasure_of_purged
 from cd4ml.index.rows import MIN_PREFIX, Row
 from cd4ml.spec.checks import not_empty
@@ -66,7 +68,7 @@ class Forgotten:
     ``epoch`` is the new tip of the index after ``purge`` (else ``""``); ``held_by`` are refs of this clone and tags
     that still hold an erased commit; ``files`` are files of the work tree with erased bytes. ``late`` are runs that
     landed meanwhile and need what was erased. ``reports`` is how many reports on the remote told of an erased run, and
-    were dropped.
+    were dropped; ``reports_left`` are the refs of those that may do so, and are there yet.
     """
 
     tombstones: Mapping[str, str]
@@ -76,6 +78,7 @@ class Forgotten:
     files: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     reports: int = 0
+    reports_left: tuple[str, ...] = ()
 
 
 def check_reason(reason: str) -> None:
@@ -97,7 +100,7 @@ def plan_erasure(
     of somebody who may not.
     """
     if gone := _purged_run(project, name):
-        return _copies(project, gone)
+        return _copies(project, gone, keep_data=keep_data, all_runs_of_data=all_runs_of_data)
     shown = named_runs(project, name)[0]
     base_commit = project.repository.last_seen().heads.get(project.base)
     if purge and base_commit is not None:
@@ -140,20 +143,28 @@ def _purged_run(project: Project, name: str) -> str:
 
 def _tombstones_alone(project: Project, name: str) -> str:
     history = read_history(project, project.repository.last_seen(), drafts=True)
-    erased = {one.removal.run for one in history.removals if one.removal.what == "run"}
+    erased = {one.removal.run for one in history.removals if one.removal.what == ERASED}
     meant = [run for run in erased if len(name) >= MIN_PREFIX and run.startswith(name) and run.startswith("r")]
     return meant[0] if len(meant) == 1 and history.run_by_id(meant[0]) is None else ""
 
 
-def _copies(project: Project, run: str) -> Doomed:
-    """What is left to erase of a run, erased before, of which the index has a tombstone alone."""
+def _copies(project: Project, run: str, *, keep_data: bool, all_runs_of_data: bool) -> Doomed:
+    """What is left to erase of a run, erased before, of which the index has a tombstone alone.
+
+    Which of it are its data nobody can tell but by the pins: what is pinned now stays, unless all runs of the data are
+    to go, and with ``keep_data`` what ever was.
+    """
     found = take_inventory(project)
     told: dict[str, dict[str, Mapping[str, Any]]] = {}
     for one in found.history.removals:
-        if one.removal.what == "run" and found.history.run_by_id(one.removal.run) is None:
+        if one.removal.what == ERASED and found.history.run_by_id(one.removal.run) is None:
             told.setdefault(one.removal.run, {}).update({held["md5"]: held for held in one.removal.body["objects"]})
     purged = {name: frozenset(held) for name, held in told.items()}
-    doomed = erasure_of_purged(found.inventory.holdings, run, purged, found.inventory.folders)
+    inventory = found.inventory
+    pinned = inventory.pinned if keep_data else frozenset() if all_runs_of_data else inventory.pinned_now
+    doomed = erasure_of_purged(
+        inventory.holdings, run, purged, inventory.folders, pinned, all_runs_of_data=all_runs_of_data
+    )
     known = {md5: one for name in doomed.runs for md5, one in told[name].items() if md5 in doomed.objects}
     digests = {md5: str(one["sha256"]) for md5, one in known.items() if "sha256" in one}
     sizes = {md5: int(one["bytes"]) for md5, one in known.items()}
@@ -245,10 +256,10 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         _drop_drafts(project, doomed)
         deleted = 0 if doomed.imported else _delete(doomed)
         _clear_private(project, doomed)
-        reports = len(drop_reports_of(project, doomed.erasure.runs))
+        reports, reports_left = _drop_reports(project, doomed)
         late = _late(project, doomed)
-        epoch, held_by = _purged(project, doomed) if purge else ("", ())
-    return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports)
+        epoch, held_by = _purge(project, doomed) if purge else ("", ())
+    return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports, reports_left)
 
 
 def _check_remote(doomed: Doomed) -> None:
@@ -259,10 +270,14 @@ def _check_remote(doomed: Doomed) -> None:
     storage, known = doomed.found.storage, {one.run: one.gone for one in doomed.found.inventory.holdings}
     if not storage.remote or not doomed.erasure.objects:
         return
-    erased_before = all(known.get(run, "run") == "run" for run in doomed.erasure.runs)
+    others = any(
+        one.objects and one.run in doomed.found.landed and one.run not in doomed.erasure.runs and not one.is_erased
+        for one in doomed.found.inventory.holdings
+    )
+    expected = others or any(known.get(run, ERASED) != ERASED for run in doomed.erasure.runs)
     landed = any(run in doomed.found.landed or run not in known for run in doomed.erasure.runs)
     with storage.open_remote() as remote:
-        if landed and not (remote.is_there() and (erased_before or remote.list())):
+        if landed and not (remote.is_there() and (remote.list() or not expected)):
             raise RemoteError(
                 f"DVC remote {storage.remote!r}: holds nothing at all, so nothing was erased: is it mounted? "
                 "(if it is lost for good, `dvc remote remove` it first)"
@@ -347,9 +362,18 @@ def _files_of_work_tree(project: Project, doomed: Doomed) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
 
 
-def _purged(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+def _drop_reports(project: Project, doomed: Doomed) -> tuple[int, tuple[str, ...]]:
+    """How many reports on the remote went, and the refs of those that may tell of an erased run yet."""
     try:
-        return _purge(project, doomed)
+        dropped, left = drop_reports_of(project, doomed.erasure.runs)
+    except RemoteError:
+        return 0, (f"{REPORTS}*",)
+    return len(dropped), tuple(REPORTS + key for key in left)
+
+
+def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+    try:
+        return _begin_without(project, doomed)
     except RemoteError as error:
         raise RemoteError(
             f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
@@ -357,7 +381,7 @@ def _purged(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
         ) from error
 
 
-def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+def _begin_without(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
     repository = project.repository
     state = trust.fetch(project)
     runs = [run for run in doomed.erasure.runs if run in doomed.landed]

@@ -10,8 +10,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +27,10 @@ from cd4ml.controller.reconciling.observe import Observation, observe
 from cd4ml.controller.running.environment import python_for
 from cd4ml.controller.running.run import Attempt, Event, Failure, Job, Watch, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import Cd4mlError, RemoteError
+from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import told
-from cd4ml.gateways.git import LANDING
+from cd4ml.gateways.git import LANDING, RemoteState
 from cd4ml.index.fold import entry_path
 from cd4ml.index.record import ExperimentRecord, RunRecord
 from cd4ml.plan.action import Action, Plan, PlanItem, RecordExperiment, Run, experiment_body
@@ -116,7 +117,7 @@ class Workshop:
         asked, project = self.observation.asked[action.target.commit], self.project
         with self.alone:
             python = python_for(project, asked, action.target.tree, self.observation.policy)
-            refuse_erased(self.storage, asked.pins.values(), erased_objects(project))
+            refuse_erased(self.storage, asked.pins.values(), self._erased)
             raw = ensure_raw(project, self.storage, asked.pins.values())
         return self.job(action, python, published=published), raw
 
@@ -140,12 +141,24 @@ class Workshop:
         self.watch(Event(job.branch, job.side, "run", "failed" if tried.failure else "landed"))
         return run_id
 
+    @cached_property
+    def _erased(self) -> Mapping[str, str]:
+        """What was erased when the plan was made."""
+        return erased_objects(self.project)
+
     def _refuse_erased_since(self, job: Job) -> None:
         """What was erased while it was read is not to come back by what was made of it."""
-        with suppress(Cd4mlError):  # whatever is wrong with a remote or the index, the landing will tell
-            trust.fetch(self.project)
-        with suppress(RemoteError):
+        try:
+            now = trust.fetch(self.project)
+        except Cd4mlError:  # whatever is wrong with the remote or the index, the landing will tell
+            return
+        before = self.observation.remote
+        if now.index != before.index or _removals_in(now) != _removals_in(before):
             refuse_erased(self.storage, job.asked.pins.values(), erased_objects(self.project))
+
+
+def _removals_in(state: RemoteState) -> frozenset[str]:
+    return frozenset(ref for ref in state.landing if ref.startswith(f"{LANDING}x"))
 
 
 class Answers(Protocol):

@@ -19,7 +19,7 @@ from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
-from cd4ml.promotion.release_tags import Claim, candidates, emptied_by, names_in_production
+from cd4ml.promotion.release_tags import Claim, candidates, names_in_production, taken_out
 from cd4ml.spec.fingerprint import Components
 
 _LARGEST_RECORD = 1 << 20
@@ -130,13 +130,13 @@ class References:
             known = self.observation.history.result(asked.fingerprint)
             if known is not None and self.project.repository.is_ancestor(asked.commit, self.base.commit):
                 return asked.commit, known.run
-        for commit in self._chain[:_MOST_COMPOSED]:  # none of it was recorded, or it would have been found
+        for commit in self._chain[:_MOST_COMPOSED]:
             found = self._result_at(commit, unlike=tip)
             if found is not None:
                 return commit, found
         return None
 
-    @property
+    @cached_property
     def _chain(self) -> tuple[str, ...]:
         """The first-parent chain of the base branch before its tip, the newest first."""
         return self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]
@@ -175,10 +175,11 @@ class References:
             tags = self.project.repository.annotated_tags(self.project.remote)
         except RemoteError:
             return None, ("what is in production is not known: the remote's tags cannot be read",)
-        if emptied := emptied_by(tags):
-            return None, (f"nothing is in production since {emptied[:100]}",)
+        claims = candidates(tags)
+        if not claims and (out := sorted(taken_out(tags).values())):
+            return None, (f"nothing is in production since {', '.join(out)[:200]}",)
         ignored: list[str] = []
-        for claim in candidates(tags):
+        for claim in claims:
             name = self._claimed(claim.commit)
             removal = Evidence(self.observation.history).erased(name)
             if removal is not None:  # what was there before is not there again for that

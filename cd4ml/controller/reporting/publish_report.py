@@ -59,23 +59,26 @@ def drop_reports(project: Project, alive_keys: Collection[str]) -> tuple[str, ..
     return _dropped(project, found, sorted(set(found) - set(alive_keys)))
 
 
-def drop_reports_of(project: Project, runs: Collection[str]) -> tuple[str, ...]:
-    """Take from the remote every report that names one of these runs, or cannot be read; gives their keys.
+def drop_reports_of(project: Project, runs: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take from the remote every report that names one of these runs.
 
-    Raises RemoteError when the remote cannot be asked.
+    Gives the keys of those that went, and of those that did not or cannot be read. Raises RemoteError when the remote
+    cannot be asked.
     """
     names = [run[:SHORT].encode() for run in runs]
     repository = project.repository
     found = repository.reports(project.remote) if names else {}
-    brought = repository.bring_commits(project.remote, sorted(found.values())) if found else frozenset()
-    naming = []
+    repository.bring_reports(project.remote, found)
+    naming, unread = [], []
     for key, commit in sorted(found.items()):
-        if commit in brought:
-            texts = repository.small_blobs(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
-            if not any(name in text for name in names for text in texts):
-                continue
-        naming.append(key)
-    return _dropped(project, found, naming)
+        if repository.resolve(commit) != commit:
+            unread.append(key)
+            continue
+        texts = repository.small_blobs(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
+        if any(name in text for name in names for text in texts):
+            naming.append(key)
+    dropped = _dropped(project, found, naming)
+    return dropped, (*(key for key in naming if key not in dropped), *unread)
 
 
 def _dropped(project: Project, found: Mapping[str, str], stale: Sequence[str]) -> tuple[str, ...]:

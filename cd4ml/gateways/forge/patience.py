@@ -142,7 +142,7 @@ def patiently(
                 raise as_error(failure, call, patience.now()) from error
         if failure.is_limited:
             patience.tell(f"{call.forge} lets no more requests through for now: waiting {seconds:.0f} s")
-        elif attempt or failure.status is None:  # one that passes at once is nobody's concern
+        elif attempt or seconds >= 10 or failure.status is None:  # one that passes at once is nobody's concern
             why = f"answers {failure.status}" if failure.status else f"gives no answer ({_said(failure)})"
             patience.tell(f"{call.forge} {why}: trying again in {seconds:.0f} s")
         patience.sleep(seconds)

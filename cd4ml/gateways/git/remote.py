@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +21,18 @@ _NOTES = "fetching-"
 def _vanished_ref(branch: str, commit: str) -> str:
     """A name for a head that is gone: two of one branch, or one below another's name, can both be kept."""
     return f"{SEEN}vanished/{commit}/{branch}{_LEAF}"
+
+
+def _is_at_work(note: Path) -> bool:
+    """Is the process that wrote it, or one of its number, there?"""
+    number = note.name.removeprefix(_NOTES).partition("-")[0]
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 class Remotes(Commits):
@@ -92,9 +105,9 @@ class Remotes(Commits):
     @contextmanager
     def _noted(self, heads: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         """Note these heads in a file while the block runs; gives those that fetches noted which came to no end."""
-        left = sorted(self.private.glob(f"{_NOTES}*"))
+        left = [path for path in sorted(self.private.glob(f"{_NOTES}*")) if not _is_at_work(path)]
         noted = self._heads_in(left)
-        mine = self.private / f"{_NOTES}{os.getpid()}"
+        mine = self.private / f"{_NOTES}{os.getpid()}-{threading.get_ident()}"
         with suppress(OSError):  # as of a repository that can only be read: then none of its refs is dropped either
             if heads:
                 self.private.mkdir(parents=True, exist_ok=True)
@@ -102,8 +115,9 @@ class Remotes(Commits):
                 mine.write_text("".join(lines), "utf-8", "surrogateescape")
         try:
             yield noted
-            for path in left:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in left:
+                    path.unlink(missing_ok=True)
         finally:
             with suppress(OSError):
                 mine.unlink(missing_ok=True)
@@ -175,21 +189,14 @@ class Remotes(Commits):
 
         Says whether it is here.
         """
-        return commit in self.bring_commits(remote, [commit])
-
-    def bring_commits(self, remote: str, commits: Sequence[str]) -> frozenset[str]:
-        """The same of several, in one talk with the remote if it has them all; gives those that are here."""
-        missing = [commit for commit in commits if self.resolve(commit) != commit]
+        if self.resolve(commit) == commit:
+            return True
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
-        for some in (missing, *([commit] for commit in missing if len(missing) > 1)) if missing else ():
-            try:
-                self._remote_command("fetch", *options, "--end-of-options", remote, *some)
-            except RemoteError:
-                continue
-            if some is missing:
-                break
-        here = frozenset(commit for commit in missing if self.resolve(commit) == commit)
-        return here | (frozenset(commits) - frozenset(missing))
+        try:
+            self._remote_command("fetch", *options, "--end-of-options", remote, commit)
+        except RemoteError:
+            return False
+        return self.resolve(commit) == commit
 
     def push(self, remote: str, updates: Sequence[RefUpdate], *, seconds: float | None = None) -> None:
         """Move all these refs on the remote, or none.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
+from cd4ml.errors import RemoteError
 from cd4ml.gateways.git.remote import Remotes
 from cd4ml.gateways.git.values import RefUpdate
 
@@ -36,6 +38,16 @@ class Reports(Remotes):
         lines = self._remote_command("ls-remote", "--end-of-options", remote, f"{REPORTS}*").text.splitlines()
         parts = (line.split("\t", 1) for line in lines if "\t" in line)
         return {ref.removeprefix(REPORTS): commit for commit, ref in parts if ref.startswith(REPORTS)}
+
+    def bring_reports(self, remote: str, keys: Collection[str]) -> None:
+        """Bring the objects of these reports, under no ref; harmless where one is gone meanwhile."""
+        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+        for some in (sorted(keys), *([key] for key in sorted(keys))) if keys else ():
+            with suppress(RemoteError):
+                refs = [REPORTS + key for key in some]
+                self._remote_command("fetch", *options, "--end-of-options", remote, *refs)
+                if len(some) == len(keys):
+                    break
 
     def remote_url(self, remote: str) -> str:
         """The address of a remote as Git uses it, ``""`` when it has none. It may hold a token: not to be shown."""
