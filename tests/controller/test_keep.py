@@ -167,6 +167,23 @@ def test_no_byte_goes_before_the_index_itself_says_so(team: Shell) -> None:
     assert "removals/" in git(remote(team), "ls-tree", "-r", "--name-only", INDEX_BRANCH)
 
 
+def test_where_the_index_takes_no_fold_nothing_goes(team: Shell) -> None:
+    """As for somebody who may not push that branch: the record lands, and the index does not say it."""
+    plant(team, "one")
+    rule(team, DISCARDED)
+    before = listing(storage(team)), listing(cache(team))
+    hook = team.folder.parent / "remote.git/hooks/update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f'#!/bin/sh\ntest "$1" != refs/heads/{INDEX_BRANCH}\n', "utf-8")
+    hook.chmod(0o755)
+    done = cd4ml(team, "gc", "--apply", "--yes", code=1)
+    assert "so nothing is deleted" in done.err
+    assert (listing(storage(team)), listing(cache(team))) == before
+    hook.unlink()
+    cd4ml(team, "gc", "--apply", "--yes")
+    assert (listing(storage(team)), listing(cache(team))) != before
+
+
 def test_a_run_that_lands_meanwhile_keeps_what_it_needs(team: Shell) -> None:
     """Between showing and deleting; and what is already gone from the remote is put back from the cache."""
     one = plant(team, "one")

@@ -24,6 +24,7 @@ from cd4ml.controller.running.run import WORK_LOCK
 from cd4ml.errors import RemoteError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, digest_file, exclusive
+from cd4ml.gateways.git import LANDING
 from cd4ml.gateways.process import crash_point
 from cd4ml.index.instant import utc_text
 from cd4ml.index.retention import GRACE_HOURS, Freed, Sweep, Where, needed, still_free, sweep
@@ -149,10 +150,12 @@ def record_removals(project: Project, bodies: Iterable[Mapping[str, Any]]) -> di
     Those are folded, too, that somebody who was cut off has landed: what they let go may be about to be deleted.
     """
     landed = {str(body["run"]): land_removal(project, body) for body in bodies}
-    told = fold_landed(project, trust.fetch(project))
+    before = trust.fetch(project)
+    told = fold_landed(project, before)
     state = trust.fetch(project)
     known = {one.removal.id for one in read_history(project, state, drafts=False).removals}
-    missing = sorted(set(landed.values()) - known)
+    unfolded = {name for name in known if LANDING + name in before.landing and LANDING + name in state.landing}
+    missing = sorted((set(landed.values()) - known) | unfolded)
     if missing:
         why = f": {'; '.join(told)}" if told else ""
         raise RemoteError(f"the index of {project.remote} does not hold {missing[0]} yet, so nothing is deleted{why}")
