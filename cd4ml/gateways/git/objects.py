@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
 from cd4ml.gateways.git.connection import Connection
 from cd4ml.gateways.git.trees import Growth, encode_pack
+from cd4ml.gateways.git.values import OBJECTS_ALONE
 
 if TYPE_CHECKING:
     import git as gitpython
@@ -278,10 +279,9 @@ class Objects(Connection):
         listed = self.git("rev-list", "--objects", "--no-walk", "--missing=print", "--end-of-options", commit).text
         missing = [line[1:] for line in listed.splitlines() if line.startswith("?")]
         if missing:
-            options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
             self._remote_command(
                 "fetch",
-                *options,
+                *OBJECTS_ALONE,
                 "--stdin",
                 "--end-of-options",
                 self._promisor,

@@ -11,7 +11,19 @@ from pathlib import Path
 
 from cd4ml.errors import RemoteError, ToolError
 from cd4ml.gateways.git.history import Commits
-from cd4ml.gateways.git.values import CLAIMS, DRAFT, HEADS, HERE, LANDING, SEEN, TAGS, Draft, RefUpdate, RemoteState
+from cd4ml.gateways.git.values import (
+    CLAIMS,
+    DRAFT,
+    HEADS,
+    HERE,
+    LANDING,
+    OBJECTS_ALONE,
+    SEEN,
+    TAGS,
+    Draft,
+    RefUpdate,
+    RemoteState,
+)
 
 _LEAF = "/-"
 _NOTES = "fetching-"
@@ -191,9 +203,8 @@ class Remotes(Commits):
         """
         if self.resolve(commit) == commit:
             return True
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
         try:
-            self._remote_command("fetch", *options, "--end-of-options", remote, commit)
+            self._remote_command("fetch", *OBJECTS_ALONE, "--end-of-options", remote, commit)
         except RemoteError:
             return False
         return self.resolve(commit) == commit

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from cd4ml.errors import RemoteError
 from cd4ml.gateways.git.remote import Remotes
-from cd4ml.gateways.git.values import RefUpdate
+from cd4ml.gateways.git.values import OBJECTS_ALONE, RefUpdate
 
 REPORTS = "refs/cd4ml/reports/"
 """Below it lies, by key, what was last reported. Derived and disposable: no fetch of cd4ml's asks for it."""
@@ -41,11 +41,10 @@ class Reports(Remotes):
 
     def bring_reports(self, remote: str, keys: Collection[str]) -> None:
         """Bring the objects of these reports, under no ref; harmless where one is gone meanwhile."""
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
         for some in (sorted(keys), *([key] for key in sorted(keys))) if keys else ():
             with suppress(RemoteError):
                 refs = [REPORTS + key for key in some]
-                self._remote_command("fetch", *options, "--end-of-options", remote, *refs)
+                self._remote_command("fetch", *OBJECTS_ALONE, "--end-of-options", remote, *refs)
                 if len(some) == len(keys):
                     break
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 HERE = "."
 """The remote's name when a repository has none: it is then its own remote."""
 
+OBJECTS_ALONE = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+"""What a fetch is told that is to bring objects, and to move no ref and write no file of the user's."""
+
 HEADS = "refs/heads/"
 TAGS = "refs/tags/"
 LANDING = "refs/cd4ml/landing/"
