@@ -45,6 +45,16 @@ class Context:
         return open_project(self.directory.resolve(), self.remote)
 
 
+def experiments_named(context: typer.Context, branches: list[str] | None) -> frozenset[str] | None:
+    """Branches by their whole names. Raises UsageError for one that nobody knows, or that is no experiment."""
+    if not branches:
+        return None
+    from cd4ml.controller.reconciling.observe import named_experiments
+
+    options: Context = context.obj
+    return named_experiments(options.project(), branches)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that follows NO_COLOR and the terminal's width; 100 columns where there is no terminal."""
     from rich.console import Console

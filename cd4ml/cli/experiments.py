@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, print_json, show, warn
+from cd4ml.cli.context import Context, JsonFlag, experiments_named, print_json, show, warn
 
 if TYPE_CHECKING:
-    from cd4ml.controller.project import Project
     from cd4ml.controller.reconciling.reconcile import Request
     from cd4ml.plan.action import Plan, PlanItem
 
@@ -56,7 +55,7 @@ def status(context: typer.Context, branches: Branches = None, as_json: JsonFlag 
     from cd4ml.report.terminal import status_table
 
     made, primary = _planned(context, _request(context, None))
-    wanted = _full_names(context, branches)
+    wanted = experiments_named(context, branches)
     items = [item for item in made.items if wanted is None or item.branch in wanted]
     if as_json:
         print_json("experiments", [item.as_json() for item in items])
@@ -128,15 +127,4 @@ def _request(
 ) -> Request:
     from cd4ml.controller.reconciling.reconcile import Request
 
-    return Request(_full_names(context, branches), retry, refresh_env, publish, jobs)
-
-
-def _full_names(context: typer.Context, branches: list[str] | None) -> frozenset[str] | None:
-    """Branches by their whole names. Raises UsageError for one that nobody knows, or that is no experiment."""
-    if not branches:
-        return None
-    from cd4ml.controller.reconciling.observe import named_experiments
-
-    options: Context = context.obj
-    project: Project = options.project()
-    return named_experiments(project, branches)
+    return Request(experiments_named(context, branches), retry, refresh_env, publish, jobs)

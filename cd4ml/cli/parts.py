@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, print_json, say, show, warn
+from cd4ml.cli.context import Context, JsonFlag, experiments_named, print_json, say, show, warn
 
 if TYPE_CHECKING:
     from cd4ml.controller.ci.bundle import Bundle
@@ -68,7 +68,7 @@ def execute(
         left: Sequence[str] = ()
         not_executed: Sequence[str] = ()
     else:
-        named = _full_names(context, branches)
+        named = experiments_named(context, branches)
         with watching() as watch:
             done = execute_parts(project, Request(named, jobs=jobs), output, watch)
         made, left, not_executed = done.bundles, done.left, done.not_executed
@@ -180,13 +180,3 @@ def check(
         if not found.problems:
             say(f"{found.commit[:12]}: {', '.join(found.checked)}: all is well")
     raise typer.Exit(found.exit_code or int(strict and bool(found.not_checked)))
-
-
-def _full_names(context: typer.Context, branches: list[str] | None) -> frozenset[str] | None:
-    """Branches by their whole names. Raises UsageError for one that nobody knows, or that is no experiment."""
-    if not branches:
-        return None
-    from cd4ml.controller.reconciling.observe import named_experiments
-
-    options: Context = context.obj
-    return named_experiments(options.project(), branches)
