@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
-    app.command(epilog="Examples: cd4ml reproduce exp/deeper · cd4ml reproduce r9275bed --rebuild-env")(reproduce)
+    examples = ("exp/deeper", "r9275bed --rebuild-env", "r9275bed --store")
+    app.command(epilog="Examples: " + " · ".join(f"cd4ml reproduce {one}" for one in examples))(reproduce)
 
 
 def reproduce(
@@ -33,12 +34,18 @@ def reproduce(
         bool,
         typer.Option("--rebuild-env", help="Make the environment of the run's lock for it, and remove it afterwards."),
     ] = False,
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Put what has the recorded bytes back into the DVC cache and on the DVC remote."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a record's commit again, from Git and the archived raw data alone, and compare.
 
     Exit 0 when metrics, predictions and model digest are equal; 1 when something moved, with what did. Where the record
-    says beforehand that a run again may differ, and by how much, what stays within that counts as equal.
+    says beforehand that a run again may differ, and by how much, what stays within that counts as equal. With `--store`
+    the model, predictions and tables of a run that `gc` let go, or that were lost, are there again, byte by byte;
+    exit 1 where one of them came out as other bytes, which are not stored.
     """
     from cd4ml.cli.progress import watching
     from cd4ml.controller.history.reproduce import reproduce as again
@@ -48,12 +55,12 @@ def reproduce(
     project = options.project()
     entry = named_run(project, name)
     with watching() as watch:
-        outcome = again(project, entry.run.id, watch, rebuild_env=rebuild_env)
+        outcome = again(project, entry.run.id, watch, rebuild_env=rebuild_env, store=store)
     if as_json:
         print_json("reproductions", [_as_json(outcome)])
     else:
         _say(outcome)
-    raise typer.Exit(0 if outcome.equal else 1)
+    raise typer.Exit(0 if outcome.equal and not outcome.withheld else 1)
 
 
 def _as_json(outcome: Reproduction) -> dict[str, Any]:
@@ -67,6 +74,8 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
         "expected": [asdict(difference) for difference in outcome.expected],
         "why": list(outcome.why),
         "let_go": outcome.let_go or None,
+        "stored": list(outcome.stored),
+        "withheld": list(outcome.withheld),
         "metrics": dict(outcome.verdict.metrics) if outcome.verdict else {},
         "model_digest": outcome.verdict.model["digest"] if outcome.verdict else None,
     }
@@ -74,8 +83,8 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
 
 def _say(outcome: Reproduction) -> None:
     run = outcome.entry.run
-    if outcome.let_go:
-        say(f"{run.id} {outcome.let_go}; what was made again here is not kept")
+    if outcome.let_go and not (outcome.stored or outcome.withheld):
+        say(f"{run.id} {outcome.let_go}; what was made again here is not kept (--store keeps it)")
     for name in outcome.moved:
         say(f"{name} moved since: what runs today is not quite what ran then")
     for line in outcome.environment:
@@ -88,20 +97,28 @@ def _say(outcome: Reproduction) -> None:
         say(f"{difference.what}: recorded {difference.recorded}, now {difference.found} (as expected)")
     for why in outcome.why if outcome.expected else ():
         say(f"expected, since {why}")
-    if not outcome.equal:
-        return
-    if outcome.verdict is None:
-        say(f"{run.id} fails again, in the same way: {outcome.failure.stage if outcome.failure else ''}")
-        return
-    _say_equal(outcome)
-    say(f"{run.id} is reproduced")
+    if outcome.equal:
+        _say_equal(outcome)
+    _say_stored(outcome)
+
+
+def _say_stored(outcome: Reproduction) -> None:
+    if outcome.stored:
+        say(f"stored again: {', '.join(outcome.stored)}")
+    if outcome.withheld:
+        say(f"not stored, since other bytes came out than the record says: {', '.join(outcome.withheld)}")
 
 
 def _say_equal(outcome: Reproduction) -> None:
+    run = outcome.entry.run
+    if outcome.verdict is None:
+        say(f"{run.id} fails again, in the same way: {outcome.failure.stage if outcome.failure else ''}")
+        return
     differing = {difference.what for difference in outcome.expected}
-    for side, values in outcome.verdict.metrics.items() if outcome.verdict else ():
+    for side, values in outcome.verdict.metrics.items():
         equal = {metric: value for metric, value in values.items() if f"{side} {metric}" not in differing}
         if equal:
             say(f"{side}: " + ", ".join(f"{metric} {value!r} (equal)" for metric, value in equal.items()))
-    if outcome.verdict and "model digest" not in differing:
+    if "model digest" not in differing:
         say(f"model {outcome.verdict.model['digest']} (equal)")
+    say(f"{run.id} is reproduced")

@@ -122,9 +122,9 @@ def up_to_date(run_id: str) -> str:
 
 
 def removed(removal: RemovalRecord) -> str:
-    """What a run stored was let go, so that only running it again gives it; or the run was erased, for good."""
+    """What a run stored was let go, so that only making it again gives it; or the run was erased, for good."""
     told = words(removal.body)
-    return told if removal.what == ERASED else f"{told}: cd4ml reproduce {removal.run} runs it again"
+    return told if removal.what == ERASED else f"{told}: cd4ml reproduce {removal.run} --store makes them again"
 
 
 def answered(run_ids: Sequence[str]) -> str:

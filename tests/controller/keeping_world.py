@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,21 @@ def outputs_in_index(shell: Shell, run: dict[str, Any]) -> set[str]:
     """The names of the stored outputs of a run, as ``search`` tells of it."""
     record = json.loads(git(shell, "show", f"{run['result_commit']}:{RECORD_PATH}"))
     return {known["md5"] for path, known in record["files"].items() if path.startswith("artifacts/")}
+
+
+def clone(team: Shell, name: str = "second") -> Shell:
+    folder = team.folder.parent / name
+    team.run("git", "clone", "--quiet", str(team.folder.parent / "remote.git"), str(folder))
+    return team.at(folder)
+
+
+def copies(team: Shell) -> Shell:
+    """Another clone, which has everything in its cache and copies of raw data that this one has."""
+    second = clone(team)
+    for folder in (".dvc/cache/files/md5", ".git/cd4ml/raw"):
+        (second.folder / folder).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", str(team.folder / folder), str(second.folder / folder)], check=True)
+    return second
 
 
 def make_old(shell: Shell) -> None:

@@ -42,6 +42,8 @@ from tests.controller.keeping_world import (
     TABLE,
     Planted,
     cache,
+    clone,
+    copies,
     described,
     land,
     land_removal_of,
@@ -205,15 +207,6 @@ def test_what_a_folder_of_a_forgotten_run_lists_goes_with_it(team: Shell) -> Non
     assert not {inside, folder} & {*listing(cache(team)), *listing(storage(team))}
 
 
-def copies(team: Shell) -> Shell:
-    """Another clone, which has everything in its cache and copies of raw data that this one has."""
-    second = clone(team)
-    for folder in (".dvc/cache/files/md5", ".git/cd4ml/raw"):
-        (second.folder / folder).parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-a", str(team.folder / folder), str(second.folder / folder)], check=True)
-    return second
-
-
 def test_another_clone_drops_what_was_erased_unless_something_live_needs_it(team: Shell) -> None:
     """That is for a person to say there, too: a record alone does not free what main asks for."""
     one = plant(team, "one")
@@ -251,12 +244,6 @@ def test_after_a_run_was_forgotten_others_still_run(team: Shell) -> None:
 
 
 # ── epochs ──
-
-
-def clone(team: Shell, name: str = "second") -> Shell:
-    folder = team.folder.parent / name
-    team.run("git", "clone", "--quiet", str(team.folder.parent / "remote.git"), str(folder))
-    return team.at(folder)
 
 
 def signing_key(team: Shell, name: str) -> tuple[str, str]:
@@ -645,8 +632,8 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
 def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) -> None:
     (main,) = runs(team, "branch = 'main'")
     cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")
-    (line,) = cd4ml(team, "reproduce", main["id"], code=1).lines
-    assert line.startswith(f"cd4ml: {main['id']} was erased on ")
+    (line,) = cd4ml(team, "reproduce", main["id"], code=2).lines
+    assert line.startswith(f"cd4ml: {main['id']}: erased on ")
     assert "Erasure request 12: data/" in line
 
 

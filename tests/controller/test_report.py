@@ -472,7 +472,7 @@ def test_artefacts_that_were_let_go_are_said_so(odd: World) -> None:
     by = "were let go on 2026-11-03 by Ada <ada@example.org>"
     found = report(shell, "exp/freed")
     assert found["reason"] == f"the artefacts of {freed} {by}: older than a year"
-    assert f"its artefacts {by}: cd4ml reproduce {freed} runs it again" in found["notes"]
+    assert f"its artefacts {by}: cd4ml reproduce {freed} --store makes them again" in found["notes"]
 
 
 def test_another_target_is_not_comparable(odd: World) -> None:

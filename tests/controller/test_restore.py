@@ -39,8 +39,8 @@ from tests.controller.index_attacks import (
     plain_clone,
     tip,
 )
-from tests.controller.keeping_world import Planted, plant, rule
-from tests.controller.test_forget import FORGET, clone, signing_key
+from tests.controller.keeping_world import Planted, clone, plant, rule
+from tests.controller.test_forget import FORGET, signing_key
 from tests.controller.test_forget import names as name_eraser
 from tests.controller.test_writers import hook
 

@@ -18,7 +18,7 @@ ON = desired(MAIN, asks("exp/x", OWN))
 RAN = [run_entry(components(), "main", MAIN.commit), run_entry(OWN, "exp/x", asks("exp/x", OWN).commit)]
 ID = RAN[1].record.id
 BY_ADA = "on 2026-11-03 by Ada <ada@example.org>"
-LET_GO = f"its artefacts were let go {BY_ADA}: cd4ml reproduce {ID} runs it again"
+LET_GO = f"its artefacts were let go {BY_ADA}: cd4ml reproduce {ID} --store makes them again"
 ERASED = f"erased {BY_ADA}: Request 12"
 
 
@@ -83,7 +83,7 @@ def test_what_holds_for_the_merge_result_alone_is_said_of_it() -> None:
     merge = components(spec="y")
     state = desired(MAIN, asks("exp/x", OWN, merge))
     ran = run_entry(merge, "exp/x", asks("exp/x", OWN, merge).merge.commit)  # type: ignore[union-attr]  # one that merges
-    own = f"its artefacts were let go {BY_ADA}: cd4ml reproduce {ran.record.id} runs it again"
+    own = f"its artefacts were let go {BY_ADA}: cd4ml reproduce {ran.record.id} --store makes them again"
     found = item([*RAN, ran, removed(ran.record.id)], state)
     assert found.reason == f"up to date: result {ID}; merge result: {own}"
     erased = item([*RAN, ran, removed(ran.record.id, "run"), removed()], state)

@@ -35,6 +35,7 @@ from cd4ml.gateways.git.integrity import (
 )
 from cd4ml.index.audit import Finding
 from cd4ml.index.promised import Needed
+from cd4ml.index.retention import OUTPUTS
 
 DAMAGED = "damaged"
 """In cd4ml's private folder: what was moved aside."""
@@ -254,14 +255,23 @@ def _lost(project: Project, report: Report) -> Iterator[Finding]:
             runs = tuple(_runs_needing(project, report, finding.where))
             yield _as_lost(replace(finding, runs=runs), "neither this clone nor the remote has it")
         elif finding.place == "remote" and finding.where in gone["cache"] & gone["remote"]:
-            yield _as_lost(finding, "neither the DVC cache nor the DVC remote has it")
+            yield _as_lost(finding, "neither the DVC cache nor the DVC remote has it", _made_again(report, finding))
         elif finding.place == "cache" and finding.kind == "missing":  # where there is no remote
-            yield _as_lost(finding, "the DVC cache was the only copy")
+            yield _as_lost(finding, "the DVC cache was the only copy", _made_again(report, finding))
 
 
-def _as_lost(finding: Finding, why: str) -> Finding:
-    message = f"{finding.message}. Lost for good, unless another clone or a backup has it: {why}"
-    return replace(finding, message=message, cure="run `cd4ml verify --repair` in every other clone")
+def _as_lost(finding: Finding, why: str, made_again: str = "") -> Finding:
+    otherwise = " or it is made again" if made_again else ""
+    message = f"{finding.message}. Lost for good, unless another clone or a backup has it{otherwise}: {why}"
+    return replace(finding, message=message, cure=f"run `cd4ml verify --repair` in every other clone{made_again}")
+
+
+def _made_again(report: Report, finding: Finding) -> str:
+    """What makes an output once more; nothing for raw data, which no run makes."""
+    needed = report.needed.get(finding.where)
+    if needed is None or not any(path.startswith(OUTPUTS) for path in needed.paths):
+        return ""
+    return f", else `cd4ml reproduce {needed.runs[0]} --store`"
 
 
 def _runs_needing(project: Project, report: Report, object_id: str) -> Iterable[str]:

@@ -17,15 +17,19 @@ from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Base, asked_of, spec_of
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.erased import erased_objects
+from cd4ml.controller.landing.land import store_outputs
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
-from cd4ml.controller.running.run import WAITING, WORK_LOCK, Failure, Job, Verdict, Watch, attempt, discard
+from cd4ml.controller.running.run import WAITING, WORK_LOCK, Attempt, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import IntegrityError, RemoteError, RepositoryError
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
+from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.removed import counting, words
+from cd4ml.index.record import RemovalRecord, RunRecord
+from cd4ml.index.removed import ERASED, counting, words
+from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
 
@@ -50,7 +54,8 @@ class Reproduction:
     ``moved`` names the fingerprint components that are not the recorded ones, ``environment`` the packages
     that are not as the commit's lock says: either may be why something differs. ``expected`` are differences that
     the record said beforehand could come, metrics within its ``tolerance`` among them; ``why`` says what it said.
-    ``let_go`` says when and by whom the run was erased, or its artefacts were let go; else nothing.
+    ``let_go`` says when and by whom the run was erased, or its artefacts were let go; else nothing. ``stored`` are the
+    outputs that were put back where that was asked for, and ``withheld`` those that came out as other bytes.
     """
 
     entry: RunEntry
@@ -62,6 +67,8 @@ class Reproduction:
     failure: Failure | None
     verdict: Verdict | None
     let_go: str = ""
+    stored: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -69,12 +76,15 @@ class Reproduction:
         return not self.differences
 
 
-def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool = False) -> Reproduction:
+def reproduce(
+    project: Project, run_id: str, watch: Watch, *, rebuild_env: bool = False, store: bool = False
+) -> Reproduction:
     """Run a record's commit again with an empty DVC cache, on as many threads as then, and compare what comes out.
 
-    ``rebuild_env`` makes the environment of the commit's lock for it, and removes it afterwards. Writes nothing to
-    the index. Raises RepositoryError for an unknown run or a commit that is gone, RemoteError when the raw data
-    cannot be had.
+    ``rebuild_env`` makes the environment of the commit's lock for it, and removes it afterwards. ``store`` puts every
+    output that has the recorded bytes back into DVC's cache and on its remote, such as after it was let go or lost.
+    Writes nothing to the index. Raises RepositoryError for an unknown run or a commit that is gone, UsageError where
+    what is asked for was erased or never had outputs, RemoteError when the raw data cannot be had.
     """
     state = trust.read(project)
     base_commit = state.heads.get(project.base)
@@ -100,14 +110,15 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     known = Expectation.of(run.body)
     removal = counting(history.removals_of([run_id])).get(run_id)
     let_go = words(removal.body) if removal else ""
+    if store:
+        _refuse_to_store(run, removal)
     try:
-        if not let_go:
-            refuse_erased(storage, asked.pins.values(), erased_objects(project))
+        refuse_erased(storage, asked.pins.values(), erased_objects(project))
         raw = ensure_raw(project, storage, asked.pins.values())
-    except RemoteError as error:
+    except (RemoteError, UsageError) as error:
         if not let_go:
             raise
-        raise RemoteError(f"{run_id} was {let_go}: {error}") from error
+        raise type(error)(f"{run_id}: {let_go}: {error}") from error
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
         _empty_cache(project) as cache,
@@ -116,12 +127,37 @@ def reproduce(project: Project, run_id: str, watch: Watch, *, rebuild_env: bool 
     ):
         job = replace(job, python=python)
         tried = attempt(project, job, storage=replace(storage, cache=cache), raw=raw, warm=warm, watch=watch)
-        discard(tried.execution)
+        try:
+            is_draft = read_history(project, state, drafts=False).run_by_id(run_id) is None
+            stored, withheld = _put_back(storage, tried, run, remotely=not is_draft) if store else ((), ())
+        finally:
+            discard(tried.execution)
     found = differences(entry, tried.failure, tried.verdict)
     expected = tuple(one for one in found if known.covers(one))
     counted = tuple(one for one in found if one not in expected)
     remaining = () if rebuild_env else environment
-    return Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
+    outcome = Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
+    return replace(outcome, stored=stored, withheld=withheld)
+
+
+def _refuse_to_store(run: RunRecord, removal: RemovalRecord | None) -> None:
+    """Raise UsageError for a run of which nothing is to be stored."""
+    if removal is not None and removal.what == ERASED:
+        raise UsageError(f"{run.id} was {words(removal.body)}: what is made of it again is not stored")
+    if not run.succeeded:
+        raise UsageError(f"{run.id} failed: it has no outputs that could be stored")
+
+
+def _put_back(
+    storage: Storage, tried: Attempt, run: RunRecord, *, remotely: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Store the outputs that came out with the bytes that the run recorded; gives them, and those that did not."""
+    recorded = {path: told for path, told in run.body["files"].items() if path.startswith(OUTPUTS)}
+    made = tried.verdict.files if tried.verdict else {}
+    same = tuple(path for path, told in recorded.items() if path in made and vars(made[path]) == told)
+    if tried.verdict and same:
+        store_outputs(storage, tried.execution, tried.verdict, same, remotely=remotely)
+    return same, tuple(path for path in recorded if path not in same)
 
 
 def _with_threads(policy: Spec, threads: Any) -> Spec:

@@ -7,7 +7,7 @@ push is followed by a look.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cd4ml.gateways.process import crash_point
 from cd4ml.gateways.untrusted import read_json
 from cd4ml.index.fold import Landed, check_landed, entry_path
 from cd4ml.index.record import RECORD_PATH, RunRecord, as_record, encode, seal
+from cd4ml.index.retention import OUTPUTS
 from cd4ml.render.artifacts import render_pipeline
 from cd4ml.render.lock import render_lock
 from cd4ml.spec.canonical import digest
@@ -51,7 +52,7 @@ def land_success(project: Project, storage: Storage, job: Job, execution: Execut
 
     Raises IntegrityError when bytes changed since the judge saw them, RemoteError when a remote fails.
     """
-    _store_outputs(storage, execution, verdict, remotely=job.published)
+    store_outputs(storage, execution, verdict, stored_outputs(verdict), remotely=job.published)
     crash_point("land.outputs-stored")
     body = {
         **_common(project, job, execution),
@@ -153,12 +154,20 @@ def _validation(folder: Path) -> dict[str, Any] | None:
     return {"suite": suite, "success": success, "asked": asked, "returned": returned, "failed": failed}
 
 
-def _store_outputs(storage: Storage, execution: Execution, verdict: Verdict, *, remotely: bool) -> None:
-    """Every output in DVC's cache, and on its remote unless the run is a draft, each read back.
+def stored_outputs(verdict: Verdict) -> tuple[str, ...]:
+    """The outputs that are stored, by their paths."""
+    return tuple(path for path in verdict.files if path.startswith(OUTPUTS))
 
-    The cache entry that DVC made is checked as well: a damaged one is replaced.
+
+def store_outputs(
+    storage: Storage, execution: Execution, verdict: Verdict, outputs: Iterable[str], *, remotely: bool
+) -> None:
+    """These outputs in DVC's cache, and on its remote unless the run is a draft, each read back.
+
+    The cache entry that DVC made is checked as well: a damaged one is replaced. Raises IntegrityError when bytes
+    changed since the judge saw them, RemoteError when the remote fails.
     """
-    paths = {path: output_path(execution, verdict, path) for path in verdict.files if path.startswith("artifacts/")}
+    paths = {path: output_path(execution, verdict, path) for path in outputs}
     for path, place in paths.items():
         expected = verdict.files[path]
         if digest_file(place) != expected:
