@@ -8,8 +8,9 @@ result of the index is for whoever reads these to see.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 IN_PRODUCTION = ("production", "prod")
 """Environments that are production, the likelier name first."""
@@ -19,6 +20,18 @@ MOST_CANDIDATES = 20
 _VERSION = r"v(?P<major>\d{1,9})\.(?P<minor>\d{1,9})\.(?P<patch>\d{1,9})(?P<pre>-[0-9A-Za-z.-]{1,50})?"
 _RELEASE = re.compile(rf"(?P<name>[^\s@#!]{{1,100}})@{_VERSION}(?P<off>!?)(#(?P<number>\d{{1,9}}))?")
 _ASSIGNED = re.compile(r"(?P<name>[^\s@#!]{1,100})#(?P<environment>[^\s@#!]{1,50})(?P<off>!?)(#(?P<number>\d{1,9}))?")
+
+
+class Tag(Protocol):
+    """What Git says of a tag."""
+
+    @property
+    def commit(self) -> str:
+        """What it points to, an annotated one followed."""
+
+    @property
+    def annotated(self) -> bool:
+        """Has it a message, an author and a date of its own?"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,31 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     return tuple(
         Claim(one.commit, one.tag, named.get(one.commit, ""), one.environment) for one in found[:MOST_CANDIDATES]
     )
+
+
+def doubts(there: Mapping[str, Tag], here: Mapping[str, Tag], remote: str) -> tuple[str, ...]:
+    """What a reader must know of release tags that count for nothing, or not for the same on the remote and here.
+
+    A tag that somebody deletes or moves leaves no trace on the remote: only a clone that has it knows.
+    """
+    plain = [name for name, tag in there.items() if _is_release(name) and not tag.annotated]
+    ours = {name: tag for name, tag in here.items() if _is_release(name) and tag.annotated}
+    lacking = [name for name in ours if name not in there]
+    moved = [name for name, tag in ours.items() if name in there and there[name].commit != tag.commit]
+    told = (
+        (plain, "no annotated tag, and is not counted (`git tag -a`)"),
+        (lacking, f"a release tag of this clone that {remote} lacks: it was deleted there, or never pushed"),
+        (moved, f"a release tag that is on another commit in this clone than on {remote}, where it counts"),
+    )
+    return tuple(f"{_some(sorted(names))} is {what}" for names, what in told if names)
+
+
+def _is_release(name: str) -> bool:
+    return bool(_RELEASE.fullmatch(name) or _ASSIGNED.fullmatch(name))
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0][:100] + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def names_in_production(tags: Mapping[str, str]) -> tuple[str, ...]:

@@ -295,6 +295,28 @@ def test_of_several_names_in_production_it_is_told_which_one_is_meant(world: Wor
     )
 
 
+def test_release_tags_that_only_a_clone_has_or_that_were_moved_or_are_plain_are_told(world: World) -> None:
+    shell, main = world
+    held = result_commit(shell, main["id"])
+    tagged(shell, "flights@v1.2.3", held)
+    tagged(shell, "flights#production#4", held, annotated=False)
+    try:
+        git(shell, "tag", "--annotate", "--message=x", "flights@v1.2.3", held)
+        assert not [note for note in report(shell, "exp/alpha")["notes"] if "flights@v1.2.3 is" in note]
+        git(shell, "tag", "--annotate", "--message=x", "--force", "flights@v1.2.3", "main")
+        git(shell, "tag", "--annotate", "--message=x", "flights#production#3", held)
+        notes = report(shell, "exp/alpha")["notes"]
+    finally:
+        untagged(shell, "flights@v1.2.3", "flights#production#4")
+        git(shell, "tag", "--delete", "flights@v1.2.3", "flights#production#3")
+    told = [note for note in notes if note.startswith("flights")]
+    assert told == [
+        "flights#production#4 is no annotated tag, and is not counted (`git tag -a`)",
+        "flights#production#3 is a release tag of this clone that origin lacks: it was deleted there, or never pushed",
+        "flights@v1.2.3 is a release tag that is on another commit in this clone than on origin, where it counts",
+    ]
+
+
 def test_a_tag_on_anything_but_a_result_of_the_index_is_not_believed(world: World) -> None:
     shell, main = world
     forged = commit(shell, "main", {".cd4ml/record.json": json.dumps({"id": main["id"]})})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, names_in_production, taken_out
+from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, doubts, names_in_production, taken_out
 
 
 def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
@@ -53,6 +55,22 @@ def test_names_that_are_no_release_tags_are_nothing() -> None:
         "a b@v1.0.0",
     )
     assert candidates(dict.fromkeys(odd, "a")) == ()
+
+
+@dataclass(frozen=True)
+class Tagged:
+    commit: str
+    annotated: bool = True
+
+
+def test_tags_that_are_the_same_on_both_sides_or_no_release_tags_raise_no_doubt() -> None:
+    there = {"m@v1.0.0": Tagged("a"), "v1": Tagged("a", False), "nightly": Tagged("b")}
+    assert doubts(there, {"m@v1.0.0": Tagged("a"), "v1": Tagged("b"), "mine": Tagged("b", False)}, "origin") == ()
+
+
+def test_of_many_tags_that_a_clone_alone_has_one_is_named_and_the_others_counted() -> None:
+    (told,) = doubts({}, {f"m#prod#{number}": Tagged("a") for number in range(3)}, "up")
+    assert told.startswith("m#prod#0 (and 2 more) is a release tag of this clone that up lacks")
 
 
 @given(names=st.lists(st.text(alphabet="am@v#!.0129-production", max_size=25), max_size=40))

@@ -19,7 +19,7 @@ from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
-from cd4ml.promotion.release_tags import Claim, candidates, names_in_production, taken_out
+from cd4ml.promotion.release_tags import Claim, candidates, doubts, names_in_production, taken_out
 from cd4ml.spec.fingerprint import Components
 
 _LARGEST_RECORD = 1 << 20
@@ -172,9 +172,15 @@ class References:
         the same record with that very commit.
         """
         try:
-            tags = self.project.repository.annotated_tags(self.project.remote)
+            there = self.project.repository.tags(self.project.remote)
         except RemoteError:
             return None, ("what is in production is not known: the remote's tags cannot be read",)
+        tags = {name: tag.commit for name, tag in there.items() if tag.annotated}
+        production, told = self._in_production(tags)
+        return production, (*told, *doubts(there, self.project.repository.tags_here(), self.project.remote))
+
+    def _in_production(self, tags: Mapping[str, str]) -> tuple[Production | None, tuple[str, ...]]:
+        """The same of annotated tags alone; values are the commits."""
         claims = candidates(tags)
         if not claims and (out := sorted(taken_out(tags).values())):
             return None, (f"nothing is in production since {', '.join(out)[:200]}",)

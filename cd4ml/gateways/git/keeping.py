@@ -14,7 +14,6 @@ from cd4ml.gateways.git.connection import NO_SETTINGS, environment, last_line
 from cd4ml.gateways.git.history import Commits
 from cd4ml.gateways.process import run
 
-_TAGS = "refs/tags/"
 _SSH_SIGNATURE = "-----BEGIN SSH SIGNATURE-----"
 _HEX = 40
 _FEW_TREES = 1000
@@ -76,22 +75,6 @@ class Keeping(Commits):
             found[one] = packed[end + 1 : end + 1 + size]
             position = end + 1 + size + 1
         return found
-
-    def tagged(self, remote: str) -> dict[str, str]:
-        """What the tags of this clone and of the remote point to, annotated ones followed, by name.
-
-        Raises RemoteError.
-        """
-        form = "%(refname) %(objectname) %(*objectname)"
-        here = [line.split(" ") for line in self.git("for-each-ref", f"--format={form}", _TAGS).text.splitlines()]
-        found = {part[0].removeprefix(_TAGS): part[-1] or part[1] for part in here}
-        listed = self._remote_command("ls-remote", "--tags", "--end-of-options", remote).text.splitlines()
-        there: dict[str, str] = {}
-        for line in sorted(listed, key=lambda line: line.endswith("^{}")):  # what an annotated one points to comes last
-            object_id, _, name = line.partition("\t")
-            there[name.removeprefix(_TAGS).removesuffix("^{}")] = object_id
-        differing = {name for name, commit in found.items() if there.get(name, commit) != commit}
-        return {**found, **{f"{remote}: {name}" if name in differing else name: to for name, to in there.items()}}
 
     def refs_holding(self, commits: Sequence[str]) -> tuple[str, ...]:
         """The refs of this clone from which one of the commits can be reached."""

@@ -23,6 +23,7 @@ from cd4ml.gateways.git.values import (
     Draft,
     RefUpdate,
     RemoteState,
+    Tag,
 )
 
 _LEAF = "/-"
@@ -187,14 +188,33 @@ class Remotes(Commits):
         lines = self._remote_command("ls-remote", "--end-of-options", remote, ref).text.splitlines()
         return next((line.split("\t")[0] for line in lines if line.endswith("\t" + ref)), None)
 
-    def annotated_tags(self, remote: str) -> dict[str, str]:
-        """The commit (or other object) under each annotated tag of the remote, by name. Raises RemoteError.
+    def tags(self, remote: str) -> dict[str, Tag]:
+        """The tags of the remote, by name. Raises RemoteError.
 
         Nothing is fetched, and the text of a tag is not looked at.
         """
         lines = self._remote_command("ls-remote", "--tags", "--end-of-options", remote).text.splitlines()
-        parts = (line.split("\t", 1) for line in lines if line.endswith("^{}"))
-        return {name.removeprefix(TAGS).removesuffix("^{}"): commit for commit, name in parts}
+        found: dict[str, Tag] = {}
+        for line in sorted(lines, key=lambda line: line.endswith("^{}")):  # what an annotated one points to comes last
+            commit, _, ref = line.partition("\t")
+            found[ref.removeprefix(TAGS).removesuffix("^{}")] = Tag(commit, ref.endswith("^{}"))
+        return found
+
+    def tags_here(self) -> dict[str, Tag]:
+        """The tags of this clone, by name."""
+        form = "%(refname) %(objectname) %(*objectname)"
+        parts = (line.split(" ") for line in self.git("for-each-ref", f"--format={form}", TAGS).text.splitlines())
+        return {part[0].removeprefix(TAGS): Tag(part[-1] or part[1], bool(part[-1])) for part in parts}
+
+    def tagged(self, remote: str) -> dict[str, str]:
+        """What the tags of this clone and of the remote point to, annotated ones followed, by name.
+
+        Raises RemoteError.
+        """
+        found = {name: tag.commit for name, tag in self.tags_here().items()}
+        there = {name: tag.commit for name, tag in self.tags(remote).items()}
+        differing = {name for name, commit in found.items() if there.get(name, commit) != commit}
+        return {**found, **{f"{remote}: {name}" if name in differing else name: to for name, to in there.items()}}
 
     def bring_commit(self, remote: str, commit: str) -> bool:
         """Bring a commit (its full id) that no head need have, such as a fork's: objects only, under no ref.

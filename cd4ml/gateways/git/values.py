@@ -46,6 +46,14 @@ class Authorship:
 
 
 @dataclass(frozen=True)
+class Tag:
+    """What a tag points to, an annotated one followed; ``annotated`` has a message, an author and a date of its own."""
+
+    commit: str
+    annotated: bool
+
+
+@dataclass(frozen=True)
 class RefUpdate:
     """Move ``ref`` on the remote from ``old`` to ``new``; an empty ``old`` creates, an empty ``new`` deletes."""
 
