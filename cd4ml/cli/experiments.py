@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, experiments_named, print_json, show, warn
+from cd4ml.cli.context import Context, JsonFlag, experiments_named, print_json, say, show, warn
 
 if TYPE_CHECKING:
+    from cd4ml.controller.reconciling.observe import Observation
     from cd4ml.controller.reconciling.reconcile import Request
     from cd4ml.plan.action import Plan, PlanItem
 
@@ -40,13 +41,18 @@ def plan(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what reconcile would do, and why. Changes nothing."""
+    from cd4ml.controller.reconciling.reconcile import to_adopt
     from cd4ml.report.terminal import plan_view
 
-    made, _ = _planned(context, _request(context, branches, retry=retry, refresh_env=refresh_env, publish=publish))
+    request = _request(context, branches, retry=retry, refresh_env=refresh_env, publish=publish)
+    made, observation = _planned(context, request)
+    drafts = to_adopt(context.obj.project(), observation, request)
     if as_json:
-        print_json("experiments", [item.as_json() for item in made.items])
+        print_json("experiments", [item.as_json() for item in made.items], adopts=[run.id for run in drafts])
     else:
         show(plan_view(made))
+        for run in drafts:
+            say(f"{run.id}, a run of the work tree here, is landed first: what asks for the same is not run again")
     raise typer.Exit(PENDING if exit_code and not made.is_empty else 0)
 
 
@@ -54,13 +60,13 @@ def status(context: typer.Context, branches: Branches = None, as_json: JsonFlag 
     """Show how every experiment stands, and why."""
     from cd4ml.report.terminal import status_table
 
-    made, primary = _planned(context, _request(context, None))
+    made, observation = _planned(context, _request(context, None))
     wanted = experiments_named(context, branches)
     items = [item for item in made.items if wanted is None or item.branch in wanted]
     if as_json:
         print_json("experiments", [item.as_json() for item in items])
     else:
-        show(status_table(items, primary))
+        show(status_table(items, observation.policy.evaluation.primary))
 
 
 def reconcile(
@@ -105,7 +111,7 @@ def _exit_code(items: list[PlanItem], not_applied: bool, named: bool) -> int:
     return 1 if not_applied or degraded or any(item.actions for item in items) else 0
 
 
-def _planned(context: typer.Context, request: Request) -> tuple[Plan, str]:
+def _planned(context: typer.Context, request: Request) -> tuple[Plan, Observation]:
     from cd4ml.controller.landing import trust
     from cd4ml.controller.reconciling.observe import observe_state
     from cd4ml.controller.reconciling.reconcile import make_plan
@@ -113,7 +119,7 @@ def _planned(context: typer.Context, request: Request) -> tuple[Plan, str]:
     options: Context = context.obj
     project = options.project()
     observation = observe_state(project, trust.read(project))
-    return make_plan(observation, request), observation.policy.evaluation.primary
+    return make_plan(observation, request), observation
 
 
 def _request(

@@ -89,7 +89,10 @@ def test_a_commit_that_asks_for_the_same_adopts_the_run_and_a_push_lands_it_with
     assert "train" not in named.err
     assert experiments(team, "plan")["exp/mine"]["health"] == "Healthy"
     assert drafts_of(team) == {item["id"]}
+    assert cd4ml(team, "plan", "--json").json["adopts"] == [], "nobody has pushed it"
     team.run("git", "push", "--quiet", "origin", "exp/mine")
+    assert cd4ml(team, "plan", "--json").json["adopts"] == [item["id"]]
+    assert f"{item['id']}, a run of the work tree here, is landed first" in cd4ml(team, "plan").out
     pushed = cd4ml(team, "reconcile")
     assert "train" not in pushed.err
     assert drafts_of(team) == set()

@@ -44,16 +44,16 @@ def work_tree_run(project: Project, name: str, commit: str) -> RunRecord | None:
     return record if isinstance(record, RunRecord) and is_of_work_tree(record.branch) else None
 
 
-def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[str]) -> bool:
-    """Land the runs of the work tree that a pushed branch (or one of ``also``) asks for; says whether there were any.
+def adoptable(project: Project, desired: DesiredState, also: Set[str]) -> tuple[tuple[str, RunRecord], ...]:
+    """The runs of the work tree that a pushed branch (or one of ``also``) asks for, each with its draft's commit.
 
     Only those on a commit that such a branch has too: with a run's commit its history travels, and what is not
-    pushed is nobody else's. Raises RemoteError, IntegrityError.
+    pushed is nobody else's.
     """
     drafts = project.repository.drafts_by_age()
     base = next(one.commit for one in desired.experiments if one.is_base)
     asking = _by_fingerprint((one for one in desired.experiments if one.published or one.branch in also), base)
-    found = False
+    found = []
     for name, draft in drafts.items():
         heads = asking.get(draft.fingerprint, ())
         run = work_tree_run(project, name, draft.commit) if heads else None
@@ -61,9 +61,14 @@ def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[s
             continue
         (parent,) = project.repository.commit_info(run.commit).parents
         if any(project.repository.is_ancestor(parent, head) for head in heads):
-            publish_draft(project, storage, draft.commit, encode(run.body), run)
-            found = True
-    return found
+            found.append((draft.commit, run))
+    return tuple(found)
+
+
+def adopt(project: Project, storage: Storage, desired: DesiredState, also: Set[str]) -> None:
+    """Land the runs of the work tree that branches ask for; see ``adoptable``. Raises RemoteError, IntegrityError."""
+    for commit, run in adoptable(project, desired, also):
+        publish_draft(project, storage, commit, encode(run.body), run)
 
 
 def _by_fingerprint(experiments: Iterable[Experiment], base: str) -> Mapping[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.drafts import adopt
+from cd4ml.controller.landing.drafts import adopt, adoptable
 from cd4ml.controller.landing.land import publish_drafts
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
@@ -18,10 +18,11 @@ from cd4ml.controller.running.run import WAITING, WORK_LOCK, Event, Watch, attem
 from cd4ml.errors import RemoteError
 from cd4ml.gateways.files import exclusive
 from cd4ml.gateways.git import LANDING
+from cd4ml.index.record import RunRecord
 from cd4ml.plan.action import Plan, PlanItem, Run
 from cd4ml.plan.state import Health
 
-__all__ = ["Outcome", "Request", "make_plan", "reconcile"]
+__all__ = ["Outcome", "Request", "make_plan", "reconcile", "to_adopt"]
 
 
 def reconcile(project: Project, request: Request, watch: Watch) -> Outcome:
@@ -135,9 +136,20 @@ def _bring_drafts(project: Project, request: Request, runner: _Executing) -> Non
     if not _publish(project, request):
         return
     _, observation = look(project, runner)
-    local = {one.branch for one in observation.desired.experiments if not one.published} if request.publish else set()
-    also = local if request.named is None else local & request.named
-    adopt(project, project.storage(observation.base_commit), observation.desired, also)
+    adopt(project, project.storage(observation.base_commit), observation.desired, _to_publish(observation, request))
+
+
+def to_adopt(project: Project, observation: Observation, request: Request) -> tuple[RunRecord, ...]:
+    """The runs of the work tree that ``reconcile`` would land first, and so need not execute."""
+    return tuple(run for _, run in adoptable(project, observation.desired, _to_publish(observation, request)))
+
+
+def _to_publish(observation: Observation, request: Request) -> frozenset[str]:
+    """The branches that are not pushed and are asked for all the same."""
+    if not request.publish:
+        return frozenset()
+    local = frozenset(one.branch for one in observation.desired.experiments if not one.published)
+    return local if request.named is None else local & request.named
 
 
 def _publish(project: Project, request: Request) -> bool:
