@@ -36,7 +36,7 @@ REPAIR = "cd4ml verify --repair"
 _SHOWN = 12
 _LARGEST_PIN_KEPT = 64 << 10
 
-Kind = Literal["missing", "damaged", "edited", "chain", "unproven"]
+Kind = Literal["missing", "damaged", "edited", "chain", "unproven", "erased"]
 What = Literal["run", "record", "object", "commit", "fold", "ref", "index"]
 Place = Literal["index", "git", "git remote", "cache", "remote"]
 
@@ -46,7 +46,8 @@ class Finding:
     """One thing that is not as it was written.
 
     ``kind`` says what is wrong: it is *missing*, its bytes are *damaged*, it was *edited* after it was written, the
-    *chain* of folds was, or it is *unproven*: what it depends on cannot be read. ``what`` it is, ``where`` names it
+    *chain* of folds was, it is *unproven*: what it depends on cannot be read, or it was *erased* and is stored
+    still. ``what`` it is, ``where`` names it
     (a path of the index, a ref, a commit, the MD5 or id of an object, a run's id), and ``place`` says which copy is
     meant: the index's content, Git's objects here or on the remote, DVC's cache or remote. ``cure`` is what to do.
     A finding that is no ``fault`` costs nothing but a download. ``runs`` are ids of those that need it.

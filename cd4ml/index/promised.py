@@ -8,6 +8,7 @@ from typing import Literal
 
 from cd4ml.index.audit import REPAIR, RESTORE, Finding
 from cd4ml.index.record import Entry, ExperimentRecord, RemovalRecord, RunRecord
+from cd4ml.index.removed import ERASED, words
 from cd4ml.index.retention import OBJECT_NAME, OUTPUTS
 from cd4ml.spec.pin import Pin
 from cd4ml.spec.pipeline import pin_path
@@ -116,6 +117,17 @@ def _promises(
             yield pin.raw_md5, pin.raw_sha256, pin.raw_bytes, pin_path(pin.source), ""
 
 
+def not_to_be_stored(removals: Iterable[RemovalRecord], needed: Collection[str]) -> dict[str, RemovalRecord]:
+    """The objects of erased runs, by name, that nothing else needs."""
+    return {
+        str(held["md5"]): removal
+        for removal in removals
+        if removal.what == ERASED
+        for held in removal.body["objects"]
+        if held["md5"] not in needed and OBJECT_NAME.fullmatch(str(held["md5"]))
+    }
+
+
 @dataclass(frozen=True)
 class Held:
     """What a place holds under an object's name: digests and size, ``None`` for digests that were not taken.
@@ -146,6 +158,13 @@ def audit_object(
     else:
         return None
     return Finding("damaged", "object", place, needed.md5, message, REPAIR, runs=needed.runs)
+
+
+def audit_erased(md5: str, removal: RemovalRecord, place: Literal["cache", "remote"]) -> Finding:
+    """An object that is there and should not be. No fault: whoever may land a record may land a tombstone."""
+    message = f"its run {removal.run} was {words(removal.body)}; the {_PLACES[place]} has it yet"
+    cure = f"`cd4ml gc` says whether anything needs it; `cd4ml forget {removal.run}` erases it again"
+    return Finding("erased", "object", place, md5, message, cure, fault=False)
 
 
 _PLACES = {"cache": "DVC cache", "remote": "DVC remote"}

@@ -629,6 +629,22 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
     assert "nothing was released yet" not in notes
 
 
+def test_verify_names_what_was_erased_and_is_stored_yet_and_nothing_that_another_run_needs(team: Shell) -> None:
+    """The planted results are no sound ones, which is of no account here."""
+    one, other = plant(team, "one", table="both"), plant(team, "other", table="both")
+    second = copies(team)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data")
+    assert "erased" not in {finding["kind"] for finding in cd4ml(team, "verify", "--json", code=1).json["faults"]}
+    own = one.objects - other.objects
+    told = cd4ml(second, "verify", "--json", code=1).json["faults"]
+    erased = [finding for finding in told if finding["kind"] == "erased"]
+    assert {(finding["place"], finding["where"]) for finding in erased} == {("cache", name) for name in own}
+    back = put(team, one.outputs["artifacts/train/model.skops"])
+    found = cd4ml(team, "verify", code=1)
+    assert f"note: erased object in the DVC remote  {back}" in found.out
+    assert f"its run {one.id} was erased on " in " ".join(found.out.split())
+
+
 def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) -> None:
     (main,) = runs(team, "branch = 'main'")
     cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from cd4ml.controller.project import Project
@@ -10,7 +10,8 @@ from cd4ml.errors import Cd4mlError, ConfigError, RemoteError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.gateways.files import FileDigest, digest_file
 from cd4ml.index.audit import Finding
-from cd4ml.index.promised import Held, Needed, audit_object
+from cd4ml.index.promised import Held, Needed, audit_erased, audit_object
+from cd4ml.index.record import RemovalRecord
 
 Watch = Callable[[str], None]
 """Told, in a few words, what is looked at now."""
@@ -20,10 +21,19 @@ _DOWNLOADS = 4
 
 
 def check_stored(
-    project: Project, base_commit: str | None, needed: Sequence[Needed], *, quick: bool, watch: Watch
+    project: Project,
+    base_commit: str | None,
+    needed: Sequence[Needed],
+    erased: Mapping[str, RemovalRecord],
+    *,
+    quick: bool,
+    watch: Watch,
 ) -> Iterator[Finding]:
-    """Are the objects there that are promised, in DVC's cache and on its remote? Each is read once."""
-    if not needed:
+    """Are the objects there that are promised, in DVC's cache and on its remote, and those gone that were erased?
+
+    Each is read once.
+    """
+    if not needed and not erased:
         return
     try:
         storage = open_storage_of(project, base_commit)
@@ -37,8 +47,11 @@ def check_stored(
         finding = audit_object(one, "cache", in_cache(storage, one.md5, quick=quick), only_copy=not storage.remote)
         if finding is not None:
             yield finding
+    for md5, removal in erased.items():
+        if storage.cached(md5).exists():
+            yield audit_erased(md5, removal, "cache")
     if storage.remote:
-        yield from _check_remote(storage, needed, quick=quick, watch=watch)
+        yield from _check_remote(storage, needed, erased, quick=quick, watch=watch)
 
 
 def open_storage_of(project: Project, base_commit: str | None) -> Storage:
@@ -67,7 +80,9 @@ def _held(found: FileDigest | None) -> Held | None:
     return Held(found.sha256, found.md5, found.bytes) if found else None
 
 
-def _check_remote(storage: Storage, needed: Sequence[Needed], *, quick: bool, watch: Watch) -> Iterator[Finding]:
+def _check_remote(
+    storage: Storage, needed: Sequence[Needed], erased: Mapping[str, RemovalRecord], *, quick: bool, watch: Watch
+) -> Iterator[Finding]:
     try:
         with storage.open_remote() as remote:
             for place, (one, held) in enumerate(zip(needed, _on_remote(remote, needed, quick=quick), strict=True)):
@@ -76,6 +91,9 @@ def _check_remote(storage: Storage, needed: Sequence[Needed], *, quick: bool, wa
                 finding = audit_object(one, "remote", held, only_copy=False)
                 if finding is not None:
                     yield finding
+            for md5, removal in erased.items():
+                if remote.has(md5):
+                    yield audit_erased(md5, removal, "remote")
     except (RemoteError, ConfigError) as error:
         message = f"cannot be read: {in_a_line(error)}"
         yield Finding("unproven", "object", "remote", storage.remote, message, "reach it, then verify again")

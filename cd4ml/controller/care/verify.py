@@ -52,7 +52,7 @@ from cd4ml.index.audit import (
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.epoch import Epoch, parse_message
 from cd4ml.index.fold import ENTRY_FOLDERS, entry_path
-from cd4ml.index.promised import Needed, Promises, References
+from cd4ml.index.promised import Needed, Promises, References, not_to_be_stored
 from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RemovalRecord, RunRecord
 from cd4ml.promotion.summary import PAGE_FILE, SUMMARY_FILE, Summary, empty, grown
 
@@ -147,9 +147,11 @@ def verify(project: Project, scope: Scope, watch: Watch) -> Report:
         reading.take_waiting(seen.landing)
     needed = reading.promises.needed()
     findings += [*reading.findings, *reading.promises.findings]
-    findings += check_stored(project, seen.head(project.base), needed, quick=scope.quick, watch=watch)
-    ordered = tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.order))
     promised = {one.md5: one for one in needed}
+    erased = {} if scope.runs else not_to_be_stored(chain.removals, promised)
+    base = seen.head(project.base)
+    findings += check_stored(project, base, needed, erased, quick=scope.quick, watch=watch)
+    ordered = tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.order))
     return Report(ordered, len(chain.folds), reading.records, len(needed), promised, reading.commits)
 
 
