@@ -16,9 +16,10 @@ from cd4ml.errors import UsageError
 from cd4ml.index.fields import CHOICES, FIELDS, GROUPS, LISTS, Holds
 from cd4ml.index.grid import value_at
 from cd4ml.index.history import History
+from cd4ml.index.named import find
 from cd4ml.index.paths import split_path
 from cd4ml.index.record import seal
-from cd4ml.index.rows import Row, find, rows
+from cd4ml.index.rows import Row, rows
 from cd4ml.index.sql import column_values
 from tests.index.index_world import bodies, entry, experiment_body, fingerprint, hexes, refused_body, run_body
 

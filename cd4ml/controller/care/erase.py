@@ -22,9 +22,10 @@ from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
 from cd4ml.gateways.git import REPORTS
 from cd4ml.index.history import RunEntry
+from cd4ml.index.named import MIN_PREFIX
 from cd4ml.index.removed import ERASED
 from cd4ml.index.retention import FOLDER, Erasure, erasure, erasure_of_purged
-from cd4ml.index.rows import MIN_PREFIX, Row
+from cd4ml.index.rows import Row
 from cd4ml.spec.checks import not_empty
 from cd4ml.spec.secrets import secret_kind
 

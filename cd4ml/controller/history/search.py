@@ -21,8 +21,9 @@ from cd4ml.index.filter import Filter, begun, retyped, write
 from cd4ml.index.grid import LEFT_OUT
 from cd4ml.index.history import RunEntry
 from cd4ml.index.instant import parse_instant, utc_text
+from cd4ml.index.named import find, tombstone_line
 from cd4ml.index.paths import Path
-from cd4ml.index.rows import GONE, Row, find, tombstone_line
+from cd4ml.index.rows import GONE, Row
 from cd4ml.index.sql import OF_BRANCH, compile_filter, compile_order
 from cd4ml.spec.canonical import digest
 
