@@ -19,7 +19,7 @@ from cd4ml.controller.reconciling import reconcile
 from cd4ml.controller.reporting.publish_report import publish_report
 from cd4ml.controller.running.run import attempt
 from cd4ml.errors import IndexLostError
-from cd4ml.gateways.git import INDEX_BRANCH, REPORTS
+from cd4ml.gateways.git import INDEX_BRANCH, LANDING, REPORTS
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
@@ -627,6 +627,25 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
     notes = " ".join(told["notes"])
     assert "what the release tag flights#production#2 is on was erased on" in notes
     assert "nothing was released yet" not in notes
+
+
+def test_a_purged_record_that_lands_again_gives_up_its_ref_and_is_not_taken_in(
+    team: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a clone that has its commit yet pushes all that it has."""
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    before = set(git(remote(team), "ls-tree", "-r", "--name-only", INDEX_BRANCH).splitlines())
+    team.run("git", "push", "--quiet", "origin", f"{one.result_commit}:{LANDING}{one.id}")
+    other = plant(team, "other")
+    assert not [ref for ref in refs(remote(team)) if ref.startswith(LANDING)]
+    after = set(git(remote(team), "ls-tree", "-r", "--name-only", INDEX_BRANCH).splitlines())
+    assert {path for path in after - before if one.id in path} == set()
+    assert any(other.id in path for path in after - before), "what landed beside it is folded"
+    assert f"{LANDING}{one.id}: was erased: it is not taken in again" in caplog.text
 
 
 def test_verify_names_what_was_erased_and_is_stored_yet_and_nothing_that_another_run_needs(team: Shell) -> None:
