@@ -219,6 +219,31 @@ def test_a_removal_record_frees_artefacts_only_where_a_rule_still_lets_them_go()
     assert freed(Holding("r1", {OBJECT: 5}, rule="age > 1d", gone="artefacts")) == both
 
 
+@pytest.mark.parametrize("gone", ["", "artefacts"])
+def test_the_raw_data_of_a_run_that_is_let_go_stay_also_where_what_is_unknown_may_go(gone: str) -> None:
+    run = Holding("r1", {"b" * 32: 5}, frozenset({OBJECT}), rule="age > 1d", gone=gone)
+    stored = [Stored(where, OBJECT, 5, NOW - GRACE) for where in ("local", "remote")]
+    assert sweep(Inventory((run,)), stored, NOW, unknown=("local", "remote")).free == ()
+
+
+def test_a_pin_of_the_past_does_not_keep_what_was_erased() -> None:
+    told = "erased, says record x by Ada"
+    run = Holding("r1", {}, frozenset({OBJECT}), gone="run", told=told)
+    assert freed(run, erased={OBJECT: told}, pinned=frozenset({OBJECT})) == [("local", told), ("remote", told)]
+
+
+def test_what_bears_no_name_of_an_object_stays_whatever_may_go() -> None:
+    stored = [Stored("local", name, 5, NOW - GRACE) for name in ("README", "../x", "A" * 32)]
+    assert sweep(Inventory(()), stored, NOW, unknown=("local", "remote")).free == ()
+
+
+def test_what_was_shown_for_one_place_is_not_deleted_in_the_other() -> None:
+    inventory = Inventory((Holding("r1", {OBJECT: 5}, rule="age > 1d"),))
+    both = [Stored(where, OBJECT, 5, NOW - GRACE) for where in ("local", "remote")]
+    shown, now = sweep(inventory, both[:1], NOW), sweep(inventory, both, NOW)
+    assert [one.stored.where for one in still_free(shown, now)] == ["local"]
+
+
 def test_what_another_clone_erased_goes_when_it_is_old_and_names_the_record() -> None:
     told = "erased, says record x by Ada"
     run = Holding("r1", {OBJECT: 5}, gone="run", told=told)
