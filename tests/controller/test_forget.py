@@ -371,6 +371,8 @@ def test_an_epoch_is_refused_unless_it_is_signed_and_carries_everything_over(tea
     tip = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
     missing = epoch(team, old, [one.id], key=key)
     assert later.id in refusal(project, base, tip, missing), "it drops what was folded since"
+    more = epoch(team, tip, [one.id], key=key, replaces=old)
+    assert "was not there before" in refusal(project, base, old, more), "it brings what it does not replace"
     assert not accepts(project, git(team, "rev-parse", f"{base}^"), old, epoch(team, old, [one.id], key=key))
     signed = epoch(team, old, [one.id], key=key)
     text = git(team, "cat-file", "commit", signed).replace("erased", "kept") + "\n"
