@@ -650,6 +650,20 @@ def test_a_purged_record_that_lands_again_gives_up_its_ref_and_is_not_taken_in(
     assert f"{LANDING}{one.id}: was erased: it is not taken in again" in caplog.text
 
 
+def test_a_draft_of_data_that_were_erased_meanwhile_does_not_land(team: Shell) -> None:
+    second = copies(team)
+    (main,) = runs(team, "branch = 'main'")
+    cd4ml(second, "new", "mine", "model.parameters.alpha=7")
+    cd4ml(second, "reconcile", "exp/mine")
+    cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    second.run("git", "push", "--quiet", "origin", "exp/mine")
+    told = cd4ml(second, "reconcile", "exp/mine", code=1)
+    assert "a draft of exp/mine, does not land: what it was made of was erased on " in told.err
+    assert "these data were erased on " in told.err
+    assert listing(storage(team)) == {}
+    assert runs(team, "branch = 'exp/mine' and outcome = 'succeeded'") == []
+
+
 def test_verify_names_what_was_erased_and_is_stored_yet_and_nothing_that_another_run_needs(team: Shell) -> None:
     """The planted results are no sound ones, which is of no account here."""
     one, other = plant(team, "one", table="both"), plant(team, "other", table="both")

@@ -58,14 +58,14 @@ def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
 def refuse_erased(storage: Storage, pins: Iterable[Pin], erased: Mapping[str, str]) -> None:
     """Raise UsageError for data that were erased: objects by name and why. They may lie in this clone yet."""
     for pin in pins:
-        if pin.raw_md5 in erased and _is_gone(storage, pin.raw_md5):
+        if pin.raw_md5 in erased and is_gone(storage, pin.raw_md5):
             raise UsageError(
                 f"{pin_path(pin.source)}: these data were {erased[pin.raw_md5]}; what is to run needs others, and "
                 "another pin (`cd4ml data update`)"
             )
 
 
-def _is_gone(storage: Storage, md5: str) -> bool:
+def is_gone(storage: Storage, md5: str) -> bool:
     """Is an object of which a tombstone speaks not stored any more? False where the DVC remote cannot be asked.
 
     A tombstone by itself keeps nobody from anything, since whoever may land a record may land one.
@@ -172,7 +172,7 @@ def _look(project: Project, source: SourceSpec, storage: Storage, erased: Mappin
         raw = Path(folder) / "raw"
         fetch_source(source, project.work_tree(), raw)
         digest = digest_file(raw)
-        if digest.md5 in erased and _is_gone(storage, digest.md5):
+        if digest.md5 in erased and is_gone(storage, digest.md5):
             raise UsageError(
                 f"source {source.name}: these data were {erased[digest.md5]}; they are not stored again, unless "
                 "--store-erased says so"

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from cd4ml.controller.desired.data import is_gone
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError
+from cd4ml.gateways.dvc import Storage
+from cd4ml.index.audit import pins_of
+from cd4ml.index.record import RunRecord
 from cd4ml.index.removed import ERASED, words
+from cd4ml.index.retention import OUTPUTS
+from cd4ml.spec.pipeline import pin_path
+
+_LARGEST_PIN = 4 << 20
 
 
 def erased_objects(project: Project, *, fetch: bool = False) -> dict[str, str]:
@@ -25,3 +33,13 @@ def erased_objects(project: Project, *, fetch: bool = False) -> dict[str, str]:
         return {}
     told = (one.removal.body for one in removals if one.removal.what == ERASED)
     return {str(held["md5"]): words(body) for body in told for held in body["objects"]}
+
+
+def made_of_erased(project: Project, storage: Storage, run: RunRecord) -> str:
+    """Who erased what a run was made of, or its outputs, when and why; nothing where all of it may be stored."""
+    erased = erased_objects(project)
+    paths = [pin_path(source) for source in run.body["data"]] if erased else []
+    files = {path: project.repository.read_blob(run.commit, path, _LARGEST_PIN) for path in paths}
+    raw = (pin.raw_md5 for pin in pins_of(run, files).values() if pin is not None)
+    names = (*raw, *(known["md5"] for path, known in run.body["files"].items() if path.startswith(OUTPUTS)))
+    return next((erased[name] for name in names if name in erased and is_gone(storage, name)), "")

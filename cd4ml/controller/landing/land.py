@@ -7,12 +7,14 @@ push is followed by a look.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cd4ml.controller.desired.specs import own_code_of
 from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.erased import made_of_erased
 from cd4ml.controller.landing.landed import LARGEST_RECORD, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.run import Execution, Failure, Job, Verdict, output_path, params_of, params_text
@@ -41,6 +43,7 @@ from cd4ml.spec.pipeline import (
 )
 from cd4ml.spec.text import one_line
 
+_LOG = logging.getLogger("cd4ml")
 _MOST_EXPECTATIONS = 1000
 
 
@@ -217,7 +220,14 @@ def publish_drafts(project: Project, storage: Storage, state: RemoteState, branc
 
 
 def publish_draft(project: Project, storage: Storage, commit: str, data: bytes, run: RunRecord) -> None:
-    """Land one draft, and forget it as such. ``data`` is its record's bytes."""
+    """Land one draft, and forget it as such. ``data`` is its record's bytes.
+
+    One that was made of data that were erased meanwhile does not land, and is forgotten, too; that is logged.
+    """
+    if told := made_of_erased(project, storage, run):
+        _LOG.warning("%s, a draft of %s, does not land: what it was made of was %s", run.id, run.branch, told)
+        project.repository.drop_draft(run.id)
+        return
     outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
     ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
     places = {storage.cached(known.md5): known for known in ours.values()}
