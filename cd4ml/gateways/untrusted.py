@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -198,11 +199,15 @@ def _opened_file(folder: Path, path: str) -> Iterator[IO[bytes]]:
     inside, _, name = path.rpartition("/")
     with _opened(folder, inside) as above:
         try:
-            handle = os.open(name, _FILE, dir_fd=above)
-        except (OSError, ValueError) as error:
+            source = open(name, "rb", opener=partial(_open_file, above))  # noqa: SIM115  # closed below
+        except (OSError, ValueError) as error:  # also of a folder, which can be opened and not be read
             raise IntegrityError(f"{_shown(path)}: is no plain file that can be read") from error
-        with os.fdopen(handle, "rb") as source:
+        with source:
             yield source
+
+
+def _open_file(above: int, name: str, _: int) -> int:
+    return os.open(name, _FILE, dir_fd=above)
 
 
 def _shown(path: str) -> str:
