@@ -219,6 +219,19 @@ def test_a_copy_of_raw_data_goes_with_what_was_erased_elsewhere_and_not_where_it
     assert [copy.exists() for copy in copies] == [False, True, True]
 
 
+def test_no_record_that_somebody_landed_names_a_file_that_is_none_of_ours(team: Shell) -> None:
+    """What a tombstone calls a digest becomes the name of a file that goes, in ``gc`` and in ``forget``."""
+    mine = [team.folder.parent / name for name in ("absolute.txt", "relative.txt", "project/conf/config.yaml")]
+    mine[0].write_text("mine", "utf-8")
+    mine[1].write_text("mine", "utf-8")
+    run = "r" + "0" * 20
+    for name in (str(mine[0]), "../../../../relative.txt", "../../../conf/config.yaml"):
+        told_erased(team, run, md5(name.encode()), name)
+    cd4ml(team, "gc", "--apply", "--yes")
+    cd4ml(team, "forget", run, "--reason", "Erasure request 12", "--yes")
+    assert [path.is_file() for path in mine] == [True, True, True]
+
+
 # ── deleting ──
 
 

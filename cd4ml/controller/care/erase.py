@@ -11,6 +11,7 @@ from typing import Any
 
 from cd4ml.controller.care.inventory import Found, note_erased, stored_objects, take_inventory
 from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals, removal
+from cd4ml.controller.desired.data import drop_raw_copy
 from cd4ml.controller.history.search import named_runs
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
@@ -339,7 +340,7 @@ def _clear_private(project: Project, doomed: Doomed) -> None:
     private = project.private
     for name in doomed.erasure.objects:
         if name in doomed.sha256:
-            (private / "raw" / doomed.sha256[name]).unlink(missing_ok=True)
+            drop_raw_copy(project, doomed.sha256[name])
     for run in doomed.runs:
         for folder in (private / "runs").glob(f"{run.run.fingerprint[:12]}-*"):
             remove_tree(folder)

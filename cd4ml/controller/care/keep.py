@@ -7,7 +7,6 @@ one finishes.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cd4ml.controller.care.inventory import Found, stored_objects, take_inventory
+from cd4ml.controller.desired.data import drop_raw_copy
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.land import land_removal
@@ -28,8 +28,6 @@ from cd4ml.gateways.git import LANDING
 from cd4ml.gateways.process import crash_point
 from cd4ml.index.instant import utc_text
 from cd4ml.index.retention import GRACE_HOURS, Freed, Sweep, Where, needed, still_free, sweep
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 PLACES: tuple[Where, ...] = ("local", "remote")
 
@@ -196,9 +194,8 @@ def drop_erased_copies(project: Project, found: Found) -> None:
         if entry.removal.what != "run" or entry.removal.run in kept:
             continue
         for one in entry.removal.body["objects"]:
-            sha256 = one.get("sha256")
-            if isinstance(sha256, str) and _SHA256.fullmatch(sha256) and one["md5"] not in keep:
-                (project.private / "raw" / sha256).unlink(missing_ok=True)
+            if one["md5"] not in keep:
+                drop_raw_copy(project, one.get("sha256"))
 
 
 def _put_back(storage: Storage, names: Iterable[str]) -> tuple[str, ...]:

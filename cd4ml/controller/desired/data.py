@@ -6,6 +6,7 @@ kept for ingest in a folder of cd4ml's own under their SHA-256; every copy on th
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from cd4ml.spec.experiment import SourceSpec, Spec
 from cd4ml.spec.parse import parse
 from cd4ml.spec.pin import Pin, archived_format, parse_pin
 from cd4ml.spec.pipeline import pin_path
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,15 @@ def is_gone(storage: Storage, md5: str) -> bool:
             return remote.is_there() and not remote.has(md5)
     except RemoteError:
         return False
+
+
+def drop_raw_copy(project: Project, sha256: object) -> None:
+    """Remove the copy of raw bytes that ``ensure_raw`` made, if there is one.
+
+    The name may come from a record that anybody landed: what is no digest is the name of no copy.
+    """
+    if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
+        (project.private / "raw" / sha256).unlink(missing_ok=True)
 
 
 def _holds(path: Path, pin: Pin) -> bool:
