@@ -47,6 +47,8 @@ def plan(
     request = _request(context, branches, retry=retry, refresh_env=refresh_env, publish=publish)
     made, observation = _planned(context, request)
     drafts = to_adopt(context.obj.project(), observation, request)
+    for line in observation.unreadable.values():  # such a branch has no actions, and is not done for that
+        warn(line)
     if as_json:
         print_json("experiments", [item.as_json() for item in made.items], adopts=[run.id for run in drafts])
     else:

@@ -44,7 +44,7 @@ SUPPORT_TYPES = frozenset(
         "numpy.ma.MaskedArray",
         "numpy.random.mtrand.RandomState",
         "numpy.random._generator.Generator",
-        "scipy.interpolate._bsplines.BSpline",
+        *(f"scipy.interpolate._bsplines.{name}" for name in ("BSpline", "_BSpline")),  # the second from 1.18 on
         *(f"scipy.sparse._{module}.{module}_{kind}" for module in ("csr", "csc") for kind in ("matrix", "array")),
     }
 )

@@ -16,12 +16,14 @@ from cd4ml.plan.lifecycle import Became
 from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
+    OTHER_SEED,
     branch,
     cd4ml,
     commit,
     experiments,
     git,
     gusty,
+    push,
     refs,
     remote,
     runs,
@@ -340,6 +342,23 @@ def test_a_branch_that_was_deleted_and_pushed_again_as_it_was_is_open_and_record
     project = open_project(team.folder)
     history = read_history(project, project.repository.fetch(project.remote))
     assert [one.experiment.commit for one in history.of_branch("exp/back")] == [made]
+
+
+def test_a_shallow_clone_of_a_branch_calls_nothing_a_conflict_that_it_cannot_know(team: Shell) -> None:
+    """Where the branch left main is below the cut."""
+    push(team, "refs/heads/exp/x", commit(team, "main", {BASELINE: OTHER_SEED.format(seed=3)}))
+    source = f"file://{remote(team).folder}"
+    team.at(team.folder.parent).run("git", "clone", "--quiet", "--depth=1", "--branch=exp/x", source, "shallow")
+    shallow = team.at(team.folder.parent / "shallow")
+    before = refs(remote(team))
+    for verb, code in (("plan", 0), ("status", 0), ("reconcile", 1)):
+        told = cd4ml(shallow, verb, code=code)
+        assert "its history is cut off in this clone: run `git fetch --unshallow origin`" in told.err + told.out
+        assert "conflict" not in told.err + told.out
+    assert refs(remote(team)) == before
+    shallow.run("git", "fetch", "--quiet", "--unshallow", "origin")
+    assert "exp/x" in cd4ml(shallow, "plan").out
+    assert "cut off" not in cd4ml(shallow, "plan").out
 
 
 def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> None:

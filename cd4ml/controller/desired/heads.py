@@ -116,6 +116,10 @@ class Head:
         )
 
 
+class _CutOffError(IntegrityError):
+    """What a head gives once it is merged lies below the cut of a shallow clone."""
+
+
 @dataclass(frozen=True)
 class _Ahead:
     """Where heads left the base branch: ``parents`` of the commits that it does not have."""
@@ -250,7 +254,8 @@ class HeadReader:
             own, both = asks[info.tree], asks[tree] if tree else None
             broken = next((one for one in (own, both, failed.get(commit)) if isinstance(one, Exception)), None)
             if broken is not None or not isinstance(own, Asks):
-                heads[commit] = IntegrityError(f"{commit[:12]} cannot be read, see `git fsck`: {broken}")
+                told = IntegrityError(f"{commit[:12]} cannot be read, see `git fsck`: {broken}")
+                heads[commit] = broken if isinstance(broken, _CutOffError) else told
                 continue
             heads[commit] = Head(
                 commit=commit,
@@ -296,6 +301,9 @@ class HeadReader:
                     found[commit] = (None, (str(error),))
                     if self._share_history(base, commit):  # then it is Git that failed, and no conflict
                         failed[commit] = error
+                    elif self._project.repository.is_shallow:  # where they parted may be below the cut
+                        cure = f"git fetch --unshallow {self._project.remote}"
+                        failed[commit] = _CutOffError(f"its history is cut off in this clone: run `{cure}`")
         return found, sure, failed
 
     def _share_history(self, base: str, commit: str) -> bool:
