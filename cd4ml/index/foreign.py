@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any, Literal
 
 from cd4ml.index.instant import utc_text
@@ -165,15 +166,31 @@ def _finite(value: Any) -> float | None:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By side. A name that begins with one (``val_rmse``, ``test.f1``) says so; any other counts as validation."""
+    """By side, none lost. A name that begins with one (``val_rmse``, ``test.f1``) says so.
+
+    Any other counts as validation; beside one that says so it is of the training side, as Keras writes ``loss`` and
+    ``val_loss``. Where both places are taken, or several names mean one place, the later keeps its whole name.
+    """
+    numbers = {
+        name: number
+        for name, value in _flat(metrics).items()
+        if not isinstance(value, bool | str) and (number := _finite(value)) is not None
+    }
     found: dict[str, dict[str, float]] = {}
-    for name, value in sorted(_flat(metrics).items()):
-        number = None if isinstance(value, bool | str) else _finite(value)
-        sided = _SIDED.fullmatch(name)
-        side = _SIDES[sided["side"].lower()] if sided else "validation"
-        if number is not None and len(found.get(side, {})) < _MOST:
-            found.setdefault(side, {}).setdefault(sided["name"] if sided else name, number)
-    return found
+    for name in sorted(numbers, key=lambda name: (_SIDED.fullmatch(name) is None, name)):
+        side, short = next(place for place in _places(name) if place[1] not in found.get(place[0], {}))
+        if len(found.get(side, {})) < _MOST:
+            found.setdefault(side, {})[short] = numbers[name]
+    return {side: dict(sorted(found[side].items())) for side in sorted(found)}
+
+
+def _places(name: str) -> Iterator[tuple[str, str]]:
+    """Where a metric may stand, the likeliest first: side and name there."""
+    sided = _SIDED.fullmatch(name)
+    side = _SIDES[sided["side"].lower()] if sided else "validation"
+    yield (side, sided["name"]) if sided else (side, name)
+    yield (side, name) if sided else ("train", name)
+    yield from ((side, f"{name} ({number})") for number in count(2))
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:

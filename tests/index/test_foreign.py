@@ -8,12 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cd4ml.index.foreign import ForeignRun, import_body, redactions
 
 TOKEN = f"ghp_{'A1b2' * 9}"
 URL = "postgresql://u:Passw0rd@h/x"
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nPassw0rd\n-----END RSA PRIVATE KEY-----"
+NAMES = ("x", "val_x", "val.x", "valid_x", "eval x", "train_x", "test_x", "x (2)", "val_val_x")
 PLAIN = ForeignRun("mlflow", "x", "x", "f" * 32, "name", "ada", "text", True, {"a": 1}, {"rmse": 1.0}, {}, None, None)
 
 
@@ -46,3 +49,26 @@ def test_a_record_leaves_a_credential_out_and_counts_it(told: Mapping[str, Any])
 def test_a_run_without_credentials_is_told_as_it_is() -> None:
     assert redactions(PLAIN) == 0
     assert import_body(PLAIN, "a" * 40)["params"] == {"a": 1}
+
+
+def metrics_of(**metrics: float) -> dict[str, dict[str, float]]:
+    return dict(import_body(replace(PLAIN, metrics=metrics), "a" * 40)["metrics"])
+
+
+def test_what_stands_beside_a_validation_metric_is_of_the_training_side() -> None:
+    """As Keras and what logs for it write."""
+    told = metrics_of(loss=0.1, val_loss=0.9, accuracy=0.99, val_accuracy=0.6, f1=0.5)
+    assert told == {"train": {"loss": 0.1, "accuracy": 0.99}, "validation": {"loss": 0.9, "accuracy": 0.6, "f1": 0.5}}
+
+
+def test_of_two_names_for_one_place_the_second_keeps_its_whole_name() -> None:
+    told = metrics_of(**{"val_rmse": 1, "rmse": 2, "validation.rmse": 3, "train_rmse": 4})
+    assert told == {"train": {"rmse": 4}, "validation": {"rmse": 1, "validation.rmse": 3, "rmse (2)": 2}}
+
+
+@given(st.dictionaries(st.sampled_from(NAMES) | st.text("valtrin_./ x", min_size=1, max_size=12), st.integers(0, 9)))
+def test_no_metric_that_is_a_number_is_lost(metrics: dict[str, int]) -> None:
+    told = import_body(replace(PLAIN, metrics=metrics), "a" * 40)["metrics"]
+    kept = sorted(value for names in told.values() for value in names.values())
+    named = {" ".join(name.split()): value for name, value in metrics.items()}
+    assert kept == sorted(value for name, value in named.items() if name)
