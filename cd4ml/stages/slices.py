@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import StageFailed
@@ -80,7 +81,25 @@ def _values(table: pd.DataFrame, column: str) -> tuple[npt.NDArray[np.int64], li
     if len(distinct) > MOST_DISTINCT:
         message = f"evaluation.slices: column {column!r} has {len(distinct)} values, more than {MOST_DISTINCT}"
         raise StageFailed(STAGE, message)
-    return np.asarray(codes, dtype=np.int64), [_text(value) for value in distinct]
+    return np.asarray(codes, dtype=np.int64), _told_apart(list(distinct))
+
+
+def _told_apart(values: Sequence[Any]) -> list[str]:
+    """A text for each value, and never the same for two: those that look alike on one line get a number.
+
+    What is missing keeps its text, and then what is written as it is shown.
+    """
+    import pandas as pd
+
+    texts = [_text(value) for value in values]
+    shown = [0 if pd.isna(value) else 1 + (text != str(value)) for value, text in zip(values, texts, strict=True)]
+    order = sorted(range(len(values)), key=lambda at: (shown[at], str(values[at]), at))
+    taken: set[str] = set()
+    for at in order:
+        numbered = (f"{texts[at]} ({number})" for number in itertools.count(2))
+        texts[at] = next(text for text in itertools.chain((texts[at],), numbered) if text not in taken)
+        taken.add(texts[at])
+    return texts
 
 
 def _text(value: Any) -> str:

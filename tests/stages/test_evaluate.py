@@ -325,6 +325,22 @@ def test_slices_hold_each_metric_of_each_value_and_side(
     assert slices["city"]["left_out"] == 0
 
 
+def test_values_that_look_alike_on_one_line_have_slices_of_their_own(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    alike = ["UA", "UA ", "a  b", "a\nb", "a b", None, MISSING, "UA (2)", "x" * 100 + "1", "x" * 100 + "2"]
+    city = pd.Series([alike[number % len(alike)] for number in range(ROWS)], dtype="str")
+    slices = judge_predictions(table.assign(city=city), split, written(tmp_path, predictions), sliced("city")).slices
+    rows = {value["value"]: value["rows"]["test"] for value in slices["city"]["values"]}
+    assert set(rows) == {
+        *("UA", "UA (2)", "UA (3)", "a b", "a b (2)", "a b (3)", MISSING, f"{MISSING} (2)"),
+        *("x" * 100, f"{'x' * 100} (2)"),
+    }
+    assert sum(rows.values()) == (predictions["side"] == "test").sum()
+    assert rows["UA (2)"] == (city[predictions.loc[predictions["side"] == "test", "row"]] == "UA (2)").sum()
+    assert rows[MISSING] == city[predictions.loc[predictions["side"] == "test", "row"]].isna().sum()
+
+
 def test_a_slice_has_nothing_for_a_metric_that_is_not_defined_and_small_ones_are_counted(
     tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:
