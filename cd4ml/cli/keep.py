@@ -207,8 +207,9 @@ def _show_erasure(doomed: Doomed) -> None:
         say(f"{path}: Git holds these data as well, and stays as it is")
     for branch in doomed.pinned_by:
         say(f"{branch} pins data that go")
-    if doomed.erasure.with_data and not doomed.erasure.raw:
-        say(f"the data stay: {len(doomed.erasure.with_data)} other runs were made from them")
+    others = set(doomed.erasure.with_data).difference(doomed.erasure.runs)
+    if others and not doomed.erasure.raw:
+        say(f"the data stay: {len(others)} other runs were made from them")
 
 
 def _removals(doomed: Doomed, done: Forgotten) -> list[dict[str, Any]]:

@@ -62,8 +62,11 @@ class Project:
         config = self.repository.read_blob(commit, CONFIG_PATH, _LARGEST_SETTINGS) or b""
         local = self.root / f"{CONFIG_PATH}.local"
         local_bytes = local.read_bytes() if self.repository.work_tree and local.is_file() else b""
-        owner = self.repository.work_tree or self.private
-        return open_storage(config, local_bytes, owner, self.private / "dvc")
+        # of a bare repository, paths count from its own folder, which lies where a clone's would
+        owner, cache = self.repository.work_tree or self.root, self.private / ".dvc/cache"
+        return open_storage(
+            config, local_bytes, owner, self.private / "dvc", None if self.repository.work_tree else cache
+        )
 
 
 def open_project(path: Path, remote: str = "") -> Project:

@@ -196,7 +196,7 @@ class RemoteObjects:
         """Is the folder of a remote that is one there, as it is not where a disk is not mounted? Raises RemoteError."""
         with self._failures():
             fs, root = self.odb.fs, Path(self.odb.path).parents[1]
-            return fs.protocol != "local" or bool(fs.exists(str(root)))
+            return fs.protocol != "local" or bool(fs.isdir(str(root)))
 
     def has(self, md5: str) -> bool:
         """Is there an object of that name? Raises RemoteError; ValueError for no name of an object."""
@@ -367,12 +367,15 @@ def _modified(info: Mapping[str, Any]) -> float | None:
     return None
 
 
-def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -> Storage:
+def open_storage(
+    config: bytes, local_config: bytes, owner: Path, admin: Path, own_cache: Path | None = None
+) -> Storage:
     """The storage that a ``.dvc/config`` describes.
 
     ``config`` is the base branch's; ``local_config`` the user's own ``.dvc/config.local`` (credentials; may
-    be empty); ``owner`` the folder that holds ``.dvc`` (relative paths count from there). Side effect:
-    writes the settings into ``admin``. Raises ConfigError for a file that is not DVC configuration.
+    be empty); ``owner`` the folder that holds ``.dvc`` (relative paths count from there); ``own_cache`` where the cache
+    lies if the settings do not say it (by default DVC's own place). Side effect: writes the settings into
+    ``admin``. Raises ConfigError for a file that is not DVC configuration.
     """
     dvc_folder = owner / ".dvc"
     settings: dict[str, dict[str, Any]] = {}
@@ -383,7 +386,8 @@ def open_storage(config: bytes, local_config: bytes, owner: Path, admin: Path) -
         if section.startswith("remote "):
             named = {key: values[key] for key in _PLACES if isinstance(values.get(key), str)}
             values.update({key: _place(value, dvc_folder) for key, value in named.items()})
-    cache = Path(_place(str(settings.get("cache", {}).get("dir", "cache")), dvc_folder))
+    named_cache = settings.get("cache", {}).get("dir", own_cache or "cache")
+    cache = Path(_place(str(named_cache), dvc_folder))
     remote = settings.get("core", {}).get("remote", "")
     if remote and f'remote "{remote}"' not in settings:
         problem = Problem(CONFIG_PATH, "core.remote", f"names {remote!r}, which no remote section describes")

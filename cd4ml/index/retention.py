@@ -237,7 +237,7 @@ def still_free(shown: Sweep, now: Sweep) -> tuple[Freed, ...]:
 class Erasure:
     """What erasing a run takes with it.
 
-    ``runs`` are erased, the named one first: ``with_model`` have the very same model or predictions, ``with_data`` were
+    ``runs`` are erased, the named one first: ``with_model`` have the very same model, ``with_data`` were
     made from the same raw data. ``objects`` go (name → bytes), raw data among them unless the data stay.
     """
 
@@ -258,10 +258,10 @@ def erasure(
 ) -> Erasure:
     """What has to go so that nothing is left of a run's model and, unless ``keep_data``, of its data.
 
-    ``learned`` are, by run, the objects that hold what was learnt from the data: model and predictions; ``folders``
-    gives what a folder's object lists, which goes with it. Objects that a run outside of ``runs`` needs stay, which
-    with the data gone are none that were made from them. With the data go those that were erased before, too, as an
-    erasure that was cut off, or another clone's, leaves them.
+    ``learned`` are, by run, the objects that hold what was learnt from the data: the model; ``folders`` gives what a
+    folder's object lists, which goes with it. Equal predictions are those of the other run, too. Objects that a run
+    outside of ``runs`` needs stay, which with the data gone are none that were made from them. With the data go those
+    that were erased before, too, as an erasure that was cut off, or another clone's, leaves them.
     """
     known = {one.run: one for one in holdings}
     named = known[run]

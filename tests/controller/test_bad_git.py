@@ -122,6 +122,16 @@ def test_a_bare_repository_is_reconciled_and_what_needs_a_work_tree_says_so(team
         cd4ml(bare, verb)
 
 
+def test_in_a_bare_clone_the_dvc_remote_is_the_folder_that_a_clone_beside_it_has(team: Shell) -> None:
+    """`../storage` counts from the repository's own folder."""
+    team.at(team.folder.parent).run("git", "clone", "--quiet", "--bare", "remote.git", "bare.git")
+    bare = team.at(team.folder.parent / "bare.git")
+    before = sorted(path.name for path in bare.folder.iterdir())
+    assert "all sound" in cd4ml(bare, "verify").err + cd4ml(bare, "verify").out
+    assert "is reproduced" in cd4ml(bare, "reproduce", "main").out
+    assert sorted({path.name for path in bare.folder.iterdir()} - {*before, "cd4ml"}) == []
+
+
 @pytest.mark.parametrize("options", ["--depth=1", "--filter=tree:0 --no-checkout"])
 def test_a_shallow_or_partial_clone_reconciles_as_a_whole_one(team: Shell, options: str) -> None:
     git(remote(team), "config", "uploadpack.allowFilter", "true")

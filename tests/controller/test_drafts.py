@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
+import json
+
+from cd4ml.index.record import RECORD_PATH
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, git, push, rejected, remote, runs
+from tests.controller.controller_world import cd4ml, commit, git, push, rejected, remote, runs
+from tests.controller.keeping_world import listing, storage
 
 
 def refs(team: Shell) -> str:
     return team.run("git", "-C", "../remote.git", "for-each-ref")
 
 
+def drafts(team: Shell) -> list[str]:
+    """The commits of the drafts."""
+    return git(team, "for-each-ref", "--format=%(objectname)", "refs/cd4ml/draft").split()
+
+
+def outputs_of_commit(team: Shell, commit: str) -> set[str]:
+    """The names of the stored outputs of the record that a commit holds."""
+    files = json.loads(git(team, "show", f"{commit}:{RECORD_PATH}"))["files"]
+    return {known["md5"] for path, known in files.items() if path.startswith("artifacts/")}
+
+
+def test_a_draft_of_a_merge_result_stays_until_the_head_that_was_merged_is_pushed(team: Shell) -> None:
+    """That the base branch has its first parent says nothing."""
+    source = rejected(team, "exp/theirs")
+    git(team, "push", "--quiet", "origin", ":exp/theirs")
+    here_alone(team, source, "exp/mine")
+    ridge = git(team, "show", "main:conf/model/ridge.yaml").replace("alpha: 1.0", "alpha: 2.0")
+    push(team, "refs/heads/main", commit(team, "main", {"conf/model/ridge.yaml": f"{ridge}\n"}))
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    sides = {json.loads(git(team, "show", f"{one}:{RECORD_PATH}"))["side"] for one in drafts(team)}
+    assert sides == {"head", "merge"}
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    everything = git(remote(team), "log", "--all", "--format=%B")
+    held = [json.loads(git(team, "show", f"{one}:{RECORD_PATH}"))["id"] for one in drafts(team)]
+    assert len(held) == 2
+    assert not [one for one in held if one in everything]
+
+
 def test_a_branch_that_is_not_pushed_runs_when_named_and_nothing_of_it_reaches_the_remote(team: Shell) -> None:
     cd4ml(team, "new", "mine", "model.parameters.alpha=7")
-    commit = team.run("git", "rev-parse", "exp/mine").strip()
+    source = team.run("git", "rev-parse", "exp/mine").strip()
     before = refs(team)
     cd4ml(team, "reconcile", "exp/mine")
     assert refs(team) == before
-    team.run("git", "-C", "../remote.git", "cat-file", "-e", commit, code=1)
+    team.run("git", "-C", "../remote.git", "cat-file", "-e", source, code=1)
     assert "rmse" in cd4ml(team, "show", "exp/mine").out
     done = cd4ml(team, "reconcile", "exp/mine")
     assert "train started" not in done.err  # what was run stays known here
 
 
 def test_a_draft_lands_without_another_run_once_its_branch_is_pushed(team: Shell) -> None:
+    """With its outputs, and not before they are on the DVC remote."""
     cd4ml(team, "new", "mine", "model.parameters.alpha=8")
     cd4ml(team, "reconcile", "exp/mine")
+    (draft,) = drafts(team)
+    outputs = outputs_of_commit(team, draft)
     team.run("git", "push", "--quiet", "origin", "exp/mine")
+    before, away = refs(team), storage(team).parents[1].rename(storage(team).parents[1].with_name("away"))
+    storage(team).parents[1].write_text("no folder", "utf-8")
+    assert not outputs <= set(listing(away / "files/md5"))
+    cd4ml(team, "reconcile", code=1)
+    assert (refs(team), drafts(team)) == (before, [draft]), "the record does not come before what it promises"
+    storage(team).parents[1].unlink()
+    away.rename(storage(team).parents[1])
     done = cd4ml(team, "reconcile")
     assert "train started" not in done.err
+    assert outputs <= set(listing(storage(team)))
     assert team.run("git", "for-each-ref", "refs/cd4ml/draft") == ""
     team.at(team.folder.parent).run("git", "clone", "--quiet", "remote.git", "other")
     other = team.at(team.folder.parent / "other")

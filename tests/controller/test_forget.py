@@ -631,6 +631,18 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
     assert "nothing was released yet" not in notes
 
 
+def test_a_run_with_equal_predictions_and_another_model_is_not_erased_along(team: Shell) -> None:
+    """The predictions stay, since they are that run's as well."""
+    one, other = plant(team, "one"), outputs_of("other")
+    predictions = "artifacts/predict/predictions.parquet"
+    same = plant(team, "same", outputs={**other, predictions: one.outputs[predictions]})
+    told = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--json").json
+    assert [removal["run"] for removal in told["removals"]] == [one.id]
+    assert same.objects <= set(listing(storage(team)))
+    assert not (one.objects - same.objects) & set(listing(storage(team)))
+    assert {run["id"] for run in runs(team, "health = 'Healthy'")} >= {same.id}
+
+
 def test_a_purged_record_that_lands_again_gives_up_its_ref_and_is_not_taken_in(
     team: Shell, caplog: pytest.LogCaptureFixture
 ) -> None:

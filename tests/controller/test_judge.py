@@ -23,7 +23,8 @@ from cd4ml.controller.landing.land import land_success
 from cd4ml.controller.project import Project, open_project
 from cd4ml.controller.reconciling.observe import observe
 from cd4ml.controller.running import judge as judging
-from cd4ml.controller.running.run import JUDGE_VERDICT, Execution, Job, Verdict, execute, judge
+from cd4ml.controller.running import run as running
+from cd4ml.controller.running.run import JUDGE_VERDICT, Execution, Job, Verdict, execute, judge, truth_key
 from cd4ml.errors import IntegrityError, StageFailed
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.spec.pipeline import FEATURES, METRICS, MODEL, MODEL_CARD, PREDICTIONS, SPLIT, TABLE
@@ -251,3 +252,20 @@ def test_damaged_objects_in_the_cache_and_on_the_remote_are_replaced(team: Shell
     fresh.run("git", "checkout", "--quiet", commit)
     fresh.run("dvc", "pull", "--quiet", "-r", "storage")
     assert fresh.run("dvc", "status").strip() == "Data and pipelines are up to date."
+
+
+def test_what_our_stages_gave_is_kept_under_all_that_it_follows_from(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no run is judged by the table of other data, rules or libraries."""
+    asked = bench.job.asked
+    other = "0" * 64
+    moved = [
+        replace(asked, components=replace(asked.components, **{name: other})) for name in ("data", "pipeline", "env")
+    ]
+    for name in ("data", "validation", "split", "features"):
+        resolved = {**asked.spec.resolved, name: {**asked.spec.resolved[name], "estimator": {"_target_": "other"}}}
+        moved.append(replace(asked, spec=replace(asked.spec, resolved=resolved)))
+    keys = [truth_key(one) for one in (asked, *moved)]
+    monkeypatch.setattr(running, "installed_versions", lambda names: dict.fromkeys(names, "9.9"))
+    assert len({*keys, truth_key(asked)}) == len(keys) + 1

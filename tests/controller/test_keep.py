@@ -230,6 +230,22 @@ def test_objects_that_no_record_names_go_only_when_asked_for(team: Shell) -> Non
     assert outside.read_bytes() == b"not an object"
 
 
+@pytest.mark.parametrize("in_its_place", [False, True])
+def test_a_remote_whose_folder_is_not_there_is_told_as_that_and_not_as_one_with_nothing_to_free(
+    team: Shell, in_its_place: bool
+) -> None:
+    away = storage(team).parents[1].rename(storage(team).parents[1].with_name("away"))
+    if in_its_place:
+        storage(team).parents[1].write_text("no folder", "utf-8")
+    before = listing(cache(team))
+    for options in ((), ("--remote", "--all-unknown", "--apply", "--yes")):
+        (line,) = cd4ml(team, "gc", *options, code=1).lines
+        assert line.startswith("cd4ml: DVC remote ")
+    assert listing(cache(team)) == before
+    assert "freed" not in cd4ml(team, "gc", "--local").err
+    assert away.is_dir()
+
+
 def test_a_broken_rule_is_a_line_that_names_file_and_key(team: Shell) -> None:
     rule(team, "lifecycle = discarded")
     done = cd4ml(team, "gc", code=2)

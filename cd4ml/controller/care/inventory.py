@@ -15,7 +15,7 @@ from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.lifecycles import Lifecycles, lives_of_all
 from cd4ml.controller.reconciling.observe import Observation, observe_state
-from cd4ml.errors import ConfigError, RepositoryError
+from cd4ml.errors import ConfigError, RemoteError, RepositoryError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
 from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.git import RemoteState
@@ -27,7 +27,7 @@ from cd4ml.index.sql import Where as Condition
 from cd4ml.index.sql import compile_filter
 from cd4ml.plan.standing import Evidence, PlanPolicy, stand
 from cd4ml.spec.pin import Pin, parse_pin
-from cd4ml.spec.pipeline import LOCK_FILE, MODEL, MODEL_CARD, PREDICTIONS, pin_path
+from cd4ml.spec.pipeline import LOCK_FILE, MODEL, pin_path
 
 ERASED = "erased"
 """The folder of cd4ml's own where a clone remembers what it erased: a file for each run, with names of objects."""
@@ -35,7 +35,7 @@ ERASED = "erased"
 _JUDGED_AT_ONCE = 2000
 """So many fingerprints are judged by the rules together."""
 
-_LEARNED = (MODEL, MODEL_CARD, PREDICTIONS)
+_LEARNED = (MODEL,)
 _LARGEST_PIN = 4 << 20
 _MD5 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -187,11 +187,16 @@ def erased_here(project: Project) -> dict[str, frozenset[str]]:
     return {path.name: frozenset(path.read_text("utf-8").split()) for path in paths}
 
 
-def stored_objects(storage: Storage, places: Collection[Where]) -> tuple[Stored, ...]:
-    """What lies in the cache and on the remote, as asked. Raises RemoteError."""
+def stored_objects(storage: Storage, places: Collection[Where], *, expected: bool = False) -> tuple[Stored, ...]:
+    """What lies in the cache and on the remote, as asked. Raises RemoteError.
+
+    That is also where something is ``expected`` on the remote and its folder is not there: then nothing is known.
+    """
     found: list[Stored] = list(storage.list_cached()) if "local" in places else []
     if "remote" in places and storage.remote:
         with storage.open_remote() as remote:
+            if expected and not remote.is_there():
+                raise RemoteError(f"DVC remote {storage.remote!r}: its folder is not there: is it mounted?")
             found += remote.list()
     return tuple(found)
 

@@ -62,7 +62,8 @@ class Done:
 def plan_collection(project: Project, options: Options) -> Look:
     """What may go now. Fetches; changes nothing. Raises RemoteError, ConfigError, RepositoryError."""
     found = take_inventory(project)
-    stored = stored_objects(found.storage, options.places)
+    expected = any(one.objects and one.kept and one.run in found.landed for one in found.inventory.holdings)
+    stored = stored_objects(found.storage, options.places, expected=expected)
     planned = sweep(found.inventory, stored, time.time(), grace_hours=options.grace_hours, unknown=options.unknown)
     return Look(found, planned)
 

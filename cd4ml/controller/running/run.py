@@ -399,12 +399,9 @@ def judge(
     folder = execution.folder / "judge"
     remove_tree(folder)
     lay_out(project, job, folder, _bring_metrics(project, job, folder))
-    spec, components = job.asked.spec.resolved, job.asked.components
-    asked = [*(spec[name] for name in ("data", "validation", "split", "features")), *_classes(spec)]
-    key = digest([*asked, components.data, components.pipeline, components.env, installed_versions(_OURS_RUN_ON)])
     request = {
         "clone": str(execution.clone),
-        "truth": str((truth or project.private / "truth") / key),
+        "truth": str((truth or project.private / "truth") / truth_key(job.asked)),
         "raw": str(raw),
         "other_libraries": job.python != sys.executable,
     }
@@ -416,6 +413,13 @@ def judge(
     code = _judge_task(folder, env, warm, _limit(job), stop)
     crash_point("judge.finished")
     return _read_verdict(folder, code)
+
+
+def truth_key(asked: Asked) -> str:
+    """The name under which what our own stages give is kept: a digest of all that it follows from."""
+    spec, components = asked.spec.resolved, asked.components
+    declared = [*(spec[name] for name in ("data", "validation", "split", "features")), *_classes(spec)]
+    return digest([*declared, components.data, components.pipeline, components.env, installed_versions(_OURS_RUN_ON)])
 
 
 def judge_memory_gib() -> float:
