@@ -6,7 +6,18 @@ import json
 
 from cd4ml.index.record import RECORD_PATH
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, commit, git, push, rejected, remote, runs
+from tests.controller.controller_world import (
+    BASELINE,
+    OTHER_SEED,
+    cd4ml,
+    commit,
+    git,
+    gusty,
+    push,
+    rejected,
+    remote,
+    runs,
+)
 from tests.controller.keeping_world import listing, storage
 
 
@@ -26,19 +37,20 @@ def outputs_of_commit(team: Shell, commit: str) -> set[str]:
 
 
 def test_a_draft_of_a_merge_result_stays_until_the_head_that_was_merged_is_pushed(team: Shell) -> None:
-    """That the base branch has its first parent says nothing."""
+    """That a branch of that name has come to be that holds its first parent, the base branch, says nothing."""
     source = rejected(team, "exp/theirs")
     git(team, "push", "--quiet", "origin", ":exp/theirs")
     here_alone(team, source, "exp/mine")
     ridge = git(team, "show", "main:conf/model/ridge.yaml").replace("alpha: 1.0", "alpha: 2.0")
-    push(team, "refs/heads/main", commit(team, "main", {"conf/model/ridge.yaml": f"{ridge}\n"}))
+    moved = commit(team, "main", {"conf/model/ridge.yaml": f"{ridge}\n"})
+    push(team, "refs/heads/main", moved)
     cd4ml(team, "reconcile", "exp/mine", code=1)
     sides = {json.loads(git(team, "show", f"{one}:{RECORD_PATH}"))["side"] for one in drafts(team)}
     assert sides == {"head", "merge"}
-    cd4ml(team, "reconcile", "exp/mine", code=1)
-    everything = git(remote(team), "log", "--all", "--format=%B")
     held = [json.loads(git(team, "show", f"{one}:{RECORD_PATH}"))["id"] for one in drafts(team)]
-    assert len(held) == 2
+    push(team, "refs/heads/exp/mine", commit(team, moved, {**gusty(team), BASELINE: OTHER_SEED.format(seed=8)}))
+    cd4ml(team, "reconcile", code=0)
+    everything = git(remote(team), "log", "--all", "--format=%B")
     assert not [one for one in held if one in everything]
 
 
