@@ -137,6 +137,19 @@ def test_a_forged_commit_goes_and_valid_records_that_others_folded_over_it_stay(
     assert git(remote(world), "show", f"{INDEX}:{path}") == git(remote(world), "show", f"{before}:{path}")
 
 
+def test_a_run_that_lands_again_is_not_said_to_be_dropped(world: Shell) -> None:
+    """Somebody who knew nothing folded it over an index that was moved back. Its entry is not named by the id alone."""
+    git(remote(world), "update-ref", INDEX, f"{INDEX}~2")
+    late = plant(plain_clone(world), "late")
+    assert any(late.id in path for path in git(remote(world), "ls-tree", "-r", "--name-only", INDEX).splitlines())
+    told = cd4ml(world, "restore", "--dry-run").out
+    assert f"land    record {late.id} again" in told
+    assert "no landed commit proves it" not in told
+    cd4ml(world, "restore", "--yes")
+    cd4ml(world, "reconcile")
+    assert any(late.id in path for path in git(remote(world), "ls-tree", "-r", "--name-only", INDEX).splitlines())
+
+
 def test_what_another_history_alone_had_is_kept(world: Shell) -> None:
     known = all_records(world)
     another_history(world)

@@ -128,6 +128,31 @@ def test_a_clone_that_knows_nothing_sees_a_forged_fold_among_the_newest(world: S
     assert named in line
 
 
+def forged_whole(world: Shell) -> str:
+    """An index of one commit, with all entries and nothing that proves them; gives what was there before."""
+    before = tip(world)
+    clone = remote(world)
+    made = git(clone, "commit-tree", f"{before}^{{tree}}", stdin=b"cd4ml: fold 1 record\n")
+    git(clone, "update-ref", INDEX, made)
+    return before
+
+
+def test_a_clone_that_knows_nothing_shows_nothing_of_an_index_that_is_forged_whole(world: Shell) -> None:
+    forged_whole(world)
+    fresh = plain_clone(world, "fresh")
+    told = cd4ml(fresh, "search", "--json")
+    assert "was forged" in told.err
+    assert {run["branch"] for run in told.json["runs"]} == {"exp/waiting"}, "which has landed, and is proven by that"
+
+
+def test_a_forged_index_that_plain_git_brought_is_not_what_the_sound_one_is_held_against(world: Shell) -> None:
+    before = forged_whole(world)
+    fresh = plain_clone(world, "fresh")
+    git(remote(world), "update-ref", INDEX, before)
+    assert cd4ml(fresh, "search").err == ""
+    assert cd4ml(fresh, "reconcile").err == ""
+
+
 def test_a_clone_made_with_plain_git_remembers_what_git_brought(world: Shell) -> None:
     other = plain_clone(world)
     git(remote(world), "update-ref", "-d", INDEX)

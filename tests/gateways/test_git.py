@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError
 from cd4ml.gateways import git
 from cd4ml.gateways.git import HEADS, HERE, LANDING, RefUpdate, Repository
+from cd4ml.gateways.git.chain import Remembered
 from cd4ml.gateways.git.objects import _differences_first
 
 HOSTILE_BRANCHES = (
@@ -1120,3 +1121,54 @@ def test_a_head_that_is_gone_is_kept_though_the_fetch_that_saw_it_was_killed(
     repository.drop_vanished([("exp/x", seen)])
     assert repository.fetch("origin").vanished == ()
     assert [*repository.private.glob("fetching-*")] == []
+
+
+# ── what a landed commit changes, and what this clone remembers ──
+
+
+@pytest.mark.parametrize("mode", ["100755", "120000", "160000"])
+def test_another_mode_alone_is_a_change_over_the_parent(home: Path, repository: Repository, mode: str) -> None:
+    """A source file that became a link would lead elsewhere with the very same bytes."""
+    before = head(home)
+    object_id = sh(home, "git", "rev-parse", "HEAD:code.py")
+    conf = sh(home, "git", "rev-parse", "HEAD:conf")
+    tree = raw_tree(home, (mode, b"code.py", object_id), ("40000", b"conf", conf))
+    made = sh(home, "git", "commit-tree", tree, "-p", before, "-m", "x")
+    assert repository.over_parent(made).changed == ("code.py",)
+
+
+def test_a_link_or_a_folder_where_a_file_was_asked_for_is_no_file(home: Path, repository: Repository) -> None:
+    inner = raw_tree(home, ("100644", b"x", blob(home)))
+    tree = raw_tree(home, ("40000", b"folder", inner), ("120000", b"link", blob(home, b"code.py")))
+    assert repository.file_at(tree, "link", 100) is None
+    assert repository.file_at(tree, "folder", 100) is None
+    assert repository.file_at(tree, "folder/x", 100) == b"x: 1\n"
+
+
+def test_memory_moves_from_what_it_was_alone(home: Path, repository: Repository) -> None:
+    """Whoever was faster has the last word."""
+    first, second, third = head(home), commit(home, "second"), commit(home, "third")
+    ref = LANDING + "r" + "0" * 20
+    held = Remembered(first, {ref: first})
+    repository.remember("origin", Remembered(), held)
+    assert repository.remembered("origin") == held
+    repository.remember("origin", Remembered(second, {ref: first}), Remembered(third, {ref: first}))
+    assert repository.remembered("origin") == held
+    repository.remember("origin", Remembered(first, {ref: second}), Remembered(first, {}))
+    assert repository.remembered("origin") == held
+    repository.remember_index("origin", second, third)
+    assert repository.remembered("origin") == held
+    repository.remember("origin", held, Remembered(third))
+    assert repository.remembered("origin") == Remembered(third)
+
+
+def test_no_setting_hides_a_submodule_from_the_chain(home: Path, repository: Repository) -> None:
+    before = head(home)
+    made = sh(home, "git", "commit-tree", raw_tree(home, ("160000", b"runs", before)), "-p", before, "-m", "x")
+    sh(home, "git", "config", "diff.ignoreSubmodules", "all")
+    assert "runs" in {one.path for one in repository.changes([(made, before)])[made]}
+
+
+def test_a_folder_at_a_path_is_something_there(home: Path, repository: Repository) -> None:
+    assert repository.holding([head(home)], "conf") == {head(home)}
+    assert repository.holding([head(home)], "elsewhere") == frozenset()

@@ -290,7 +290,7 @@ def _unproved(project: Project, other: str | None, target: str | None, records: 
             continue  # it is only put back
         if one.status != "A":
             yield Dropped(one.path, "is another than the one that is remembered and put back")
-        elif landing_ref(one.path.rsplit("/", 1)[-1].removesuffix(".json")) not in records:
+        elif landing_ref(one.path.removesuffix(".json")[-_ID_LENGTH:]) not in records:
             yield Dropped(one.path, "no landed commit proves it")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ def private_folder(subject: Subject) -> Iterator[Finding]:
         check_writable(folder)
     except OSError as error:
         message = f"{told(error)}: cd4ml's own folder cannot be used"
-        yield Finding(Level.PROBLEM, "private folder", message, f"rm -rf '{folder}'  # it holds caches only")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        yield Finding(Level.PROBLEM, "private folder", message, f"{'df -h' if full else 'ls -ld'} '{folder}'")
     else:
         yield Finding(Level.OK, "private folder", f"{folder} can be written")
 
