@@ -74,9 +74,10 @@ def find(shelf: Shelf | tuple[Row, ...], name: str) -> tuple[Row, ...]:
     """The rows that a name means, the best answer first.
 
     A run id or a unique prefix (from 4 characters) of an id or a fingerprint gives every row of that run or
-    fingerprint. A branch, with or without the first part of its name, gives the one row that answers its
-    latest commit: of the head rather than of the merge result, a success rather than a failure, and then the
-    newest in fold order. Raises UsageError when nothing or more than one thing has that name.
+    fingerprint, unless a branch is called that without the first part of its name. A branch, with or without the first
+    part of its name, gives the one row that answers its latest commit: of the head rather than of the merge result, a
+    success rather than a failure, and then the newest in fold order. Raises UsageError when nothing or more than one
+    thing has that name.
     """
     shelf = RowsAtHand(shelf) if isinstance(shelf, tuple) else shelf
     exact = shelf.named(name)
@@ -87,6 +88,9 @@ def find(shelf: Shelf | tuple[Row, ...], name: str) -> tuple[Row, ...]:
     named = [name] if name in named else named
     if len(named) > 1:
         raise UsageError(f"{name!r} may be any of {_listing(named)}")
+    # whoever names a branch so has no say in which run a prefix means; by its whole name the branch can be had
+    if named and name not in named and len(name) >= MIN_PREFIX and (runs := shelf.starting(name.lower())):
+        raise UsageError(f"{name!r} may be the branch {named[0]}, or {_listing([known[:16] for known in runs])}")
     if named:
         return (_answer_of_branch(shelf.of_branch(named[0])),)
     return _by_prefix(shelf, name, branches)

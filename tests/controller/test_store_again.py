@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from cd4ml.controller.history import reproduce
+from cd4ml.controller.running.run import Attempt, attempt
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiment, runs
 from tests.controller.keeping_world import cache, copies, listing, make_old, md5, outputs_in_index, plant, rule, storage
@@ -96,3 +101,20 @@ def test_an_erased_run_is_not_run_again_on_a_copy_of_its_data_that_a_clone_has_y
     cd4ml(team, "forget", main["id"], *REASON, "--all-runs-of-data")
     (line,) = cd4ml(second, "reproduce", main["id"], code=2).lines
     assert "these data were erased on " in line
+
+
+def test_what_is_erased_while_it_is_made_again_is_not_stored(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another clone: minutes lie between the look at the index and the outputs."""
+    second = copies(team)
+    (main,) = runs(team, "branch = 'main'")
+    outputs = outputs_in_index(team, main)
+
+    def attempted(*arguments: Any, **options: Any) -> Attempt:
+        done = attempt(*arguments, **options)
+        cd4ml(second, "forget", main["id"], *REASON, "--keep-data")
+        return done
+
+    monkeypatch.setattr(reproduce, "attempt", attempted)
+    (line,) = cd4ml(team, "reproduce", main["id"], "--store", code=2).lines[-1:]
+    assert f"{main['id']}: what it was made of, or what it made, was erased on " in line
+    assert not outputs & set(listing(storage(team)))

@@ -321,6 +321,17 @@ def test_a_run_is_found_by_its_id_by_a_prefix_and_by_its_branch(name: str, row: 
     assert find(ALL, name) == (row,)
 
 
+def test_a_branch_that_is_named_as_a_run_begins_takes_nobodys_prefix_away() -> None:
+    """Whoever may push a branch would say what `cd4ml forget r858f0` erases."""
+    like = row_named("like", branch=f"exp/{ONE.id[:6]}", fold=4)
+    with pytest.raises(UsageError, match=f"may be the branch exp/{ONE.id[:6]}, or {ONE.id[:16]}"):
+        find((*ALL, like), ONE.id[:6])
+    assert find((*ALL, like), ONE.id) == (ONE,)
+    assert find((*ALL, like), f"exp/{ONE.id[:6]}") == (like,)
+    other = row_named("other", branch="exp/other", fold=4)
+    assert find((*ALL, other), "other") == (other,)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

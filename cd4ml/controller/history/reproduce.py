@@ -7,7 +7,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from cd4ml.controller.desired.data import ensure_raw, refuse_erased
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Base, asked_of, spec_of
 from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.erased import erased_objects
+from cd4ml.controller.landing.erased import erased_objects, made_of_erased
 from cd4ml.controller.landing.land import store_outputs
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
 from cd4ml.controller.running.run import WAITING, WORK_LOCK, Attempt, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
+from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
@@ -129,6 +129,8 @@ def reproduce(
         tried = attempt(project, job, storage=replace(storage, cache=cache), raw=raw, warm=warm, watch=watch)
         try:
             is_draft = read_history(project, state, drafts=False).run_by_id(run_id) is None
+            if store:
+                _refuse_erased_since(project, storage, run)
             stored, withheld = _put_back(storage, tried, run, remotely=not is_draft) if store else ((), ())
         finally:
             discard(tried.execution)
@@ -146,6 +148,14 @@ def _refuse_to_store(run: RunRecord, removal: RemovalRecord | None) -> None:
         raise UsageError(f"{run.id} was {words(removal.body)}: what is made of it again is not stored")
     if not run.succeeded:
         raise UsageError(f"{run.id} failed: it has no outputs that could be stored")
+
+
+def _refuse_erased_since(project: Project, storage: Storage, run: RunRecord) -> None:
+    """Raise UsageError where the run, or its data, were erased while it was made again."""
+    with suppress(Cd4mlError):  # then the DVC remote will tell
+        trust.fetch(project)
+    if told := made_of_erased(project, storage, run):
+        raise UsageError(f"{run.id}: what it was made of, or what it made, was {told}: nothing of it is stored")
 
 
 def _put_back(
