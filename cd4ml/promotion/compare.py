@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from cd4ml.index.record import RunRecord
@@ -40,7 +40,8 @@ _SIDE_ORDER = ("train", "validation", "test")
 class MetricChange:
     """One metric on one side. ``change`` is challenger minus champion in the metric's own units, ``relative``
     the same over the champion's absolute value (a fraction). Nothing where a value is missing, not a finite
-    number, or the champion's is 0. ``judgement`` is by ``direction``, and "unknown" where that or a value is missing.
+    number, or the champion's is 0. ``judgement`` is by ``direction``, and "unknown" where that or a value is missing,
+    or the two were measured on different rows.
     ``direction`` is cd4ml's, or of a metric of the project's own the champion's.
     """
 
@@ -116,7 +117,11 @@ def compare(
     read = all(one.files is not None for one in known)
     primary = _primary(champion) or _primary(challenger)
     metrics = tuple(_metric_changes(champion, challenger))
+    slices = tuple(_slice_changes(champion, challenger, primary))
     verdict, reason = _verdict(champion, challenger, primary, metrics, min_improvement)
+    if _ruler(champion, challenger):  # of values on other rows, none is better
+        metrics = tuple(replace(one, judgement="unknown") for one in metrics)
+        slices = tuple(replace(one, judgement="unknown") for one in slices)
     return Comparison(
         champion=champion.id,
         challenger=challenger.id,
@@ -129,7 +134,7 @@ def compare(
         data=tuple(data_changes(champion.body, challenger.body, known)),
         environment=tuple(package_changes(champion.body, challenger.body, known)),
         moved=_moved(champion.components, challenger.components),
-        slices=tuple(_slice_changes(champion, challenger, primary)),
+        slices=slices,
         test_rows=(side_digest(champion, RULER), side_digest(challenger, RULER)),
         code=tuple(file_changes(known, lines or {})) if read else None,
     )

@@ -130,6 +130,8 @@ def test_other_or_unknown_test_rows_are_not_comparable(split: dict[str, Any]) ->
     result = compare(run(), run({"rmse": 1.0}, split=split))
     assert result.verdict == "not comparable"
     assert "test side" in result.reason
+    assert {row.judgement for row in result.metrics} == {"unknown"}, "nor is any value called better"
+    assert {row.judgement for row in compare(run(), run({"rmse": 1.0})).metrics} > {"better"}
     assert compare(run(split={}), run({"rmse": 1.0}, split={})).verdict == "not comparable"
 
 
