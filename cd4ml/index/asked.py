@@ -36,6 +36,7 @@ MAX_CHARACTERS = 4000
 _BLANKS = re.compile(r"\s*")
 _WORD = re.compile(r"[^\s,]+")
 _DIRECTIONS = ("asc", "desc")
+_MOST_BELOW = 4
 
 Item = TypeVar("Item")
 
@@ -135,16 +136,32 @@ def fields_of(filter_: Filter | None) -> tuple[Path, ...]:
     return (filter_.field.path,) if hasattr(filter_, "field") else ()
 
 
-def unheld(asked: Iterable[Path], held: Collection[str]) -> tuple[str, ...]:
+def unheld(asked: Iterable[Path], held: Collection[str], compared: Collection[Path] = ()) -> tuple[str, ...]:
     """A line for each field that takes names and that no run holds, with the nearest that some run does.
 
-    ``held`` is every written path that some run holds, sides said; where there is none, there is nothing to say.
+    Of those that are ``compared``, a line also where runs hold keys below it, and no value. ``held`` is every written
+    path that some run holds, sides said; where there is none, there is nothing to say.
     """
     known = set(held)
     if not known:
         return ()
-    paths = [path for path in dict.fromkeys(asked) if path[0] in GROUPS and path not in LISTS]
-    return tuple(_hint(path, known) for path in paths if not _is_held(path, known))
+    paths = [path for path in dict.fromkeys((*asked, *compared)) if path[0] in GROUPS and path not in LISTS]
+    groups = [path for path in paths if path in compared and _is_held(path, known) and not _is_value(path, known)]
+    return (
+        *(_hint(path, known) for path in paths if not _is_held(path, known)),
+        *(_hint_below(path, known) for path in groups),
+    )
+
+
+def _is_value(path: Path, known: Collection[str]) -> bool:
+    return any(path_text(form) in known for form in forms_of(path))
+
+
+def _hint_below(path: Path, known: Iterable[str]) -> str:
+    text = path_text(path)
+    below = sorted(name for name in known if name.startswith(f"{text}."))
+    more = f" and {len(below) - _MOST_BELOW} more" if len(below) > _MOST_BELOW else ""
+    return f"{text} is a group of keys, and no value: {', '.join(below[:_MOST_BELOW])}{more}"
 
 
 def _is_held(path: Path, known: Collection[str]) -> bool:

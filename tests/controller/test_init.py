@@ -21,7 +21,7 @@ from cd4ml.controller.desired.render import write_rendered
 from cd4ml.controller.starting.init import OwnData, init_project
 from cd4ml.controller.starting.own_data import LARGEST_COMMITTED
 from cd4ml.controller.starting.proposal import Hints
-from cd4ml.errors import UsageError
+from cd4ml.errors import RepositoryError, UsageError
 from cd4ml.gateways import git
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.controller.parts_world import assert_published
@@ -218,6 +218,14 @@ def test_a_table_inside_the_repository_is_used_where_it_is_and_nothing_of_the_re
     assert (tmp_path / ".gitignore").read_text("utf-8").startswith("*.tmp\n")
     assert "lock: cd4ml-requirements.lock" in (tmp_path / "conf/config.yaml").read_text("utf-8")
     assert "cd4ml-requirements.lock" in done.made
+
+
+def test_a_repository_that_cannot_be_worked_with_is_told_as_that_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(folder)], check=True)
+    with pytest.raises(RepositoryError, match="its objects are named by sha256"):
+        init_project(folder)
+    assert [path.name for path in folder.iterdir()] == [".git"]
 
 
 def test_a_large_table_is_kept_out_of_git(tmp_path: Path, project: Path) -> None:

@@ -155,6 +155,13 @@ def test_a_name_that_no_run_has_is_said_with_the_nearest_that_one_has() -> None:
     assert unheld([*known, ("tags",), ("validation", "failed"), ("params", "model")], HELD) == ()
 
 
+def test_a_group_that_is_compared_is_said_to_be_one_with_what_it_holds() -> None:
+    """Nothing is equal to it, and who sees nothing found would not know why."""
+    (told,) = unheld([], HELD, [("params", "model")])
+    assert told.startswith("params.model is a group of keys, and no value: params.model.")
+    assert unheld([], HELD, [("metrics", "rmse"), ("params", "model", "name")]) == ()
+
+
 def test_every_field_is_described_and_what_runs_have_of_it() -> None:
     fields = {one["name"]: one for one in described(HELD)}
     assert set(FIELDS) <= set(fields)

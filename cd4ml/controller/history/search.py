@@ -58,7 +58,7 @@ def search(project: Project, text: str, *, order: str = "", limit: int | None = 
     cache = current_cache(project, state)
     ordered = tuple(term.field.path for term in parse_order(order)) if order_by else ()
     held = cache.paths()
-    hints = unheld((*fields_of(filter_), *ordered, *shown), held)
+    hints = unheld(shown, held, compared=(*fields_of(filter_), *ordered))
     if {*(where.heads if where else ()), *(path[0] for path in ordered)}.intersection(OF_BRANCH):
         _tell(project, state, cache, cache.row_branches())
     runs = cache.search(where, order_by, limit)

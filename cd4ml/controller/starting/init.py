@@ -117,6 +117,8 @@ def _vendor(
     try:
         git.open_repository(folder)
     except RepositoryError:
+        if (folder / ".git").exists():  # there is one, and it cannot be worked with
+            raise
         git.init(folder)
     made: list[str] = []
     kept: list[str] = []

@@ -113,5 +113,5 @@ def disk(subject: Subject) -> Iterator[Finding]:
     place = subject.project.root
     free = shutil.disk_usage(place).free
     level = Level.PROBLEM if free < _SCARCE else Level.WARNING if free < _TIGHT else Level.OK
-    cure = "cd4ml gc --dry-run" if level is not Level.OK else ""
+    cure = "cd4ml gc" if level is not Level.OK else ""
     yield Finding(level, "disk", f"{free / (1 << 30):.1f} GiB free at {place}", cure)
