@@ -385,6 +385,8 @@ def test_the_report_of_a_pull_request_that_was_closed_is_dropped(
     posted(project, on)
     assert len(reports(work)) == 1
     on.world.pulls[7]["state"] = "closed"
+    assert post_all(project, on.forge, rehearse=True) == ()
+    assert len(reports(work)) == 1, "nothing goes where it is only said what would be done"
     assert post_all(project, on.forge) == ()
     assert not reports(work)
 
@@ -396,14 +398,20 @@ def test_the_forge_is_the_one_that_the_base_branch_names(
     monkeypatch.setenv("GITHUB_REPOSITORY", "Octo-Org/flights")
     monkeypatch.setenv("CD4ML_FORGE_TOKEN", TOKEN)
     ci = work / "conf" / "ci" / "github.yaml"
-    whole = ci.read_text("utf-8")
+    whole, main = ci.read_text("utf-8"), git(work, "rev-parse", "main")
     try:
         ci.write_text(
             whole.replace('url: ""', "url: https://thief.example/api/v3"), "utf-8"
         )  # a work tree decides nothing
         assert [pull.number for pull in open_forge(project).pulls_for(BRANCH)] == [7]
+        git(
+            work, "commit", "--quiet", "--all", "--message", "Here alone"
+        )  # and neither does a commit that is not pushed
+        git(work, "update-ref", "refs/heads/main", git(work, "rev-parse", "HEAD"))
+        assert [pull.number for pull in open_forge(project).pulls_for(BRANCH)] == [7]
     finally:
-        ci.write_text(whole, "utf-8")
+        git(work, "update-ref", "refs/heads/main", main)
+        git(work, "reset", "--quiet", "--hard", "main")
 
 
 def test_without_a_token_it_is_said_which_variable_to_set(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,13 @@ def check_stored(
         return
     try:
         storage = open_storage_of(project, base_commit)
-    except (Cd4mlError, OSError) as error:
+    except Cd4mlError as error:
         message = f"the settings of DVC cannot be read: {in_a_line(error)}"
         yield Finding("unproven", "object", "remote", ".dvc/config", message, "mend them on the base branch")
+        return
+    except OSError as error:  # they are written into cd4ml's own folder, such as where a disk is full
+        message = f"this clone cannot keep the settings of DVC: {in_a_line(error)}"
+        yield Finding("unproven", "object", "remote", ".dvc/config", message, "`cd4ml doctor` says what is in the way")
         return
     for place, one in enumerate(needed):
         if place % _TOLD_EVERY == 0:
