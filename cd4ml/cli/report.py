@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from cd4ml.cli.complete import complete_branch
-from cd4ml.cli.context import Context, JsonFlag, json_text, say, show
+from cd4ml.cli.context import Context, JsonFlag, json_text, say, show, warn
 from cd4ml.cli.posting import Posting, exit_if_refused, post_everything, post_one, posted_json, tell
 from cd4ml.errors import UsageError
 
@@ -81,6 +81,8 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Tell what a branch changed, whether it is real, and what merging it would do. Trains nothing."""
+    from cd4ml.controller.reporting.champions import tags_of_this_clone
+
     options: Context = context.obj
     if as_json and form not in ("", "json"):
         raise UsageError(f"--json and --format {form} exclude each other")
@@ -95,6 +97,9 @@ def report(
     done = (post_one(project, reported, posting),) if post else ()
     if not post or output is not None or wanted != "terminal":
         _render(reported, wanted, output, plots, done)
+    if not post:
+        for line in tags_of_this_clone(project):
+            warn(line)
     if post:
         tell(done, aside=output is None and wanted != "terminal")
     exit_if_refused(done)

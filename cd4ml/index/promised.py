@@ -162,8 +162,8 @@ def audit_object(
 
 def audit_erased(md5: str, removal: RemovalRecord, place: Literal["cache", "remote"]) -> Finding:
     """An object that is there and should not be. No fault: whoever may land a record may land a tombstone."""
-    message = f"its run {removal.run} was {words(removal.body)}; the {_PLACES[place]} has it yet"
-    cure = f"`cd4ml gc` says whether anything needs it; `cd4ml forget {removal.run}` erases it again"
+    message = f"a record says of its run {removal.run}: {words(removal.body)}; the {_PLACES[place]} has it yet"
+    cure = "`cd4ml gc` says whether anything needs it"
     return Finding("erased", "object", place, md5, message, cure, fault=False)
 
 

@@ -64,21 +64,27 @@ def candidates(tags: Mapping[str, str]) -> tuple[Claim, ...]:
     )
 
 
-def doubts(there: Mapping[str, Tag], here: Mapping[str, Tag], remote: str) -> tuple[str, ...]:
-    """What a reader must know of release tags that count for nothing, or not for the same on the remote and here.
+def uncounted(there: Mapping[str, Tag]) -> tuple[str, ...]:
+    """That release tags of the remote are plain ones, and so count for nothing."""
+    plain = [name for name, tag in there.items() if _is_release(name) and not tag.annotated]
+    return _told(plain, "no annotated tag, and is not counted")
+
+
+def differing(there: Mapping[str, Tag], here: Mapping[str, Tag], remote: str) -> tuple[str, ...]:
+    """Release tags that this clone has otherwise than the remote, which is the one that counts.
 
     A tag that somebody deletes or moves leaves no trace on the remote: only a clone that has it knows.
     """
-    plain = [name for name, tag in there.items() if _is_release(name) and not tag.annotated]
     ours = {name: tag for name, tag in here.items() if _is_release(name) and tag.annotated}
     lacking = [name for name in ours if name not in there]
     moved = [name for name, tag in ours.items() if name in there and there[name].commit != tag.commit]
-    told = (
-        (plain, "no annotated tag, and is not counted (`git tag -a`)"),
-        (lacking, f"a release tag of this clone that {remote} lacks: it was deleted there, or never pushed"),
-        (moved, f"a release tag that is on another commit in this clone than on {remote}, where it counts"),
-    )
-    return tuple(f"{_some(sorted(names))} is {what}" for names, what in told if names)
+    lacks = f"a release tag of this clone that {remote} lacks: it was deleted there, or never pushed"
+    elsewhere = f"a release tag that is on another commit in this clone than on {remote}, where it counts"
+    return (*_told(lacking, lacks), *_told(moved, elsewhere))
+
+
+def _told(names: Sequence[str], what: str) -> tuple[str, ...]:
+    return (f"{_some(sorted(names))} is {what}",) if names else ()
 
 
 def _is_release(name: str) -> bool:

@@ -711,7 +711,7 @@ def test_verify_names_what_was_erased_and_is_stored_yet_and_nothing_that_another
     back = put(team, one.outputs["artifacts/train/model.skops"])
     found = cd4ml(team, "verify", code=1)
     assert f"note: erased object in the DVC remote  {back}" in found.out
-    assert f"its run {one.id} was erased on " in " ".join(found.out.split())
+    assert f"a record says of its run {one.id}: erased on " in " ".join(found.out.split())
 
 
 def test_a_run_again_without_its_data_says_that_they_were_erased(team: Shell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,22 @@ import pytest
 
 from cd4ml.controller.history import reproduce
 from cd4ml.controller.running.run import Attempt, attempt
+from cd4ml.index.record import RECORD_PATH
+from cd4ml.spec.pipeline import MODEL
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, experiment, runs
-from tests.controller.keeping_world import cache, copies, listing, make_old, md5, outputs_in_index, plant, rule, storage
+from tests.controller.controller_world import cd4ml, experiment, git, runs
+from tests.controller.keeping_world import (
+    cache,
+    copies,
+    land_removal_of,
+    listing,
+    make_old,
+    md5,
+    outputs_in_index,
+    plant,
+    rule,
+    storage,
+)
 
 REASON = ("--reason", "Erasure request 12", "--yes")
 
@@ -85,7 +99,7 @@ def test_what_was_erased_is_not_stored_again(team: Shell) -> None:
     one = plant(team, "one")
     cd4ml(team, "forget", one.id, *REASON, "--keep-data")
     (line,) = cd4ml(team, "reproduce", one.id, "--store", code=2).lines
-    assert line.startswith(f"cd4ml: {one.id} was erased on ")
+    assert line.startswith(f"cd4ml: {one.id}: its data, or its model, were erased on ")
     assert line.endswith("what is made of it again is not stored")
 
 
@@ -116,5 +130,33 @@ def test_what_is_erased_while_it_is_made_again_is_not_stored(team: Shell, monkey
 
     monkeypatch.setattr(reproduce, "attempt", attempted)
     (line,) = cd4ml(team, "reproduce", main["id"], "--store", code=2).lines[-1:]
-    assert f"{main['id']}: what it was made of, or what it made, was erased on " in line
+    assert f"{main['id']}: its data, or its model, were erased on " in line
     assert not outputs & set(listing(storage(team)))
+
+
+def test_a_tombstone_of_what_is_stored_yet_keeps_nobody_from_storing(team: Shell) -> None:
+    """Whoever may land a record may land one."""
+    (main,) = runs(team, "branch = 'main'")
+    outputs = outputs_in_index(team, main)
+    land_removal_of(team, main["id"], outputs, "run")
+    lost = next(name for name in sorted(outputs) if name != model_of(team, main))
+    held = dropped(storage(team), {lost}) | dropped(cache(team), {lost})
+    assert "stored again: " in cd4ml(team, "reproduce", main["id"], "--store").out
+    assert listing(storage(team))[lost] == held[lost]
+
+
+def test_what_a_run_shares_with_an_erased_one_is_stored_again_with_it(team: Shell) -> None:
+    """A draft and a run that was let go have tables in common with it; neither was erased."""
+    (main,) = runs(team, "branch = 'main'")
+    cd4ml(team, "new", "mine", "model.parameters.alpha=7")
+    cd4ml(team, "reconcile", "exp/mine")
+    cd4ml(copies(team), "forget", main["id"], *REASON, "--keep-data")
+    team.run("git", "push", "--quiet", "origin", "exp/mine")
+    assert "does not land" not in cd4ml(team, "reconcile", "exp/mine").err
+    (mine,) = runs(team, "branch = 'exp/mine'")
+    assert outputs_in_index(team, mine) <= set(listing(storage(team)))
+
+
+def model_of(team: Shell, run: dict[str, Any]) -> str:
+    record = json.loads(git(team, "show", f"{run['result_commit']}:{RECORD_PATH}"))
+    return str(record["files"][MODEL]["md5"])

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.promotion.release_tags import MOST_CANDIDATES, candidates, doubts, names_in_production, taken_out
+from cd4ml.promotion.release_tags import (
+    MOST_CANDIDATES,
+    candidates,
+    differing,
+    names_in_production,
+    taken_out,
+    uncounted,
+)
 
 
 def likeliest(*tags: tuple[str, str]) -> tuple[str, str, str] | None:
@@ -65,11 +72,12 @@ class Tagged:
 
 def test_tags_that_are_the_same_on_both_sides_or_no_release_tags_raise_no_doubt() -> None:
     there = {"m@v1.0.0": Tagged("a"), "v1": Tagged("a", False), "nightly": Tagged("b")}
-    assert doubts(there, {"m@v1.0.0": Tagged("a"), "v1": Tagged("b"), "mine": Tagged("b", False)}, "origin") == ()
+    assert differing(there, {"m@v1.0.0": Tagged("a"), "v1": Tagged("b"), "mine": Tagged("b", False)}, "origin") == ()
+    assert uncounted(there) == ()
 
 
 def test_of_many_tags_that_a_clone_alone_has_one_is_named_and_the_others_counted() -> None:
-    (told,) = doubts({}, {f"m#prod#{number}": Tagged("a") for number in range(3)}, "up")
+    (told,) = differing({}, {f"m#prod#{number}": Tagged("a") for number in range(3)}, "up")
     assert told.startswith("m#prod#0 (and 2 more) is a release tag of this clone that up lacks")
 
 

@@ -191,11 +191,12 @@ def drop_erased_copies(project: Project, found: Found) -> None:
     """Remove this clone's own copies of raw data that were erased, here or elsewhere, and are not in use again."""
     keep = needed(found.inventory)
     kept = {one.run for one in found.inventory.holdings if one.kept}
+    in_use = {pin.raw_sha256 for pins in found.pins.values() for pin in pins if pin.raw_md5 in keep}
     for entry in found.history.removals:
         if entry.removal.what != "run" or entry.removal.run in kept:
             continue
         for one in entry.removal.body["objects"]:
-            if one["md5"] not in keep:
+            if one["md5"] not in keep and one.get("sha256") not in in_use:  # the two may be anybody's pair
                 drop_raw_copy(project, one.get("sha256"))
 
 

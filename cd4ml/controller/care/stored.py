@@ -95,12 +95,24 @@ def _check_remote(
                 finding = audit_object(one, "remote", held, only_copy=False)
                 if finding is not None:
                     yield finding
-            for md5, removal in erased.items():
-                if remote.has(md5):
-                    yield audit_erased(md5, removal, "remote")
+            for md5 in _there(remote, list(erased), quick=quick, watch=watch):
+                yield audit_erased(md5, erased[md5], "remote")
     except (RemoteError, ConfigError) as error:
         message = f"cannot be read: {in_a_line(error)}"
         yield Finding("unproven", "object", "remote", storage.remote, message, "reach it, then verify again")
+
+
+def _there(remote: RemoteObjects, names: Sequence[str], *, quick: bool, watch: Watch) -> Iterator[str]:
+    """Those of these objects that the remote has."""
+    if not names:
+        return
+    watch(f"looking for {len(names)} objects that were erased")
+    if quick:
+        held = {stored.md5 for stored in remote.list()}
+        yield from (name for name in names if name in held)
+        return
+    with ThreadPoolExecutor(_DOWNLOADS) as pool:
+        yield from (name for name, there in zip(names, pool.map(remote.has, names), strict=True) if there)
 
 
 def _on_remote(remote: RemoteObjects, needed: Sequence[Needed], *, quick: bool) -> Iterator[Held | None]:

@@ -7,7 +7,7 @@ import platform
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
 from cd4ml.controller.running.run import WAITING, WORK_LOCK, Attempt, Failure, Job, Verdict, Watch, attempt, discard
 from cd4ml.controller.running.warm import warm_process
-from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, RepositoryError, UsageError
+from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.record import RemovalRecord, RunRecord
-from cd4ml.index.removed import ERASED, counting, words
+from cd4ml.index.record import RunRecord
+from cd4ml.index.removed import counting, words
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -111,7 +111,7 @@ def reproduce(
     removal = counting(history.removals_of([run_id])).get(run_id)
     let_go = words(removal.body) if removal else ""
     if store:
-        _refuse_to_store(run, removal)
+        _refuse_to_store(project, storage, run)
     try:
         refuse_erased(storage, asked.pins.values(), erased_objects(project))
         raw = ensure_raw(project, storage, asked.pins.values())
@@ -130,7 +130,8 @@ def reproduce(
         try:
             is_draft = read_history(project, state, drafts=False).run_by_id(run_id) is None
             if store:
-                _refuse_erased_since(project, storage, run)
+                trust.fetch(project)  # it may have been erased while it was made
+                _refuse_to_store(project, storage, run)
             stored, withheld = _put_back(storage, tried, run, remotely=not is_draft) if store else ((), ())
         finally:
             discard(tried.execution)
@@ -142,20 +143,12 @@ def reproduce(
     return replace(outcome, stored=stored, withheld=withheld)
 
 
-def _refuse_to_store(run: RunRecord, removal: RemovalRecord | None) -> None:
-    """Raise UsageError for a run of which nothing is to be stored."""
-    if removal is not None and removal.what == ERASED:
-        raise UsageError(f"{run.id} was {words(removal.body)}: what is made of it again is not stored")
+def _refuse_to_store(project: Project, storage: Storage, run: RunRecord) -> None:
+    """Raise UsageError for a run of which nothing is to be stored: it, or its data, were erased; or it failed."""
+    if told := made_of_erased(project, storage, run):
+        raise UsageError(f"{run.id}: its data, or its model, were {told}: what is made of it again is not stored")
     if not run.succeeded:
         raise UsageError(f"{run.id} failed: it has no outputs that could be stored")
-
-
-def _refuse_erased_since(project: Project, storage: Storage, run: RunRecord) -> None:
-    """Raise UsageError where the run, or its data, were erased while it was made again."""
-    with suppress(Cd4mlError):  # then the DVC remote will tell
-        trust.fetch(project)
-    if told := made_of_erased(project, storage, run):
-        raise UsageError(f"{run.id}: what it was made of, or what it made, was {told}: nothing of it is stored")
 
 
 def _put_back(
@@ -164,7 +157,7 @@ def _put_back(
     """Store the outputs that came out with the bytes that the run recorded; gives them, and those that did not."""
     recorded = {path: told for path, told in run.body["files"].items() if path.startswith(OUTPUTS)}
     made = tried.verdict.files if tried.verdict else {}
-    same = tuple(path for path, told in recorded.items() if path in made and vars(made[path]) == told)
+    same = tuple(path for path, told in recorded.items() if path in made and vars(made[path]).items() <= told.items())
     if tried.verdict and same:
         store_outputs(storage, tried.execution, tried.verdict, same, remotely=remotely)
     return same, tuple(path for path in recorded if path not in same)

@@ -13,8 +13,7 @@ from cd4ml.gateways.dvc import Storage
 from cd4ml.index.audit import pins_of
 from cd4ml.index.record import RunRecord
 from cd4ml.index.removed import ERASED, words
-from cd4ml.index.retention import OUTPUTS
-from cd4ml.spec.pipeline import pin_path
+from cd4ml.spec.pipeline import MODEL, pin_path
 
 _LARGEST_PIN = 4 << 20
 
@@ -36,10 +35,13 @@ def erased_objects(project: Project, *, fetch: bool = False) -> dict[str, str]:
 
 
 def made_of_erased(project: Project, storage: Storage, run: RunRecord) -> str:
-    """Who erased what a run was made of, or its outputs, when and why; nothing where all of it may be stored."""
+    """Who erased the raw data of a run, or the very model that it gave, when and why; nothing where that may be stored.
+
+    What is stored yet was not erased, whatever a record says. Its other outputs say nothing: others may share them.
+    """
     erased = erased_objects(project)
     paths = [pin_path(source) for source in run.body["data"]] if erased else []
     files = {path: project.repository.read_blob(run.commit, path, _LARGEST_PIN) for path in paths}
     raw = (pin.raw_md5 for pin in pins_of(run, files).values() if pin is not None)
-    names = (*raw, *(known["md5"] for path, known in run.body["files"].items() if path.startswith(OUTPUTS)))
-    return next((erased[name] for name in names if name in erased and is_gone(storage, name)), "")
+    model = (run.body["files"][MODEL]["md5"],) if MODEL in run.body["files"] else ()
+    return next((erased[name] for name in (*raw, *model) if name in erased and is_gone(storage, name)), "")

@@ -229,7 +229,7 @@ def publish_draft(project: Project, storage: Storage, commit: str, data: bytes, 
         project.repository.drop_draft(run.id)
         return
     outputs = {path: FileDigest(**known) for path, known in run.body["files"].items()}
-    ours = {path: known for path, known in outputs.items() if path.startswith("artifacts/")}
+    ours = {path: known for path, known in outputs.items() if path.startswith(OUTPUTS)}
     places = {storage.cached(known.md5): known for known in ours.values()}
     if all(place.is_file() for place in places):
         _store_remotely(storage, places)

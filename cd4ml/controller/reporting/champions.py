@@ -19,7 +19,7 @@ from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
 from cd4ml.promotion.assemble import Production
-from cd4ml.promotion.release_tags import Claim, candidates, doubts, names_in_production, taken_out
+from cd4ml.promotion.release_tags import Claim, candidates, differing, names_in_production, taken_out, uncounted
 from cd4ml.spec.fingerprint import Components
 
 _LARGEST_RECORD = 1 << 20
@@ -177,7 +177,7 @@ class References:
             return None, ("what is in production is not known: the remote's tags cannot be read",)
         tags = {name: tag.commit for name, tag in there.items() if tag.annotated}
         production, told = self._in_production(tags)
-        return production, (*told, *doubts(there, self.project.repository.tags_here(), self.project.remote))
+        return production, (*told, *uncounted(there))
 
     def _in_production(self, tags: Mapping[str, str]) -> tuple[Production | None, tuple[str, ...]]:
         """The same of annotated tags alone; values are the commits."""
@@ -215,6 +215,15 @@ class References:
         """The result of that id, if the index holds it with that very commit."""
         found = self.observation.history.run_by_id(name) if name else None
         return found.run if found is not None and found.entry.result_commit == commit and found.run.succeeded else None
+
+
+def tags_of_this_clone(project: Project) -> tuple[str, ...]:
+    """What this clone's release tags have otherwise than the remote's; for whoever works here, and in no report."""
+    try:
+        there = project.repository.tags(project.remote)
+    except RemoteError:
+        return ()
+    return differing(there, project.repository.tags_here(), project.remote)
 
 
 def _of_several(tags: Mapping[str, str], told: Claim) -> tuple[str, ...]:
