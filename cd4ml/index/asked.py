@@ -145,7 +145,7 @@ def unheld(asked: Iterable[Path], held: Collection[str], compared: Collection[Pa
     known = set(held)
     if not known:
         return ()
-    paths = [path for path in dict.fromkeys((*asked, *compared)) if path[0] in GROUPS and path not in LISTS]
+    paths = [path for path in dict.fromkeys((*compared, *asked)) if path[0] in GROUPS and path not in LISTS]
     groups = [path for path in paths if path in compared and _is_held(path, known) and not _is_value(path, known)]
     return (
         *(_hint(path, known) for path in paths if not _is_held(path, known)),
