@@ -84,7 +84,7 @@ def _as_json(outcome: Reproduction) -> dict[str, Any]:
 def _say(outcome: Reproduction) -> None:
     run = outcome.entry.run
     if outcome.let_go and not (outcome.stored or outcome.withheld):
-        kept = "" if outcome.let_go.startswith("erased") else " (--store keeps it)"
+        kept = "" if outcome.is_erased else " (--store keeps it)"
         say(f"{run.id} {outcome.let_go}; what was made again here is not kept{kept}")
     for name in outcome.moved:
         say(f"{name} moved since: what runs today is not quite what ran then")

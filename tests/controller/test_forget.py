@@ -441,16 +441,6 @@ def test_an_epoch_that_no_clone_would_accept_is_not_pushed(team: Shell) -> None:
     assert git(remote(team), "merge-base", "--is-ancestor", before, after) == ""
 
 
-def test_a_purge_takes_landing_refs_of_the_erased_record_along(team: Shell) -> None:
-    key, public = signing_key(team, "key")
-    one = plant(team, "one")
-    names(team, public)
-    team.run("git", "config", "user.signingkey", key)
-    team.run("git", "push", "--quiet", "origin", f"{one.result_commit}:{LANDING}{one.id}")
-    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
-    assert one.result_commit not in reachable(remote(team))
-
-
 def test_an_unfinished_purge_is_refused_before_anything_goes(team: Shell) -> None:
     one = plant(team, "one")
     names(team, signing_key(team, "key")[1])

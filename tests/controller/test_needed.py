@@ -211,12 +211,14 @@ def test_a_copy_of_raw_data_goes_with_what_was_erased_elsewhere_and_not_where_it
     (main,) = runs(team, "branch = 'main'")
     gone, needed, pinned = plant(team, "gone"), main["id"], put(team, b"raw data that a head pins")
     push(team, "refs/heads/somebody", commit(team, "main", {"data.dvc": tracking(pinned)}))
-    copies = [raw_copy(team, letter * 64) for letter in "abc"]
+    in_use = next((team.folder / ".git/cd4ml/raw").iterdir())
+    copies = [*(raw_copy(team, letter * 64) for letter in "abc"), in_use]
     told_erased(team, gone.id, md5(b"raw data of one"), "a" * 64)
     told_erased(team, needed, md5(b"raw data of main"), "b" * 64)
     told_erased(team, plant(team, "other").id, pinned, "c" * 64)
+    told_erased(team, plant(team, "another").id, md5(b"no object of anybody"), in_use.name)
     cd4ml(team, "gc", "--apply", "--yes")
-    assert [copy.exists() for copy in copies] == [False, True, True]
+    assert [copy.exists() for copy in copies] == [False, True, True, True], "who told it paired name and digest at will"
 
 
 def test_no_record_that_somebody_landed_names_a_file_that_is_none_of_ours(team: Shell) -> None:

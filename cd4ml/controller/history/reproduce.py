@@ -28,7 +28,7 @@ from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
 from cd4ml.index.record import RunRecord
-from cd4ml.index.removed import counting, words
+from cd4ml.index.removed import ERASED, counting, words
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -54,8 +54,9 @@ class Reproduction:
     ``moved`` names the fingerprint components that are not the recorded ones, ``environment`` the packages
     that are not as the commit's lock says: either may be why something differs. ``expected`` are differences that
     the record said beforehand could come, metrics within its ``tolerance`` among them; ``why`` says what it said.
-    ``let_go`` says when and by whom the run was erased, or its artefacts were let go; else nothing. ``stored`` are the
-    outputs that were put back where that was asked for, and ``withheld`` those that came out as other bytes.
+    ``let_go`` says when and by whom the run was erased (``is_erased``), or its artefacts were let go; else nothing.
+    ``stored`` are the outputs that were put back where that was asked for, and ``withheld`` those that came out as
+    other bytes, or not at all.
     """
 
     entry: RunEntry
@@ -67,6 +68,7 @@ class Reproduction:
     failure: Failure | None
     verdict: Verdict | None
     let_go: str = ""
+    is_erased: bool = False
     stored: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
 
@@ -128,11 +130,7 @@ def reproduce(
         job = replace(job, python=python)
         tried = attempt(project, job, storage=replace(storage, cache=cache), raw=raw, warm=warm, watch=watch)
         try:
-            is_draft = read_history(project, state, drafts=False).run_by_id(run_id) is None
-            if store:
-                trust.fetch(project)  # it may have been erased while it was made
-                _refuse_to_store(project, storage, run)
-            stored, withheld = _put_back(storage, tried, run, remotely=not is_draft) if store else ((), ())
+            stored, withheld = _put_back(project, storage, tried, run) if store else ((), ())
         finally:
             discard(tried.execution)
     found = differences(entry, tried.failure, tried.verdict)
@@ -140,7 +138,8 @@ def reproduce(
     counted = tuple(one for one in found if one not in expected)
     remaining = () if rebuild_env else environment
     outcome = Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
-    return replace(outcome, stored=stored, withheld=withheld)
+    is_erased = removal is not None and removal.what == ERASED
+    return replace(outcome, is_erased=is_erased, stored=stored, withheld=withheld)
 
 
 def _refuse_to_store(project: Project, storage: Storage, run: RunRecord) -> None:
@@ -152,9 +151,16 @@ def _refuse_to_store(project: Project, storage: Storage, run: RunRecord) -> None
 
 
 def _put_back(
-    storage: Storage, tried: Attempt, run: RunRecord, *, remotely: bool
+    project: Project, storage: Storage, tried: Attempt, run: RunRecord
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Store the outputs that came out with the bytes that the run recorded; gives them, and those that did not."""
+    """Store the outputs that came out with the bytes that the run recorded; gives them, and those that did not.
+
+    Those of a draft in this clone's cache alone. Raises as ``_refuse_to_store`` does: the run may have been erased
+    while it was made.
+    """
+    state = trust.fetch(project)
+    _refuse_to_store(project, storage, run)
+    remotely = read_history(project, state, drafts=False).run_by_id(run.id) is not None
     recorded = {path: told for path, told in run.body["files"].items() if path.startswith(OUTPUTS)}
     made = tried.verdict.files if tried.verdict else {}
     same = tuple(path for path, told in recorded.items() if path in made and vars(made[path]).items() <= told.items())
