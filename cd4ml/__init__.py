@@ -41,8 +41,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │   ├── desired/       what commits ask for: data (pins) · specs, heads · scaffold (what the package brings), render
     │   ├── running/       run (execute, have judged) · judge · stage, tasks, events · environment · warm,
     │   │                  lingering (the warm process, for a command and beyond)
-    │   ├── landing/       into the index: land · landed · fold · trust, epochs, erased · imports · drafts, labels
-    │   │                  (until then)
+    │   ├── landing/       into the index: land · landed · fold · trust, epochs, erased, removals · imports · drafts,
+    │   │                  labels (until then)
     │   ├── reconciling/   observe, gone, lifecycles · claims · apply, reconcile
     │   ├── history/       of the index: search · compare · lineage · objects, models (stored outputs) · reproduce
     │   ├── reporting/     report · champions · evidence (columns, observed) · movement · kin · policy · post,

@@ -36,7 +36,10 @@ def reproduce(
     ] = False,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Put what has the recorded bytes back into the DVC cache and on the DVC remote."),
+        typer.Option(
+            "--store",
+            help="Put what has the recorded bytes back into the DVC cache and (unless of a draft) on the DVC remote.",
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -44,8 +47,9 @@ def reproduce(
 
     Exit 0 when metrics, predictions and model digest are equal; 1 when something moved, with what did. Where the record
     says beforehand that a run again may differ, and by how much, what stays within that counts as equal. With `--store`
-    the model, predictions and tables of a run that `gc` let go, or that were lost, are there again, byte by byte;
-    exit 1 where one of them came out as other bytes, which are not stored.
+    the model, predictions and tables of a run that `gc` let go, or that were lost, are there again, byte by byte,
+    and the index no longer says that they were let go; exit 1 where one of them came out as other bytes, which are not
+    stored.
     """
     from cd4ml.cli.progress import watching
     from cd4ml.controller.history.reproduce import reproduce as again

@@ -293,7 +293,8 @@ class RemoteObjects:
                 try:
                     self.odb.fs.get_file(self.odb.oid_to_path(md5), str(part))
                 except FileNotFoundError as error:
-                    raise RemoteError(f"DVC remote {self.name!r}: object {md5} is not there") from error
+                    what = f"object {md5}" if self.is_there() else f"its folder {Path(self.odb.path).parents[1]}"
+                    raise RemoteError(f"DVC remote {self.name!r}: {what} is not there") from error
             try:
                 copy_verified(part, target, sha256)
             except IntegrityError as error:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cd4ml.index.audit import REPAIR, RESTORE, Finding
+from cd4ml.index.history import RemovalEntry
 from cd4ml.index.record import Entry, ExperimentRecord, RemovalRecord, RunRecord
-from cd4ml.index.removed import ERASED, words
+from cd4ml.index.removed import ERASED, counting, words
 from cd4ml.index.retention import OBJECT_NAME, OUTPUTS
 from cd4ml.spec.pin import Pin
 from cd4ml.spec.pipeline import pin_path
@@ -28,7 +29,7 @@ class References:
         record = entry.record
         if isinstance(record, ExperimentRecord):
             named = [("answer." + side, run) for side, run in record.answer.items() if run is not None]
-        elif isinstance(record, RemovalRecord) and record.what != "run":
+        elif isinstance(record, RemovalRecord) and record.what != ERASED:
             named = [("run", record.run)]
         else:
             named = []
@@ -66,15 +67,14 @@ class Promises:
     """What runs promise. Of a run that was erased, nothing is promised any more, and of one whose artefacts were let
     go, its raw data are.
 
-    ``findings`` are of records that contradict each other.
+    ``removals`` are all that there are, in fold order; ``findings`` are of records that contradict each other.
     """
 
-    def __init__(self, removals: Iterable[RemovalRecord]) -> None:
+    def __init__(self, removals: Iterable[RemovalEntry]) -> None:
         self.findings: list[Finding] = []
-        self._erased: set[str] = set()
-        self._let_go: set[str] = set()
-        for removal in removals:
-            (self._erased if removal.what == "run" else self._let_go).add(removal.run)
+        gone = {run: one.removal.what for run, one in counting(removals).items()}
+        self._erased = {run for run, what in gone.items() if what == ERASED}
+        self._let_go = gone.keys() - self._erased
         self._promised: dict[str, Needed] = {}
         self._needing: dict[str, tuple[dict[str, None], list[str]]] = {}
 
@@ -117,13 +117,13 @@ def _promises(
             yield pin.raw_md5, pin.raw_sha256, pin.raw_bytes, pin_path(pin.source), ""
 
 
-def not_to_be_stored(removals: Iterable[RemovalRecord], needed: Collection[str]) -> dict[str, RemovalRecord]:
+def not_to_be_stored(removals: Iterable[RemovalEntry], needed: Collection[str]) -> dict[str, RemovalRecord]:
     """The objects of erased runs, by name, that nothing else needs."""
     return {
-        str(held["md5"]): removal
-        for removal in removals
-        if removal.what == ERASED
-        for held in removal.body["objects"]
+        str(held["md5"]): one.removal
+        for one in removals
+        if one.removal.what == ERASED
+        for held in one.removal.body["objects"]
         if held["md5"] not in needed and OBJECT_NAME.fullmatch(str(held["md5"]))
     }
 

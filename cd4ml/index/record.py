@@ -141,7 +141,8 @@ class ExperimentRecord:
 class RemovalRecord:
     """What was let go of a run, when, by whom and why. ``body`` is the JSON object.
 
-    ``what`` is ``artefacts`` when a retention rule let its objects be freed, and ``run`` when it was erased.
+    ``what`` is ``artefacts`` when a retention rule let its objects be freed, ``stored`` when these were made again and
+    stored, and ``run`` when it was erased.
     """
 
     body: Mapping[str, Any]

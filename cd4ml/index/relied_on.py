@@ -236,7 +236,7 @@ _EXPERIMENT = (
 )
 _REMOVAL = (
     *_rules(_COMMIT, "a commit", "commit"),
-    *_rules(_one_of("artefacts", "run"), "artefacts or run", "what"),
+    *_rules(_one_of("artefacts", "stored", "run"), "artefacts, stored or run", "what"),
     *_rules(_TEXT, "text", "run", "reason", "rule", "by", "at"),
     *_rules(_TEXT, "text", "objects.[].md5"),
 )

@@ -11,20 +11,29 @@ from typing import Any
 
 from cd4ml.index.history import RemovalEntry
 from cd4ml.index.instant import utc_form
-from cd4ml.index.record import RemovalRecord
 from cd4ml.spec.text import one_line
 
 ERASED = "run"
-"""What a removal of a whole run calls itself; the other kind lets go of artefacts alone."""
+"""What a removal of a whole run calls itself."""
+
+LET_GO = "artefacts"
+"""What one calls itself that lets go of a run's artefacts alone."""
+
+STORED = "stored"
+"""What one calls itself that takes that back: the artefacts were made again, and stored."""
 
 _LONGEST = 200
 _DAY = len("2026-11-03")
 
 
-def counting(removals: Iterable[RemovalEntry]) -> dict[str, RemovalRecord]:
-    """By run the removal that counts, of all in fold order: of several the later, and an erasure always."""
+def counting(removals: Iterable[RemovalEntry]) -> dict[str, RemovalEntry]:
+    """By run the removal that counts, of all in fold order: an erasure always, else the last.
+
+    Of a run whose artefacts are stored again none does.
+    """
     ordered = sorted(removals, key=lambda one: one.removal.what == ERASED)
-    return {one.removal.run: one.removal for one in ordered}
+    last = {one.removal.run: one for one in ordered}
+    return {run: one for run, one in last.items() if one.removal.what != STORED}
 
 
 def words(told: Mapping[str, Any], artefacts: str = "its artefacts") -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from cd4ml.errors import Problem
 from cd4ml.index.history import ExperimentEntry, History, ImportEntry, RemovalEntry, RunEntry
 from cd4ml.index.instant import utc_form
-from cd4ml.index.record import Entry, RemovalRecord, RunRecord
+from cd4ml.index.record import Entry, RunRecord
 from cd4ml.index.removed import ERASED, counting, words
 
 Health = Literal["Healthy", "Degraded", "Unknown"]
@@ -209,7 +209,7 @@ class Questions:
     asked: Mapping[Key, _Asked]
     merges: Mapping[Key, Key]
     answered: Mapping[str, tuple[tuple[Key, Side], ...]]
-    let_go: Mapping[str, RemovalRecord]
+    let_go: Mapping[str, RemovalEntry]
 
     @classmethod
     def of(cls, experiments: Iterable[ExperimentEntry], removals: Iterable[RemovalEntry]) -> Questions:
@@ -266,9 +266,10 @@ class Questions:
 
     def _made(self, row: Row, *, own: bool) -> Made:
         """With what was let go of its run. An erased run is Degraded, and its reason says so after its own."""
-        removal = self.let_go.get(row.id)
-        if removal is None:
+        known = self.let_go.get(row.id)
+        if known is None:
             return Made(row, own)
+        removal = known.removal
         told = {part: str(removal.body[part]) for part in ("what", "at", "by", "reason", "rule")}
         told["at"] = utc_form(told["at"])
         row = replace(row, let_go=removal.what, removal=told)

@@ -63,7 +63,8 @@ class Evidence:
 
     def removal(self, run_id: str | None) -> RemovalRecord | None:
         """What was let go of that run, as the record that counts says."""
-        return counting(self.history.removals_of((run_id,))).get(run_id) if run_id else None
+        found = counting(self.history.removals_of((run_id,))).get(run_id) if run_id else None
+        return found.removal if found else None
 
     def erased(self, run_id: str | None) -> RemovalRecord | None:
         """The record that says that this run was erased, if one does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import StageFailed
@@ -27,6 +28,9 @@ MOST_NUMBERS = 2000
 into the run's record, which may be 1 MiB."""
 
 LONGEST = 100
+_MARK = 4
+"""Digits of the mark on a value that looks like another; more where that is taken."""
+
 MISSING = "(missing)"
 
 
@@ -85,9 +89,10 @@ def _values(table: pd.DataFrame, column: str) -> tuple[npt.NDArray[np.int64], li
 
 
 def _told_apart(values: Sequence[Any]) -> list[str]:
-    """A text for each value, and never the same for two: those that look alike on one line get a number.
+    """A text for each value, and never the same for two: of those that look alike on one line, all but one get a mark.
 
-    What is missing keeps its text, and then what is written as it is shown.
+    What is missing keeps its text, and then what is written as it is shown. The mark is made of the value alone, so
+    that it is the same value's in other data, whatever else is there.
     """
     import pandas as pd
 
@@ -96,8 +101,9 @@ def _told_apart(values: Sequence[Any]) -> list[str]:
     order = sorted(range(len(values)), key=lambda at: (shown[at], str(values[at]), at))
     taken: set[str] = set()
     for at in order:
-        numbered = (f"{texts[at]} ({number})" for number in itertools.count(2))
-        texts[at] = next(text for text in itertools.chain((texts[at],), numbered) if text not in taken)
+        digest = sha256(str(values[at]).encode("utf-8", "surrogatepass")).hexdigest()
+        marked = (f"{texts[at]} (#{digest[:length]})" for length in range(_MARK, len(digest) + 1))
+        texts[at] = next(text for text in itertools.chain((texts[at],), marked) if text not in taken)
         taken.add(texts[at])
     return texts
 

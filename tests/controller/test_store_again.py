@@ -58,6 +58,29 @@ def test_what_a_rule_let_go_is_stored_again_byte_by_byte(team: Shell) -> None:
     cd4ml(team, "verify")
 
 
+def test_what_is_stored_again_is_promised_again_everywhere_until_a_rule_lets_it_go_once_more(team: Shell) -> None:
+    experiment(team, "exp/x", seed=3)
+    cd4ml(team, "reconcile", "exp/x")
+    team.run("git", "push", "--quiet", "origin", "--delete", "exp/x")
+    rule(team, "lifecycle = 'discarded'")
+    make_old(team)
+    freed = {one["md5"] for one in cd4ml(team, "gc", "--apply", "--yes", "--json").json["freed"]}
+    (run,) = runs(team, "let_go = 'artefacts'")
+    (again,) = cd4ml(team, "reproduce", run["id"], "--store", "--json").json["reproductions"]
+    assert again["let_go"] is None
+    second = copies(team)
+    assert runs(second, "let_go IS NOT NULL") == []
+    assert "let go" not in cd4ml(second, "show", run["id"]).out
+    dropped(storage(team), freed)
+    dropped(cache(team), freed)
+    assert {one["where"] for one in cd4ml(team, "verify", "--json", code=1).json["faults"]} == freed
+    cd4ml(team, "reproduce", run["id"], "--store")
+    make_old(team)
+    assert {one["md5"] for one in cd4ml(team, "gc", "--apply", "--yes", "--json").json["freed"]} == freed
+    assert [one["id"] for one in runs(second, "let_go = 'artefacts'")] == [run["id"]]
+    cd4ml(team, "verify")
+
+
 def test_an_output_that_is_lost_everywhere_is_made_again_by_the_command_that_repair_names(team: Shell) -> None:
     (main,) = runs(team, "branch = 'main'")
     lost = outputs_in_index(team, main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -390,6 +391,19 @@ def test_a_remote_that_cannot_be_written_is_an_error_in_one_line(
         for action in actions:
             with pytest.raises(RemoteError, match=r"^DVC remote 'storage': .+$"):
                 action()
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_an_object_of_it(
+    storage: Storage, data: tuple[Path, FileDigest], tmp_path: Path
+) -> None:
+    path, digest = data
+    with storage.open_remote() as remote:
+        remote.store(path, digest)
+        (place,) = (found for found in tmp_path.rglob(digest.md5[2:]) if found.is_file())
+        root = place.parents[3]
+        root.rename(tmp_path / "not mounted")
+        with pytest.raises(RemoteError, match=f"its folder {re.escape(str(root))} is not there$"):
+            remote.retrieve(digest.md5, digest.sha256, tmp_path / "x")
 
 
 def test_an_empty_file_is_stored_like_any_other(storage: Storage, tmp_path: Path) -> None:

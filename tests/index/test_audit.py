@@ -24,8 +24,9 @@ from cd4ml.index.audit import (
     pins_of,
 )
 from cd4ml.index.fold import encode_envelope, entry_path, landing_ref
+from cd4ml.index.history import removals_in
 from cd4ml.index.promised import Held, Needed, Promises, References, audit_object
-from cd4ml.index.record import Entry, RemovalRecord, RunRecord, encode, seal
+from cd4ml.index.record import Entry, RunRecord, encode, seal
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.canonical import digest
 from cd4ml.spec.fingerprint import code_digest, data_digest
@@ -64,13 +65,13 @@ def audit_references(entries: Iterable[Entry], newer: frozenset[str]) -> Iterato
 
 
 def objects_of(
-    runs: Iterable[tuple[RunRecord, str, Mapping[str, Pin | None]]], removals: Iterable[RemovalRecord]
+    runs: Iterable[tuple[RunRecord, str, Mapping[str, Pin | None]]], removals: Iterable[dict[str, Any]]
 ) -> tuple[tuple[Needed, ...], tuple[Finding, ...]]:
     """Every object that the runs promise, each once, and findings of records that contradict each other.
 
     ``runs`` come with their result commit and their pins, whose archived raw bytes count as well.
     """
-    promises = Promises(removals)
+    promises = Promises(removals_in(map(entry, removals)))
     for run, commit, pins in runs:
         promises.take(run, commit, pins)
     return promises.needed(), tuple(promises.findings)
@@ -442,9 +443,9 @@ def test_every_object_is_promised_once_by_all_runs_that_need_it_and_not_by_one_t
         *(one.record.body["files"][path]["md5"] for path in stored),
     }
     assert {item.runs for item in needed} == {(one.record.id, other.record.id)}
-    gone = [RemovalRecord(removal(other.record.id, "run"))]
+    gone = [removal(other.record.id, "run")]
     assert {item.runs for item in objects_of(runs, gone)[0]} == {(one.record.id,)}
-    both = [*gone, RemovalRecord(removal(one.record.id, "artefacts")), RemovalRecord(removal(one.record.id, "run"))]
+    both = [*gone, *(removal(one.record.id, what) for what in ("artefacts", "run", "stored"))]
     assert objects_of(runs, both) == ((), ())
 
 
@@ -452,8 +453,17 @@ def test_a_run_that_was_let_go_still_promises_its_raw_data_and_nothing_else() ->
     one, facts = whole_run()
     assert isinstance(one.record, RunRecord)
     runs = [(one.record, "1" * 40, pins_of(one.record, facts.files))]
-    needed, _ = objects_of(runs, [RemovalRecord(removal(one.record.id, "artefacts"))])
-    assert [item.md5 for item in needed] == [PIN.raw_md5]
+    let_go, stored = (removal(one.record.id, what) for what in ("artefacts", "stored"))
+    for removals in ([let_go], [let_go, stored, let_go]):
+        needed, _ = objects_of(runs, removals)
+        assert [item.md5 for item in needed] == [PIN.raw_md5]
+
+
+def test_a_run_that_was_stored_again_promises_all_of_it_again() -> None:
+    one, facts = whole_run()
+    assert isinstance(one.record, RunRecord)
+    runs = [(one.record, "1" * 40, pins_of(one.record, facts.files))]
+    assert objects_of(runs, [removal(one.record.id, what) for what in ("artefacts", "stored")]) == objects_of(runs, [])
 
 
 def test_records_that_state_two_contents_of_one_object_are_named() -> None:

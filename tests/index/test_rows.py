@@ -226,7 +226,12 @@ def test_a_run_says_what_of_it_was_let_go() -> None:
     removed = seal({**removal, "rule": "", "by": "Bo", "at": "2026-12-01T10:00:00Z", "objects": []})
     (row,) = listed([RUN], [removed])
     assert (row.let_go, row.health, row.reason) == ("artefacts", "Healthy", None)
-    (row,) = listed([RUN], [removed], [seal({**removed, "what": "run"})])
+    stored = seal({**removed, "what": "stored"})
+    (row,) = listed([RUN], [removed], [stored])
+    assert (row.let_go, row.removal) == (None, None)
+    (row,) = listed([RUN], [removed], [stored], [seal({**removed, "at": "2026-12-02T10:00:00Z"})])
+    assert row.let_go == "artefacts"
+    (row,) = listed([RUN], [removed], [seal({**removed, "what": "run"})], [stored])
     assert (row.let_go, row.health, row.outcome) == ("run", "Degraded", "succeeded")
     assert row.reason == "erased on 2026-12-01 by Bo: old"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,21 @@ def test_slices_hold_each_metric_of_each_value_and_side(
     assert slices["city"]["left_out"] == 0
 
 
+def marked(text: str, value: str) -> str:
+    return f"{text} (#{sha256(value.encode()).hexdigest()[:4]})"
+
+
+def test_a_value_that_looks_like_another_is_called_the_same_whatever_else_is_there(
+    tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
+) -> None:
+    def names(*values: str) -> set[str]:
+        city = pd.Series([values[number % len(values)] for number in range(ROWS)], dtype="str")
+        judged = judge_predictions(table.assign(city=city), split, written(tmp_path, predictions), sliced("city"))
+        return {value["value"] for value in judged.slices["city"]["values"]}
+
+    assert names("UA", "UA\t") & names("UA", "UA ", " UA", "UA\t") == {"UA", marked("UA", "UA\t")}
+
+
 def test_values_that_look_alike_on_one_line_have_slices_of_their_own(
     tmp_path: Path, table: pd.DataFrame, split: pd.DataFrame, predictions: pd.DataFrame
 ) -> None:
@@ -333,8 +349,8 @@ def test_values_that_look_alike_on_one_line_have_slices_of_their_own(
     slices = judge_predictions(table.assign(city=city), split, written(tmp_path, predictions), sliced("city")).slices
     rows = {value["value"]: value["rows"]["test"] for value in slices["city"]["values"]}
     assert set(rows) == {
-        *("UA", "UA (2)", "UA (3)", "a b", "a b (2)", "a b (3)", MISSING, f"{MISSING} (2)"),
-        *("x" * 100, f"{'x' * 100} (2)"),
+        *("UA", marked("UA", "UA "), "UA (2)", "a b", marked("a b", "a\nb"), marked("a b", "a  b"), MISSING),
+        *(marked(MISSING, MISSING), "x" * 100, marked("x" * 100, "x" * 100 + "2")),
     }
     assert sum(rows.values()) == (predictions["side"] == "test").sum()
     assert rows["UA (2)"] == (city[predictions.loc[predictions["side"] == "test", "row"]] == "UA (2)").sum()

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cd4ml.controller.care.inventory import Found, note_erased, stored_objects, take_inventory
-from cd4ml.controller.care.keep import PLACES, delete_remotely, record_removals, removal
+from cd4ml.controller.care.keep import PLACES, delete_remotely, record_first
 from cd4ml.controller.desired.data import drop_raw_copy
 from cd4ml.controller.history.search import named_runs
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
 from cd4ml.controller.landing.landed import DRAFTS_READ, read_history
+from cd4ml.controller.landing.removals import removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.reporting.publish_report import drop_reports_of
 from cd4ml.controller.running.run import WORK_LOCK
@@ -254,7 +255,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
     with exclusive(project.private / WORK_LOCK):
         files = tuple(_files_of_work_tree(project, doomed))
         note_erased(project, doomed.erasure.runs, doomed.erasure.objects)
-        tombstones = record_removals(project, list(_tombstones(project, doomed, reason)))
+        tombstones = record_first(project, list(_tombstones(project, doomed, reason)))
         _drop_drafts(project, doomed)
         deleted = 0 if doomed.imported else _delete(doomed)
         _clear_private(project, doomed)
@@ -298,22 +299,23 @@ def _late(project: Project, doomed: Doomed) -> tuple[str, ...]:
 
 def _tombstones(project: Project, doomed: Doomed, reason: str) -> Iterator[dict[str, Any]]:
     """One for each landed run that has none; it names all its objects, shared ones too: none is promised any more."""
+    base_commit = doomed.found.observation.base_commit
     if (imported := doomed.imported) is not None:
-        if imported.let_go != "run" and imported.imported is not None:
+        if imported.let_go != ERASED and imported.imported is not None:
             # what was erased is not brought in again: the other tool has it still
             source = {"kind": imported.imported["source"], "id": imported.imported["id"]}
-            yield {**removal(project, doomed.found, imported.id, "run", {}, reason), "source": source}
+            yield {**removal(project, base_commit, imported.id, ERASED, {}, reason), "source": source}
         return
     holdings = {one.run: one for one in doomed.found.inventory.holdings}
     for run in doomed.erasure.runs:
         known = holdings.get(run)  # none of a purged one, which has its tombstone
-        if known is None or run not in doomed.found.landed or known.gone == "run":
+        if known is None or run not in doomed.found.landed or known.gone == ERASED:
             continue
         raw = {name: doomed.bytes[name] for name in known.raw & doomed.erasure.raw & doomed.erasure.objects}
         listed = doomed.found.inventory.folders
         inside = {name for one in known.objects for name in listed.get(one, ()) if name in doomed.erasure.objects}
         objects = {**known.objects, **raw, **{name: doomed.bytes[name] for name in inside}}
-        yield removal(project, doomed.found, run, "run", objects, reason, sha256=doomed.sha256)
+        yield removal(project, base_commit, run, ERASED, objects, reason, sha256=doomed.sha256)
 
 
 def _drop_drafts(project: Project, doomed: Doomed) -> None:

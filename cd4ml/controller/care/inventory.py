@@ -21,6 +21,7 @@ from cd4ml.gateways.files import write_atomically
 from cd4ml.gateways.git import RemoteState
 from cd4ml.gateways.store import QueryCache, RowKey
 from cd4ml.index.history import History, RemovalEntry, RunEntry
+from cd4ml.index.removed import ERASED, counting
 from cd4ml.index.retention import FOLDER, OBJECT_NAME, OUTPUTS, Holding, Inventory, Stored, Where, needed
 from cd4ml.index.rows import rows
 from cd4ml.index.sql import Where as Condition
@@ -29,7 +30,7 @@ from cd4ml.plan.standing import Evidence, PlanPolicy, stand
 from cd4ml.spec.pin import Pin, parse_pin
 from cd4ml.spec.pipeline import LOCK_FILE, MODEL, pin_path
 
-ERASED = "erased"
+_ERASED_HERE = "erased"
 """The folder of cd4ml's own where a clone remembers what it erased: a file for each run, with names of objects."""
 
 _JUDGED_AT_ONCE = 2000
@@ -119,7 +120,7 @@ def take_inventory(project: Project) -> Found:
     storage = project.storage(observation.base_commit)
     pins = _pins_of_runs(project, runs)
     removals = history.removals
-    gone = _gone(removals)
+    gone = counting(removals)
     rules = _matching_rules(project, observation, history, runs)
     here = {run: names for run, names in erased_here(project).items() if run in gone and _is_erased(gone[run])}
     needed_by = {
@@ -152,17 +153,8 @@ def take_inventory(project: Project) -> Found:
     return Found(state, observation, history, runs, landed, storage, inventory, pins)
 
 
-def _gone(removals: Iterable[RemovalEntry]) -> dict[str, RemovalEntry]:
-    """The removal record of each run that has one: of two, the erasure counts, and of two of a kind the first."""
-    ordered = sorted(removals, key=lambda one: one.removal.what != "run")
-    found: dict[str, RemovalEntry] = {}
-    for one in ordered:
-        found.setdefault(one.removal.run, one)
-    return found
-
-
 def _is_erased(one: RemovalEntry) -> bool:
-    return one.removal.what == "run"
+    return one.removal.what == ERASED
 
 
 def _told(one: RemovalEntry) -> str:
@@ -177,12 +169,12 @@ def note_erased(project: Project, runs: Iterable[str], objects: Iterable[str]) -
     """Remember that this clone erases these objects with these runs: for them, it needs nobody's word but its own."""
     lines = "".join(f"{name}\n" for name in sorted(objects))
     for run in runs:
-        write_atomically(project.private / ERASED / run, lines.encode())
+        write_atomically(project.private / _ERASED_HERE / run, lines.encode())
 
 
 def erased_here(project: Project) -> dict[str, frozenset[str]]:
     """The objects that this clone has erased, by run."""
-    folder = project.private / ERASED
+    folder = project.private / _ERASED_HERE
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return {path.name: frozenset(path.read_text("utf-8").split()) for path in paths}
 

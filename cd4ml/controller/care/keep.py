@@ -10,23 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cd4ml.controller.care.inventory import Found, stored_objects, take_inventory
 from cd4ml.controller.desired.data import drop_raw_copy
-from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.fold import fold_landed
-from cd4ml.controller.landing.land import land_removal
-from cd4ml.controller.landing.landed import read_history
+from cd4ml.controller.landing.removals import record_removals, removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.run import WORK_LOCK
-from cd4ml.errors import RemoteError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, digest_file, exclusive
-from cd4ml.gateways.git import LANDING
 from cd4ml.gateways.process import crash_point
-from cd4ml.index.instant import utc_text
+from cd4ml.index.removed import ERASED, LET_GO
 from cd4ml.index.retention import GRACE_HOURS, Freed, Sweep, Where, needed, still_free, sweep
 
 PLACES: tuple[Where, ...] = ("local", "remote")
@@ -71,7 +65,7 @@ def plan_collection(project: Project, options: Options) -> Look:
 def erased_runs(look: Look) -> tuple[str, ...]:
     """The runs, erased by another clone, whose objects are needed here all the same."""
     names = {one.md5 for one in look.sweep.erased}
-    told = (one.removal for one in look.found.history.removals if one.removal.what == "run")
+    told = (one.removal for one in look.found.history.removals if one.removal.what == ERASED)
     return tuple(dict.fromkeys(one.run for one in told if any(held["md5"] in names for held in one.body["objects"])))
 
 
@@ -96,15 +90,15 @@ def collect(project: Project, shown: Look, options: Options) -> Done:
 def _let_go(project: Project, shown: Look, options: Options) -> dict[str, str]:
     """Record what was shown to be let go and still is: hours may lie between, a release and another rule."""
     if not shown.sweep.let_go:
-        return record_removals(project, ())
+        return record_first(project, ())
     fresh = plan_collection(project, options)
-    known = {one.run for one in shown.sweep.let_go}
+    known, base_commit = {one.run for one in shown.sweep.let_go}, fresh.found.observation.base_commit
     bodies = [
-        removal(project, fresh.found, one.run, "artefacts", one.objects, f"rule {one.rule}", one.rule)
+        removal(project, base_commit, one.run, LET_GO, one.objects, f"rule {one.rule}", rule=one.rule)
         for one in fresh.sweep.let_go
         if one.run in known
     ]
-    return record_removals(project, bodies)
+    return record_first(project, bodies)
 
 
 def _in_progress(found: Found) -> tuple[str, ...]:
@@ -115,51 +109,11 @@ def _in_progress(found: Found) -> tuple[str, ...]:
     return (f"{len(elsewhere)} runs are in progress elsewhere: objects on the DVC remote wait for them; run it again",)
 
 
-def removal(
-    project: Project,
-    found: Found,
-    run: str,
-    what: str,
-    objects: Mapping[str, int],
-    reason: str,
-    rule: str = "",
-    sha256: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The body of a removal record of now."""
-    digests = sha256 or {}
-    return {
-        "kind": "removal",
-        "run": run,
-        "commit": found.observation.base_commit,
-        "what": what,
-        "reason": reason[:500],
-        "rule": rule,
-        "by": project.repository.me()[:500],
-        "at": utc_text(datetime.now(UTC).replace(microsecond=0)),
-        "objects": [
-            {"md5": name, "bytes": size, **({"sha256": digests[name]} if name in digests else {})}
-            for name, size in sorted(objects.items())
-        ],
-    }
-
-
-def record_removals(project: Project, bodies: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Land these removal records, fold them, and see them in the index; gives their ids by run. Raises RemoteError.
-
-    Those are folded, too, that somebody who was cut off has landed: what they let go may be about to be deleted.
-    """
-    landed = {str(body["run"]): land_removal(project, body) for body in bodies}
-    before = trust.fetch(project)
-    told = fold_landed(project, before)
-    state = trust.fetch(project)
-    known = {one.removal.id for one in read_history(project, state, drafts=False).removals}
-    unfolded = {name for name in known if LANDING + name in before.landing and LANDING + name in state.landing}
-    missing = sorted((set(landed.values()) - known) | unfolded)
-    if missing:
-        why = f": {'; '.join(told)}" if told else ""
-        raise RemoteError(f"the index of {project.remote} does not hold {missing[0]} yet, so nothing is deleted{why}")
+def record_first(project: Project, bodies: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Have the index say what is about to be deleted; gives the records' ids by run. Raises RemoteError."""
+    recorded = record_removals(project, bodies)
     crash_point("gc.recorded")
-    return landed
+    return recorded
 
 
 def delete_remotely(storage: Storage, names: Collection[str]) -> frozenset[str]:
@@ -193,7 +147,7 @@ def drop_erased_copies(project: Project, found: Found) -> None:
     kept = {one.run for one in found.inventory.holdings if one.kept}
     in_use = {pin.raw_sha256 for pins in found.pins.values() for pin in pins if pin.raw_md5 in keep}
     for entry in found.history.removals:
-        if entry.removal.what != "run" or entry.removal.run in kept:
+        if entry.removal.what != ERASED or entry.removal.run in kept:
             continue
         for one in entry.removal.body["objects"]:
             if one["md5"] not in keep and one.get("sha256") not in in_use:  # the two may be anybody's pair

@@ -52,8 +52,9 @@ from cd4ml.index.audit import (
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.epoch import Epoch, parse_message
 from cd4ml.index.fold import ENTRY_FOLDERS, entry_path
+from cd4ml.index.history import RemovalEntry, experiments_in, removals_in
 from cd4ml.index.promised import Needed, Promises, References, not_to_be_stored
-from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RemovalRecord, RunRecord
+from cd4ml.index.record import RECORD_PATH, Entry, ExperimentRecord, Record, RunRecord
 from cd4ml.promotion.summary import PAGE_FILE, SUMMARY_FILE, Summary, empty, grown
 
 _AT_ONCE = 500
@@ -233,7 +234,7 @@ class _Chain:
     folds: tuple[FoldFacts, ...]
     audit: ChainAudit
     findings: tuple[Finding, ...] = ()
-    removals: tuple[RemovalRecord, ...] = ()
+    removals: tuple[RemovalEntry, ...] = ()
 
     @property
     def count(self) -> int:
@@ -257,24 +258,19 @@ def _chain(project: Project, seen: _Seen) -> _Chain:
     folds = tuple(_folds(project, ordered, epoch=epoch is not None))
     if epoch is not None:
         findings += _sanctioned(project, seen, ordered[0][0], epoch)
-    return _Chain(folds, ChainAudit(whole=whole), tuple(findings), tuple(_removals(project, folds)))
-
-
-def _removals(project: Project, folds: Iterable[FoldFacts]) -> Iterator[RemovalRecord]:
-    """What was removed."""
-    records = _readable(project, folds, "removals/")
-    return (record for record in records if isinstance(record, RemovalRecord))
+    removals = removals_in(sorted(_readable(project, folds, "removals/"), key=lambda entry: entry.order))
+    return _Chain(folds, ChainAudit(whole=whole), tuple(findings), removals)
 
 
 def _answering(project: Project, folds: Iterable[FoldFacts], branches: Collection[str]) -> Iterator[str]:
     """The ids of all runs that were ever said to answer these branches, whoever asked for them first."""
-    for record in _readable(project, folds, "experiments/"):
-        if isinstance(record, ExperimentRecord) and record.branch in branches:
-            yield from filter(None, record.answer.values())
+    for one in experiments_in(_readable(project, folds, "experiments/")):
+        if one.experiment.branch in branches:
+            yield from filter(None, one.experiment.answer.values())
 
 
-def _readable(project: Project, folds: Iterable[FoldFacts], folder: str) -> Iterator[Record]:
-    """The records of a folder as far as they can be read; that all of them can is for the audit to say."""
+def _readable(project: Project, folds: Iterable[FoldFacts], folder: str) -> Iterator[Entry]:
+    """The entries of a folder as far as they can be read; that all of them can is for the audit to say."""
     placed = {
         one.object_id: one.path
         for fold in folds
@@ -285,7 +281,7 @@ def _readable(project: Project, folds: Iterable[FoldFacts], folder: str) -> Iter
     for start in range(0, len(ids), _AT_ONCE):
         for object_id, data in read_objects(project.repository, ids[start : start + _AT_ONCE]).items():
             with suppress(IntegrityError):
-                yield read_envelope(data or b"", placed[object_id]).record
+                yield read_envelope(data or b"", placed[object_id])
 
 
 def _entries(project: Project, chain: _Chain) -> Iterator[list[Entry]]:

@@ -88,7 +88,7 @@ def compare_named(project: Project, names: Sequence[str], *, patch: bool = False
 def _let_go(project: Project, runs: Iterable[str]) -> tuple[str, ...]:
     state, _ = known_state(project)
     removals = counting(IndexHistory(current_cache(project, state), drafts=True).removals_of(list(runs)))
-    return tuple(f"{run}: {words(removals[run].body)}" for run in runs if run in removals)
+    return tuple(f"{run}: {words(removals[run].removal.body)}" for run in runs if run in removals)
 
 
 def _min_improvement(project: Project) -> float:

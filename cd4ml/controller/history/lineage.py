@@ -144,7 +144,7 @@ def _role(history: History, one: RunEntry) -> str:
 
 
 def _let_go(history: History, runs: Collection[str]) -> dict[str, str]:
-    found = counting(history.removals_of(runs))
+    found = {run: one.removal for run, one in counting(history.removals_of(runs)).items()}
     return {
         run: words(one.body) if one.what == ERASED else f"{one.what} let go: {one.body['reason']}"
         for run, one in found.items()

@@ -19,6 +19,7 @@ from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.erased import erased_objects, made_of_erased
 from cd4ml.controller.landing.land import store_outputs
 from cd4ml.controller.landing.landed import read_history
+from cd4ml.controller.landing.removals import record_removals, removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
 from cd4ml.controller.running.run import WAITING, WORK_LOCK, Attempt, Failure, Job, Verdict, Watch, attempt, discard
@@ -27,8 +28,8 @@ from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageErro
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.record import RunRecord
-from cd4ml.index.removed import ERASED, counting, words
+from cd4ml.index.record import RemovalRecord, RunRecord
+from cd4ml.index.removed import ERASED, STORED, counting, words
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -54,7 +55,8 @@ class Reproduction:
     ``moved`` names the fingerprint components that are not the recorded ones, ``environment`` the packages
     that are not as the commit's lock says: either may be why something differs. ``expected`` are differences that
     the record said beforehand could come, metrics within its ``tolerance`` among them; ``why`` says what it said.
-    ``let_go`` says when and by whom the run was erased (``is_erased``), or its artefacts were let go; else nothing.
+    ``let_go`` says when and by whom the run was erased (``is_erased``), or its artefacts were let go and were not all
+    stored again now; else nothing.
     ``stored`` are the outputs that were put back where that was asked for, and ``withheld`` those that came out as
     other bytes, or not at all.
     """
@@ -84,9 +86,10 @@ def reproduce(
     """Run a record's commit again with an empty DVC cache, on as many threads as then, and compare what comes out.
 
     ``rebuild_env`` makes the environment of the commit's lock for it, and removes it afterwards. ``store`` puts every
-    output that has the recorded bytes back into DVC's cache and on its remote, such as after it was let go or lost.
-    Writes nothing to the index. Raises RepositoryError for an unknown run or a commit that is gone, UsageError where
-    what is asked for was erased or never had outputs, RemoteError when the raw data cannot be had.
+    output that has the recorded bytes back into DVC's cache and on its remote, such as after it was let go or lost; of
+    a run that was let go the index says so then. Nothing else is written to the index. Raises RepositoryError for an
+    unknown run or a commit that is gone, UsageError where what is asked for was erased or never had outputs,
+    RemoteError when the raw data cannot be had or the index cannot be told.
     """
     state = trust.read(project)
     base_commit = state.heads.get(project.base)
@@ -110,8 +113,8 @@ def reproduce(
     templates, side = load_templates(project, base_commit), run.body["side"]
     job = Job(run.branch, side, run.commit, tree, asked, policy, templates, base_commit=judge)
     known = Expectation.of(run.body)
-    removal = counting(history.removals_of([run_id])).get(run_id)
-    let_go = words(removal.body) if removal else ""
+    gone = counting(history.removals_of([run_id])).get(run_id)
+    let_go = words(gone.removal.body) if gone else ""
     if store:
         _refuse_to_store(project, storage, run)
     try:
@@ -133,12 +136,15 @@ def reproduce(
             stored, withheld = _put_back(project, storage, tried, run) if store else ((), ())
         finally:
             discard(tried.execution)
+    if gone and stored and not withheld:
+        _tell_stored(project, base_commit, gone.removal)
+        let_go = ""
     found = differences(entry, tried.failure, tried.verdict)
     expected = tuple(one for one in found if known.covers(one))
     counted = tuple(one for one in found if one not in expected)
     remaining = () if rebuild_env else environment
     outcome = Reproduction(entry, moved, remaining, counted, expected, known.why, tried.failure, tried.verdict, let_go)
-    is_erased = removal is not None and removal.what == ERASED
+    is_erased = gone is not None and gone.removal.what == ERASED
     return replace(outcome, is_erased=is_erased, stored=stored, withheld=withheld)
 
 
@@ -167,6 +173,12 @@ def _put_back(
     if tried.verdict and same:
         store_outputs(storage, tried.execution, tried.verdict, same, remotely=remotely)
     return same, tuple(path for path in recorded if path not in same)
+
+
+def _tell_stored(project: Project, base_commit: str, let_go: RemovalRecord) -> None:
+    """Record that what was let go of a run is stored again, and so promised once more."""
+    objects = {one["md5"]: one["bytes"] for one in let_go.body["objects"]}
+    record_removals(project, [removal(project, base_commit, let_go.run, STORED, objects, f"takes back {let_go.id}")])
 
 
 def _with_threads(policy: Spec, threads: Any) -> Spec:
