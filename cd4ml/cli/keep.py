@@ -189,7 +189,12 @@ def _show_erasure(doomed: Doomed) -> None:
         say(f"imported run {doomed.imported.id} ({doomed.imported.name}): nothing of it is stored but its record")
         return
     needed_by = {one.run: one.needed_by for one in doomed.found.inventory.holdings}
-    for run in doomed.runs:
+    known = {one.run.id: one for one in doomed.runs}
+    for name in doomed.erasure.runs:
+        if name not in known:
+            say(f"run {name}: its record is out of the index already; what is still stored of it goes")
+            continue
+        run = known[name]
         with_model = run.run.id in doomed.erasure.with_model
         why = (
             " (the very same model)"
@@ -200,8 +205,6 @@ def _show_erasure(doomed: Doomed) -> None:
         )
         needed = f"; {needed_by[run.run.id]}" if needed_by.get(run.run.id) else ""
         say(f"run {run.run.id} of {run.run.branch}{why}{needed}")
-    for name in _ids(doomed)[len(doomed.runs) :]:
-        say(f"run {name}: its record is out of the index already; what is still stored of it goes")
     say(f"{len(doomed.bytes)} objects, {size_text(sum(doomed.bytes.values()))}, here and on the DVC remote")
     for path in doomed.in_git:
         say(f"{path}: Git holds these data as well, and stays as it is")

@@ -287,21 +287,25 @@ def erasure_of_purged(
     folders: Mapping[str, frozenset[str]],
     pinned: frozenset[str],
     *,
+    drafts: Collection[str] = (),
     all_runs_of_data: bool = False,
 ) -> Erasure:
     """The same of a run whose record is no more: what its tombstone names, but for what others need.
 
     ``purged`` are the objects that tombstones name, by the runs that have no record, and ``pinned`` those that stay.
-    Only with ``all_runs_of_data`` do the runs go along that share some of them.
+    Only with ``all_runs_of_data`` do the runs go along that share some of them, and of the ``drafts`` those that were
+    made from such data; runs that others see do not, since the tombstone may be anybody's.
     """
+    known = {one.run: one for one in holdings}
     runs, objects = [run], set(purged[run])
-    for _ in purged if all_runs_of_data else ():  # each round brings one more at least, or is the last
+    more = [run] if all_runs_of_data else []
+    while more:
         more = [one for one, names in purged.items() if one not in runs and names & objects]
+        more += [one for one in drafts if one not in runs and known[one].raw & objects]
         runs += more
-        objects.update(*(purged[one] for one in more))
-        if not more:
-            break
-    names = frozenset(objects - _needed_by_others(holdings, runs, folders) - pinned)
+        objects.update(*(purged[one] for one in more if one in purged))
+        objects.update(*(_with_listed((*known[one].objects, *known[one].raw), folders) for one in more if one in known))
+    names = frozenset(objects - _needed_by_others(known.values(), runs, folders) - pinned)
     return Erasure(tuple(runs), (), tuple(runs[1:]), names, names)
 
 

@@ -357,35 +357,35 @@ def test_no_credential_reaches_a_pin(project: Project, monkeypatch: pytest.Monke
 def test_bytes_that_are_here_are_used_without_asking_anyone(project: Project, storage: Storage, pin: Pin) -> None:
     shutil.rmtree(project.root.parent / "storage")
     shutil.rmtree(storage.cache)
-    assert ensure_raw(project, storage, [pin]) == project.private / "raw"
+    assert ensure_raw(project, storage, [pin], {}) == project.private / "raw"
     assert is_sound(raw(project, pin), pin)
 
 
 def test_bytes_come_from_the_cache_first(project: Project, storage: Storage, pin: Pin) -> None:
     remove(raw(project, pin))
     shutil.rmtree(project.root.parent / "storage")
-    ensure_raw(project, storage, [pin])
+    ensure_raw(project, storage, [pin], {})
     assert is_sound(raw(project, pin), pin)
 
 
 def test_bytes_come_from_the_remote_when_the_cache_is_empty(project: Project, storage: Storage, pin: Pin) -> None:
     remove(raw(project, pin))
     shutil.rmtree(storage.cache)
-    ensure_raw(project, storage, [pin])
+    ensure_raw(project, storage, [pin], {})
     assert is_sound(raw(project, pin), pin)
 
 
 def test_a_damaged_cache_entry_is_dropped_and_the_remote_asked(project: Project, storage: Storage, pin: Pin) -> None:
     remove(raw(project, pin))
     damage(storage.cached(pin.raw_md5))
-    ensure_raw(project, storage, [pin])
+    ensure_raw(project, storage, [pin], {})
     assert is_sound(raw(project, pin), pin)
     assert not storage.cached(pin.raw_md5).exists()
 
 
 def test_bytes_that_rotted_here_are_brought_again(project: Project, storage: Storage, pin: Pin) -> None:
     damage(raw(project, pin))
-    ensure_raw(project, storage, [pin])
+    ensure_raw(project, storage, [pin], {})
     assert is_sound(raw(project, pin), pin)
 
 
@@ -395,7 +395,7 @@ def test_bytes_that_are_wrong_everywhere_are_never_handed_out(project: Project, 
     with pytest.raises(
         IntegrityError, match=f"^data/flights.lock.json: DVC remote 'storage': object {pin.raw_md5} does not hold"
     ):
-        ensure_raw(project, storage, [pin])
+        ensure_raw(project, storage, [pin], {})
 
 
 def test_bytes_that_are_nowhere_are_an_error_in_one_line(project: Project, storage: Storage, pin: Pin) -> None:
@@ -405,14 +405,14 @@ def test_bytes_that_are_nowhere_are_an_error_in_one_line(project: Project, stora
     with pytest.raises(
         RemoteError, match=rf"^data/flights.lock.json: DVC remote 'storage': object {pin.raw_md5} is not there$"
     ):
-        ensure_raw(project, storage, [pin])
+        ensure_raw(project, storage, [pin], {})
     alone = Storage(storage.cache, "", storage.admin)
     with pytest.raises(RemoteError, match=r"^data/flights.lock.json: .* \(`dvc remote add"):
-        ensure_raw(project, alone, [pin])
+        ensure_raw(project, alone, [pin], {})
 
 
 def test_no_pins_need_no_bytes(project: Project, storage: Storage) -> None:
-    ensure_raw(project, storage, [])
+    ensure_raw(project, storage, [], {})
     assert not (project.root.parent / "storage").exists()
 
 

@@ -429,16 +429,20 @@ def test_a_purge_is_refused_before_anything_goes_where_no_epoch_can_follow(team:
     assert (listing(storage(team)), refs(remote(team))) == before
 
 
-def test_an_epoch_that_no_clone_would_accept_is_not_pushed(team: Shell) -> None:
-    """The eraser's name is on main's list, and the key that signs is another."""
+@pytest.mark.parametrize(
+    ("key", "why"), [("stranger", "is none of those that index.erasers of main names"), ("none", "cannot sign")]
+)
+def test_a_key_whose_epoch_no_clone_would_accept_is_refused_before_anything_goes(
+    team: Shell, key: str, why: str
+) -> None:
     (_, public), (stranger, _) = signing_key(team, "key"), signing_key(team, "stranger")
     one = plant(team, "one")
     names(team, public)
-    team.run("git", "config", "user.signingkey", stranger)
-    before = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
-    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2)
-    after = refs(remote(team))[f"refs/heads/{INDEX_BRANCH}"]
-    assert git(remote(team), "merge-base", "--is-ancestor", before, after) == ""
+    team.run("git", "config", "user.signingkey", stranger if key == "stranger" else str(team.folder / "dvc.yaml"))
+    before = listing(storage(team)), refs(remote(team))
+    (line,) = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=2).lines
+    assert why in line
+    assert (listing(storage(team)), refs(remote(team))) == before
 
 
 def test_an_unfinished_purge_is_refused_before_anything_goes(team: Shell) -> None:
@@ -577,6 +581,50 @@ def test_a_run_whose_record_was_purged_is_erased_in_another_clone_by_its_tombsto
     assert "git reflog expire --expire=now --all" in cd4ml(second, "forget", one.id, *FORGET, "--purge").out
     other = plant(team, "other")
     assert outputs_in_index(team, next(run for run in runs(team) if run["id"] == other.id)) <= set(listing(cache(team)))
+
+
+def test_a_draft_of_data_that_were_purged_elsewhere_goes_with_them_when_that_is_said(team: Shell) -> None:
+    key, public = signing_key(team, "key")
+    names(team, public)
+    second = copies(team)
+    cd4ml(second, "new", "mine", "model.parameters.alpha=7")
+    cd4ml(second, "reconcile", "exp/mine")
+    (draft,) = runs(second, "branch = 'exp/mine'")
+    (main,) = runs(team, "branch = 'main'")
+    team.run("git", "config", "user.signingkey", key)
+    cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data", "--purge")
+    (line,) = cd4ml(second, "forget", main["id"], *FORGET, code=2).lines
+    assert f"{draft['id']}, a draft of this clone: erase them all with --all-runs-of-data" in line
+    told = cd4ml(second, "forget", main["id"], *FORGET, "--all-runs-of-data").out
+    assert f"run {draft['id']} of exp/mine (the same data)" in told
+    assert (listing(cache(second)), [*(second.folder / ".git/cd4ml/raw").iterdir()]) == ({}, [])
+    assert runs(second, "branch = 'exp/mine'") == []
+    assert not [ref for ref in refs(second) if "draft" in ref]
+
+
+def test_data_of_a_run_that_landed_since_are_not_erased_by_the_word_of_a_tombstone(team: Shell) -> None:
+    """It may be anybody's: whoever may land a record may land one."""
+    (main,) = runs(team, "branch = 'main'")
+    raw = {md5(path.read_bytes()) for path in (team.folder / ".git/cd4ml/raw").iterdir()}
+    forged = f"r{'0' * 20}"
+    land_removal_of(team, forged, raw, "run")
+    before = listing(storage(team))
+    (line,) = cd4ml(team, "forget", forged, *FORGET, "--all-runs-of-data", code=2).lines
+    assert f"{main['id']} has data that its tombstone names, and was not erased" in line
+    assert listing(storage(team)) == before
+
+
+def test_an_empty_remote_is_no_wonder_where_every_run_was_erased(team: Shell) -> None:
+    one = plant(team, "one")
+    (main,) = runs(team, "branch = 'main'")
+    second = copies(team)
+    for run in (one.id, main["id"]):
+        cd4ml(team, "forget", run, *FORGET, "--keep-data")
+    for name in listing(storage(team)):
+        (storage(team) / name[:2] / name[2:]).unlink()
+    assert one.outputs["artifacts/train/model.skops"] in listing(cache(second)).values()
+    cd4ml(second, "forget", one.id, *FORGET, "--keep-data")
+    assert one.outputs["artifacts/train/model.skops"] not in listing(cache(second)).values()
 
 
 # ── data that were erased, and are still somewhere ──

@@ -70,7 +70,7 @@ def bench(template_project: Path, tmp_path_factory: pytest.TempPathFactory, warm
     tree = project.repository.tree_of(observation.base_commit)
     templates = load_templates(project, observation.base_commit)
     job = Job("main", "head", observation.base_commit, tree, asked, observation.policy, templates)
-    raw = ensure_raw(project, storage, asked.pins.values())
+    raw = ensure_raw(project, storage, asked.pins.values(), {})
     execution = execute(
         project, job, cache=storage.cache, raw=raw, warm=warm, watch=lambda _: None, stop=threading.Event()
     )

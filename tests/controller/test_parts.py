@@ -23,9 +23,12 @@ from tests.controller.controller_world import (
     push,
     refs,
     remote,
+    runs,
 )
+from tests.controller.keeping_world import listing, storage
 from tests.controller.parts_world import Parts, assert_published, records, retell, run_of, told
 
+FORGET = ("--reason", "Erasure request 12", "--yes")
 OF_TIME = ("id", "started", "finished", "cost")
 """What two executions of the same differ in."""
 
@@ -193,6 +196,17 @@ def test_two_land_jobs_at_once_leave_one_result_each_and_lose_nothing(parts: Par
 
 def _environment(shell: Shell) -> dict[str, str]:
     return {**os.environ, **shell.environment}
+
+
+def test_what_was_made_of_data_that_were_erased_before_the_land_began_does_not_land(parts: Parts) -> None:
+    """The lander has a copy of the raw data yet, as a job's cache may."""
+    (main,) = runs(parts.runner, "branch = 'main'")
+    cd4ml(parts.runner, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    before = listing(storage(parts.project))
+    done = cd4ml(parts.project, "land", str(parts.bundles), code=1)
+    assert "these data were erased on " in done.err
+    assert listing(storage(parts.project)) == before
+    assert [one["id"] for one in records(parts.project).values() if one["kind"] == "run"] == [main["id"]]
 
 
 def test_an_answer_that_nobody_asks_for_any_more_is_dropped_with_one_line(parts: Parts) -> None:

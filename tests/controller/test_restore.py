@@ -384,6 +384,39 @@ def test_a_record_lands_once_what_stood_in_its_way_is_dropped(world: Shell) -> N
     assert ref.rsplit("/", 1)[1] in names(world)
 
 
+def test_a_waiting_record_whose_ref_was_moved_to_something_else_is_missed_and_lands_again(world: Shell) -> None:
+    known = all_records(world)
+    ref, commit = waiting_ref(world)
+    git(remote(world), "update-ref", ref, refs(remote(world))["refs/heads/main"])
+    assert "1 landed record vanished before being folded" in cd4ml(world, "search", "--json").err
+    (line,) = cd4ml(world, "reconcile", code=1).lines
+    assert "cd4ml restore" in line
+    cd4ml(world, "restore", "--yes")
+    assert refs(remote(world))[ref] == commit
+    cd4ml(world, "reconcile")
+    assert all_records(world) >= known
+
+
+def test_a_record_that_somebody_else_landed_by_another_commit_is_not_missed(world: Shell) -> None:
+    ref, commit = waiting_ref(world)
+    parent = git(world, "rev-parse", f"{commit}^")
+    other = git(world, "commit-tree", "-p", parent, "-m", "the same", f"{commit}^{{tree}}")
+    git(world, "push", "--quiet", "--force", "origin", f"{other}:{ref}")
+    assert cd4ml(world, "search", "--json").err == ""
+    assert "nothing" in cd4ml(world, "restore", "--yes").out
+
+
+def test_what_another_history_took_in_lands_again_also_where_something_else_stands_at_its_ref(world: Shell) -> None:
+    known = all_records(world)
+    another_history(world)
+    theirs = names(world) - known
+    (one,) = theirs
+    git(remote(world), "update-ref", f"refs/cd4ml/landing/{one[-21:]}", refs(remote(world))["refs/heads/main"])
+    assert "no landed commit proves it" not in cd4ml(world, "restore", "--yes").out
+    cd4ml(world, "reconcile")
+    assert all_records(world) >= known | theirs
+
+
 def test_of_many_landing_refs_that_are_refused_a_few_are_named_and_the_rest_counted(world: Shell) -> None:
     main = refs(remote(world))["refs/heads/main"]
     lines = "".join(f"create refs/cd4ml/landing/junk{number} {main}\n" for number in range(20))
@@ -500,3 +533,43 @@ def test_a_clone_that_is_cut_off_before_the_parent_of_a_waiting_record_drops_not
     cd4ml(shallow, "restore", "--yes")
     assert shallow.attempt("git", "cat-file", "-e", parent).returncode != 0, "it is not here"
     assert {ref: one for ref, one in refs(remote(world)).items() if "/landing/" in ref} == waiting
+
+
+def waiting_ref(shell: Shell) -> tuple[str, str]:
+    """The ref and the commit of the one record that has landed and is not folded."""
+    ((ref, commit),) = [(ref, one) for ref, one in refs(remote(shell)).items() if "/landing/" in ref]
+    return ref, commit
+
+
+def test_a_push_that_fails_once_does_not_turn_an_acceptance_into_putting_the_old_history_back(world: Shell) -> None:
+    known = all_records(world)
+    another_history(world)
+    theirs = tip(world)
+    hook(world, "update", '[ -e hooks/refused ] || { touch hooks/refused; echo "not now" >&2; exit 1; }')
+    cd4ml(world, "restore", "--accept", "--yes")
+    assert (remote(world).folder / "hooks/refused").exists()
+    assert tip(world) == theirs
+    assert cd4ml(world, "reconcile").lines == []
+    assert git(remote(world), "merge-base", "--is-ancestor", theirs, INDEX) == ""
+    assert names(world) >= known
+
+
+def test_a_waiting_record_that_vanished_lands_again_where_another_history_is_accepted(world: Shell) -> None:
+    ref, landing = waiting_ref(world)
+    git(remote(world), "update-ref", "-d", ref)
+    another_history(world)
+    assert ref.rsplit("/", 1)[1] not in names(world)
+    cd4ml(world, "restore", "--accept", "--yes")
+    assert refs(remote(world))[ref] == landing
+
+
+def test_what_another_history_took_in_and_no_fold_takes_does_not_land_again(world: Shell) -> None:
+    """Its id is one that a record may have, and its content is sealed by nobody."""
+    main, record = refs(remote(world))["refs/heads/main"], f"e{'3' * 20}"
+    body = encode({"kind": "experiment", "schema": 1, "id": record, "branch": "exp/forged"})
+    forged = commit(remote(world), main, {RECORD_PATH: body}, "result\n")
+    committed(world, {"notes.md": "x\n"}, parents=(forged,))
+    told = cd4ml(world, "restore", "--yes").out
+    assert record not in told
+    assert f"refs/cd4ml/landing/{record}" not in refs(remote(world))
+    assert cd4ml(world, "reconcile").lines == []

@@ -292,3 +292,9 @@ def test_of_a_purged_run_goes_what_its_tombstone_names_but_for_what_is_pinned_or
     assert (one.runs, one.objects) == (("r1",), frozenset({"a" * 32}))
     whole = erasure_of_purged([other], "r1", purged, {}, frozenset(), all_runs_of_data=True)
     assert (whole.runs, whole.objects) == (("r1", "r2"), frozenset({"a" * 32, "c" * 32, "d" * 32}))
+    draft, landed = Holding("r4", {"e" * 32: 1}, frozenset({"d" * 32})), Holding("r5", {}, frozenset({"c" * 32}))
+    held = [other, draft, landed]
+    here = erasure_of_purged(held, "r1", purged, {}, frozenset(), drafts=("r4",), all_runs_of_data=True)
+    assert (here.runs, here.objects) == (("r1", "r2", "r4"), frozenset({"a" * 32, "d" * 32, "e" * 32}))
+    kept = erasure_of_purged(held, "r1", purged, {}, frozenset(), drafts=("r4",))
+    assert (kept.runs, kept.objects) == (("r1",), frozenset({"a" * 32}))

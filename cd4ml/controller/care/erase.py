@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Doomed:
 
     ``pinned_by`` are the branches whose head pins the data that go, ``runs`` the entries that get a tombstone.
     ``in_git`` are the paths of sources that Git holds with the very bytes that go, in the commits of these runs.
-    ``imported`` is the row of a run of another tool, which has nothing stored: its record alone is to go.
+    ``imported`` is the row of a run of another tool, which has nothing stored: its record alone is to go. Where it
+    ``is_purged``, the run's record is out of the history of the index already: what is stored of it here is left.
     """
 
     found: Found
@@ -52,11 +53,7 @@ class Doomed:
     pinned_by: tuple[str, ...]
     in_git: tuple[str, ...] = ()
     imported: Row | None = None
-
-    @property
-    def is_purged(self) -> bool:
-        """Are the records out of the history of the index already, so that only what is stored is left to erase?"""
-        return not self.runs and self.imported is None
+    is_purged: bool = False
 
     @property
     def landed(self) -> frozenset[str]:
@@ -155,7 +152,7 @@ def _copies(project: Project, run: str, *, keep_data: bool, all_runs_of_data: bo
     """What is left to erase of a run, erased before, of which the index has a tombstone alone.
 
     Which of it are its data nobody can tell but by the pins: what is pinned now stays, unless all runs of the data are
-    to go, and with ``keep_data`` what ever was.
+    to go, and with ``keep_data`` what ever was. Raises UsageError where runs that were not erased have such data.
     """
     found = take_inventory(project)
     told: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -165,17 +162,45 @@ def _copies(project: Project, run: str, *, keep_data: bool, all_runs_of_data: bo
     purged = {name: frozenset(held) for name, held in told.items()}
     inventory = found.inventory
     pinned = inventory.pinned if keep_data else frozenset() if all_runs_of_data else inventory.pinned_now
+    drafts = {one.run: one.raw for one in inventory.holdings if one.run not in found.landed and not one.is_erased}
+    if not keep_data:
+        _check_of_data(run, purged[run], found, drafts if not all_runs_of_data else ())
     doomed = erasure_of_purged(
-        inventory.holdings, run, purged, inventory.folders, pinned, all_runs_of_data=all_runs_of_data
+        inventory.holdings,
+        run,
+        purged,
+        inventory.folders,
+        pinned,
+        drafts=() if keep_data else tuple(drafts),
+        all_runs_of_data=all_runs_of_data,
     )
-    known = {md5: one for name in doomed.runs for md5, one in told[name].items() if md5 in doomed.objects}
-    digests = {md5: str(one["sha256"]) for md5, one in known.items() if "sha256" in one}
-    sizes = {md5: int(one["bytes"]) for md5, one in known.items()}
-    return Doomed(found, doomed, (), sizes, digests, tuple(_pinning(project, found, doomed.raw)))
+    runs = tuple(entry for one in doomed.runs if (entry := found.history.run_by_id(one)) is not None)
+    sizes, digests = _described(found, runs, doomed)
+    for held in (held for name in doomed.runs if name in told for held in told[name].values()):
+        if held["md5"] in doomed.objects:
+            sizes[held["md5"]] = int(held["bytes"])
+            digests |= {held["md5"]: str(held["sha256"])} if "sha256" in held else {}
+    pinned_by = tuple(_pinning(project, found, doomed.raw))
+    return Doomed(found, doomed, runs, sizes, digests, pinned_by, is_purged=True)
+
+
+def _check_of_data(run: str, objects: frozenset[str], found: Found, drafts: Collection[str]) -> None:
+    """Raise UsageError where drafts, or runs that others see, were made from what the tombstone of a run names."""
+    sharing = [one for one in found.inventory.holdings if one.raw & objects and not one.is_erased]
+    _refuse_shared(run, [f"{one.run}, a draft of this clone" for one in sharing if one.run in drafts])
+    landed = [one.run for one in sharing if one.run in found.landed and one.gone != ERASED]
+    if landed:
+        raise UsageError(
+            f"{run}: {landed[0]} has data that its tombstone names, and was not erased: that first "
+            f"(`cd4ml forget {landed[0]} --all-runs-of-data`), or --keep-data"
+        )
 
 
 def _check_alone(run: str, doomed: Erasure, pinned_by: tuple[str, ...]) -> None:
-    users = [*doomed.with_data, *(f"the head of {branch}" for branch in pinned_by)]
+    _refuse_shared(run, [*doomed.with_data, *(f"the head of {branch}" for branch in pinned_by)])
+
+
+def _refuse_shared(run: str, users: Sequence[str]) -> None:
     if users:
         shown = ", ".join(users[:_MOST_SHOWN]) + (
             f" and {len(users) - _MOST_SHOWN} more" if users[_MOST_SHOWN:] else ""
@@ -274,10 +299,11 @@ def _check_remote(doomed: Doomed) -> None:
     if not storage.remote or not doomed.erasure.objects:
         return
     others = any(
-        one.objects and one.run in doomed.found.landed and one.run not in doomed.erasure.runs and not one.is_erased
+        one.objects and one.run in doomed.found.landed and one.run not in doomed.erasure.runs and one.gone != ERASED
         for one in doomed.found.inventory.holdings
     )
-    expected = others or any(known.get(run, ERASED) != ERASED for run in doomed.erasure.runs)
+    ours = [run for run in doomed.erasure.runs if run in doomed.found.landed]  # of a draft it holds nothing
+    expected = others or any(known.get(run, ERASED) != ERASED for run in ours)
     landed = any(run in doomed.found.landed or run not in known for run in doomed.erasure.runs)
     with storage.open_remote() as remote:
         if landed and not (remote.is_there() and (remote.list() or not expected)):

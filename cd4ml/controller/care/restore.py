@@ -128,15 +128,15 @@ def _plan(project: Project, found: trust.Look, *, accept: bool) -> Restoration:
     swept = tuple(_hopeless(project, state))
     if not told:
         mended, wrong = _mended(project, state.index)
-        own = _new(state, _proved(project, trust.own_index(project), state.index))
+        own = _new(state, _proved(project, trust.own_index(project), state.index), swept)
         told += tuple(f"{path} of the index is not what its entries give" for path in wrong)
         told += ("what this repository recorded before it had a remote is not in the index",) if own else ()
         return Restoration(told, state.index, mended or state.index, _relanded(own), swept=swept)
     if accept:
-        return replace(_acceptance(project, found, told), swept=swept)
+        return replace(_acceptance(project, found, told, swept), swept=swept)
     target = _newest_known(project, found)
     records = {**_vanished(found, project, target), **_proved(project, state.index, target)}
-    records = _new(state, records)
+    records = _new(state, records, swept)
     if any(finding.damage is Damage.REWRITTEN for finding in found.findings):
         told = (*told, "where the remote's index is the right one, and other clones take it for that: say --accept")
     dropped = tuple(_unproved(project, state.index, target, records))
@@ -219,7 +219,7 @@ def _newest_known(project: Project, found: trust.Look) -> str | None:
     return best
 
 
-def _acceptance(project: Project, found: trust.Look, told: tuple[str, ...]) -> Restoration:
+def _acceptance(project: Project, found: trust.Look, told: tuple[str, ...], swept: tuple[Swept, ...]) -> Restoration:
     index = found.state.index
     if index is None:
         raise IntegrityError(f"{project.remote}: there is no index to accept")
@@ -227,12 +227,13 @@ def _acceptance(project: Project, found: trust.Look, told: tuple[str, ...]) -> R
     if checked.forgery is not None:
         raise IntegrityError(f"{project.remote}: its index cannot be accepted: {checked.forgery}")
     records = {**_vanished(found, project, index), **_proved(project, found.remembered.index, index)}
-    return Restoration(told, index, index, _relanded(_new(found.state, records)), accepts=True)
+    return Restoration(told, index, index, _relanded(_new(found.state, records, swept)), accepts=True)
 
 
-def _new(state: RemoteState, records: dict[str, str]) -> dict[str, str]:
-    """Those that have not landed there."""
-    return {ref: commit for ref, commit in records.items() if ref not in state.landing}
+def _new(state: RemoteState, records: dict[str, str], swept: tuple[Swept, ...]) -> dict[str, str]:
+    """Those that have not landed there, or whose ref leads to what is dropped."""
+    taken = state.landing.keys() - {one.ref for one in swept}
+    return {ref: commit for ref, commit in records.items() if ref not in taken}
 
 
 def _vanished(found: trust.Look, project: Project, index: str | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Asked, Base, asked_of, spec_of
 from cd4ml.controller.editing.experiments import check_model
 from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.project import TEMPLATES, Project
 from cd4ml.controller.running.run import Job, lay_out
 from cd4ml.controller.running.stage import FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_FOLDER
@@ -192,7 +193,7 @@ def _text(project: Project, commit: str, path: str) -> str | None:
 def _with_data(project: Project, found: Checked, asked: Asked, base: Base) -> Checked:
     """Hold the pinned data against the expectations."""
     try:
-        raw = ensure_raw(project, project.storage(base.commit), asked.pins.values())
+        raw = ensure_raw(project, project.storage(base.commit), asked.pins.values(), erased_objects(project))
     except (Cd4mlError, OSError) as error:
         line = f"the expectations against the data: {one_line(error, 300)}"
         return replace(found, not_checked=(*found.not_checked, line))

@@ -18,7 +18,6 @@ from typing import Any
 from cd4ml.controller.ci.bundle import Bundle
 from cd4ml.controller.ci.bundles import open_output, read_bundles, unpack, write_bundle
 from cd4ml.controller.ci.vouched import Source, source_of
-from cd4ml.controller.desired.data import ensure_raw
 from cd4ml.controller.landing import trust
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.apply import (
@@ -223,7 +222,7 @@ class _Bringing:
         if source is None or bundle.tree != source.tree:
             raise IntegrityError(f"{bundle}: names another tree than its commit has")
         with shop.alone:
-            raw = ensure_raw(shop.project, shop.storage, source.asked.pins.values())
+            raw = shop.raw_of(source.asked)
         lock = source.asked.lock
         here = not environment_differences(lock) and bundle.environment == executed_with(lock, here=True)
         job = shop.job(action, sys.executable if here else "")

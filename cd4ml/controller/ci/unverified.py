@@ -24,6 +24,7 @@ from cd4ml.controller.desired.data import ensure_raw
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Asked, Base, asked_of
 from cd4ml.controller.landing import trust
+from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.controller.reporting.report import Reported
@@ -81,7 +82,7 @@ def execute_unverified(project: Project, commit: str, output: Path, watch: Watch
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
         clear_leftovers(project)
         python = python_for(project, asked, tree, base.policy)
-        raw = ensure_raw(project, storage, asked.pins.values())
+        raw = ensure_raw(project, storage, asked.pins.values(), erased_objects(project))
         job = _job(commit, tree, asked, base, templates, python)
         with warm_process(project.private, base.policy.executor.threads) as warm:
             tried = attempt(project, job, storage=storage, raw=raw, warm=warm, watch=watch)
@@ -215,7 +216,7 @@ def _numbers(project: Project, bundle: Bundle, base: Base, asked: Asked | None, 
             return _judged(project, bundle, base, asked)
         except StageFailed as error:
             return _Told({}, f"the judge refuses it: {one_line(error, 300)}")
-        except RemoteError as error:
+        except (RemoteError, UsageError) as error:  # or was erased
             why = f"the data is out of reach here: {one_line(error, 200)}"
     elif asked is not None:
         why = f"it asks for other data than {project.base}"
@@ -225,7 +226,7 @@ def _numbers(project: Project, bundle: Bundle, base: Base, asked: Asked | None, 
 
 def _judged(project: Project, bundle: Bundle, base: Base, asked: Asked) -> _Told:
     """Judge the predictions by the base branch's pins. Raises StageFailed, IntegrityError for what does not hold."""
-    raw = ensure_raw(project, project.storage(base.commit), asked.pins.values())
+    raw = ensure_raw(project, project.storage(base.commit), asked.pins.values(), erased_objects(project))
     here = not environment_differences(asked.lock) and bundle.environment == executed_with(asked.lock, here=True)
     limited = Base(base.commit, _limited(base.policy))
     job = _job(bundle.commit, bundle.tree, asked, limited, load_templates(project, base.commit), "")

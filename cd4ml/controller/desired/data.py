@@ -45,12 +45,14 @@ class PinChange:
         )
 
 
-def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin]) -> Path:
+def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin], erased: Mapping[str, str]) -> Path:
     """The folder that holds the raw bytes of all these pins by their SHA-256, fetched as needed.
 
-    Raises RemoteError when bytes are nowhere to be had, IntegrityError when they are wrong everywhere.
+    ``erased`` is as in ``refuse_erased``, which is asked first. Raises UsageError as that does, RemoteError when bytes
+    are nowhere to be had, IntegrityError when they are wrong everywhere.
     """
-    folder = project.private / "raw"
+    folder, pins = project.private / "raw", tuple(pins)
+    refuse_erased(storage, pins, erased)
     for pin in pins:
         target = folder / pin.raw_sha256
         if not _holds(target, pin):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cd4ml.controller.desired.data import ensure_raw, refuse_erased
+from cd4ml.controller.desired.data import ensure_raw
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Asked, Base, asked_of, spec_of
 from cd4ml.controller.history.search import known_state
@@ -177,12 +177,10 @@ def _run(project: Project, job: Job, storage: Storage, watch: Watch) -> RunRecor
     """Execute, judge and keep one run as a draft."""
     threads = job.policy.executor.threads
     with exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)):
-        job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))
         clear_leftovers(project)
         drop_old_drafts(project)
         job = replace(job, python=python_for(project, job.asked, job.tree, job.policy))
-        refuse_erased(storage, job.asked.pins.values(), erased_objects(project))
-        raw = ensure_raw(project, storage, job.asked.pins.values())
+        raw = ensure_raw(project, storage, job.asked.pins.values(), erased_objects(project))
         ensure_lingering(project.private, threads)
         with warm_process(project.private, threads) as warm:
             tried = attempt(project, job, storage=storage, raw=raw, warm=warm, watch=watch)

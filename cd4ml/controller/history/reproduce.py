@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cd4ml.controller.desired.data import ensure_raw, refuse_erased
+from cd4ml.controller.desired.data import ensure_raw
 from cd4ml.controller.desired.scaffold import load_templates
 from cd4ml.controller.desired.specs import Base, asked_of, spec_of
 from cd4ml.controller.landing import trust
@@ -118,8 +118,7 @@ def reproduce(
     if store:
         _refuse_to_store(project, storage, run)
     try:
-        refuse_erased(storage, asked.pins.values(), erased_objects(project))
-        raw = ensure_raw(project, storage, asked.pins.values())
+        raw = ensure_raw(project, storage, asked.pins.values(), erased_objects(project))
     except (RemoteError, UsageError) as error:
         if not let_go:
             raise

@@ -421,8 +421,22 @@ def _holds(project: Project) -> Callable[[str, str], bool]:
 
 def _lost(project: Project, before: Remembered, state: RemoteState, index: str | None) -> dict[str, str]:
     """Landed records that were seen, are on the remote no more, and are not in the index ``index`` either."""
-    gone = sorted(before.landing.keys() - state.landing.keys())
-    return {ref: before.landing[ref] for ref in gone if is_missed(project, ref, before.landing[ref], index)}
+    gone = [(ref, commit) for ref, commit in sorted(before.landing.items()) if state.landing.get(ref) != commit]
+    return {
+        ref: commit
+        for ref, commit in gone
+        if not _stands_in(project, ref, state.landing.get(ref)) and is_missed(project, ref, commit, index)
+    }
+
+
+def _stands_in(project: Project, ref: str, commit: str | None) -> bool:
+    """Is what a landing ref was moved to that record as well, which somebody else has landed?"""
+    try:
+        return commit is not None and bool(check_landed(read_landed(project, ref, commit)))
+    except NewerSchemaError:
+        return True
+    except IntegrityError:
+        return False
 
 
 def is_missed(project: Project, ref: str, commit: str, index: str | None) -> bool:

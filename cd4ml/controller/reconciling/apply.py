@@ -18,6 +18,7 @@ from typing import Protocol
 
 from cd4ml.controller.desired.data import ensure_raw, refuse_erased
 from cd4ml.controller.desired.scaffold import load_templates
+from cd4ml.controller.desired.specs import Asked
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.erased import erased_objects
 from cd4ml.controller.landing.fold import fold_landed
@@ -117,9 +118,12 @@ class Workshop:
         asked, project = self.observation.asked[action.target.commit], self.project
         with self.alone:
             python = python_for(project, asked, action.target.tree, self.observation.policy)
-            refuse_erased(self.storage, asked.pins.values(), self._erased)
-            raw = ensure_raw(project, self.storage, asked.pins.values())
+            raw = self.raw_of(asked)
         return self.job(action, python, published=published), raw
+
+    def raw_of(self, asked: Asked) -> Path:
+        """The folder with the raw bytes of the data; to be asked with ``alone`` held. Raises as ``ensure_raw``."""
+        return ensure_raw(self.project, self.storage, asked.pins.values(), self._erased)
 
     def land(self, job: Job, tried: Attempt) -> str:
         """Land what came of a job, and free its execution; gives the run id, of a failed run too."""

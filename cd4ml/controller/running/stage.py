@@ -221,7 +221,7 @@ def _raw_folder(name: str) -> Path:
         path = project.work_tree() / pin_path(source.name)
         if path.is_file():  # a pin that is missing is the stage's own to report
             pins.append(parse_pin(path.read_bytes().decode("utf-8", "replace"), pin_path(source.name)))
-    return ensure_raw(project, work_tree_storage(project), pins)
+    return ensure_raw(project, work_tree_storage(project), pins, {})  # what a person types is stored nowhere
 
 
 def _event(stage: str, event: str, seconds: float, measured: Mapping[str, float] = MappingProxyType({})) -> None:
