@@ -69,6 +69,7 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
             "unfinished": done.unfinished,
             "redacted": done.redacted,
             "empty": done.empty,
+            "withheld": done.withheld,
             "dry_run": dry_run,
         }
         print_json("imports", [told])
@@ -84,11 +85,19 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
         say(f"{done.known} known already")
     if done.unfinished:
         say(f"{done.unfinished} not ended or not readable: left out")
+    _tell_left_out(done, dry_run=dry_run)
+    if count and not dry_run:
+        say("find them with: cd4ml search \"role = 'imported'\"")
+
+
+def _tell_left_out(done: Imported, *, dry_run: bool) -> None:
     if done.empty:
         hold = "holds" if done.empty == 1 else "hold"
         warn(f"{done.empty} of them {hold} neither parameters nor metrics: files that Git does not have cannot be read")
     if done.redacted:
         values = f"{done.redacted} value{'s' * (done.redacted != 1)}"
         say(f"{values} seemed to hold a credential, which {'would be' if dry_run else 'was'} left out")
-    if count and not dry_run:
-        say("find them with: cd4ml search \"role = 'imported'\"")
+    if done.withheld:
+        commits = "commit" if done.withheld == 1 else "commits"
+        stay = "would stay" if dry_run else "stays" if done.withheld == 1 else "stay"
+        say(f"{done.withheld} {commits} {stay} here alone: files that nobody else has yet seem to hold a credential")

@@ -14,6 +14,8 @@ from cd4ml.errors import ToolError, UsageError
 from cd4ml.gateways.process import run, without_git_variables
 from cd4ml.index.foreign import ForeignRun
 
+_DEFAULT = "params.yaml"
+
 
 def experiments_of(root: Path) -> Iterator[ForeignRun | None]:
     """Every experiment of the repository at ``root``; nothing in place of one that has not ended or cannot be read.
@@ -62,12 +64,16 @@ def _foreign(one: Mapping[str, Any], found: Mapping[str, Any], baseline: str) ->
 
 
 def _merged(files: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values of all files; a name that two files share goes by its file's name as well."""
+    """The values of all files, that of DVC's default parameters first.
+
+    A name that two files share goes, in the later one, by its file's name as well, which is given no dot there: a dot
+    says that what follows lies inside.
+    """
     merged: dict[str, Any] = {}
-    for path, told in sorted((files or {}).items()):
+    for path, told in sorted((files or {}).items(), key=lambda one: (one[0] != _DEFAULT, one[0])):
         values = told.get("data") if isinstance(told, dict) else None
         for name, value in values.items() if isinstance(values, dict) else ():
-            merged[f"{path}:{name}" if name in merged else name] = value
+            merged[f"{path.replace('.', '_')}:{name}" if name in merged else name] = value
     return merged
 
 

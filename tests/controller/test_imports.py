@@ -286,6 +286,34 @@ def test_experiments_of_dvc_are_found_and_live_on_after_dvc_forgot_them(team: Sh
     assert set(made) <= set(held)
 
 
+def save_experiment(team: Shell, name: str, files: dict[str, str]) -> None:
+    """An experiment of DVC's own with these files."""
+    for path, text in files.items():
+        (team.folder / path).write_text(text, "utf-8")
+    team.run("dvc", "exp", "save", "-q", "-f", "-n", name, *(word for path in files for word in ("-I", path)))
+
+
+def test_a_commit_of_dvc_that_would_publish_a_credential_stays_here(team: Shell) -> None:
+    token = f"ghp_{'A1b2' * 9}"
+    for name, secret in (("open", "none"), ("secret", token)):
+        save_experiment(team, name, {"dvc.yaml": "params:\n  - params.yaml\n", "params.yaml": f"key: {secret}\n"})
+    made = {name.rpartition("/")[2]: one for name, one in refs(team).items() if name.startswith("refs/exps/")}
+    told = cd4ml(team, "import", "dvc-exp").out
+    assert "2 runs imported" in told
+    assert "1 commit stays here alone: files that nobody else has yet seem to hold a credential" in told
+    held = git(remote(team), "rev-list", "--all").split()
+    assert (made["open"] in held, made["secret"] in held) == (True, False)
+    assert token not in git(remote(team), "log", "--all", "-p", "-m")
+    assert imported(team, "role = 'imported'").keys() == {"open", "secret"}
+
+
+def test_a_parameter_that_two_files_of_dvc_share_is_that_of_the_default_one(team: Shell) -> None:
+    listed = "params:\n  - params.yaml\n  - a.toml\n"
+    save_experiment(team, "two", {"dvc.yaml": listed, "params.yaml": "alpha: 5\n", "a.toml": "alpha = 0.1\n"})
+    cd4ml(team, "import", "dvc-exp")
+    assert imported(team, "params.alpha = 5")["two"]["params"] == {"alpha": 5, "a_toml:alpha": 0.1}
+
+
 def test_many_runs_are_folded_some_hundred_at_a_time(team: Shell, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 

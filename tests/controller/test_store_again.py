@@ -108,6 +108,13 @@ def test_raw_data_that_are_lost_are_said_to_be_made_by_no_command(team: Shell) -
     assert not any("reproduce" in one["cure"] or "made again" in one["message"] for one in faults)
 
 
+def test_what_one_that_was_killed_left_goes_with_the_next(team: Shell) -> None:
+    left = team.folder / ".git/cd4ml/reproduce/environment-0.1.part"
+    left.mkdir(parents=True)
+    cd4ml(team, "reproduce", "main")
+    assert not left.exists()
+
+
 def test_other_bytes_than_the_recorded_ones_are_not_stored(team: Shell) -> None:
     """The record is one whose outputs were never made by any stage."""
     one = plant(team, "one")

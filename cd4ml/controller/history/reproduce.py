@@ -22,7 +22,18 @@ from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.landing.removals import record_removals, removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.running.environment import environment_differences, installed_versions, throwaway_environment
-from cd4ml.controller.running.run import WAITING, WORK_LOCK, Attempt, Failure, Job, Verdict, Watch, attempt, discard
+from cd4ml.controller.running.run import (
+    WAITING,
+    WORK_LOCK,
+    Attempt,
+    Failure,
+    Job,
+    Verdict,
+    Watch,
+    attempt,
+    clear_leftovers,
+    discard,
+)
 from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.dvc import Storage
@@ -125,6 +136,7 @@ def reproduce(
         raise type(error)(f"{run_id}: {let_go}: {error}") from error
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
+        _without_leftovers(project),
         _empty_cache(project) as cache,
         warm_process(project.private, policy.executor.threads) as warm,
         _environment(project, job, wanted=rebuild_env) as python,
@@ -244,6 +256,13 @@ class Expectation:
         except ValueError:
             return False
         return math.isfinite(new) and math.isclose(old, new, rel_tol=self.tolerance, abs_tol=self.tolerance * _SMALL)
+
+
+@contextmanager
+def _without_leftovers(project: Project) -> Iterator[None]:
+    """What a killed one left goes first."""
+    clear_leftovers(project)
+    yield
 
 
 @contextmanager

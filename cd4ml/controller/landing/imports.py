@@ -21,8 +21,10 @@ from cd4ml.index.fold import check_landed
 from cd4ml.index.foreign import ForeignRun, import_body, redactions, run_id
 from cd4ml.index.record import RECORD_PATH, encode
 from cd4ml.index.sql import compile_filter
+from cd4ml.spec.secrets import secret_kind
 
 _AT_ONCE = 200
+_LARGEST_LOOKED_INTO = 4 << 20
 _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
 """Over the query cache's entries: tombstones of imported runs."""
 
@@ -33,7 +35,8 @@ class Imported:
 
     ``landed`` are the ids of the new records, each with the run's experiment and name in the tool that it is of.
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
-    ``empty`` of the new records that hold neither parameters nor metrics.
+    ``empty`` of the new records that hold neither parameters nor metrics; ``withheld`` of the runs of DVC whose commit
+    is not published, since files that it brings seem to hold a credential.
     """
 
     landed: Mapping[str, tuple[str, str]]
@@ -41,6 +44,7 @@ class Imported:
     unfinished: int
     redacted: int = 0
     empty: int = 0
+    withheld: int = 0
 
 
 @contextmanager
@@ -62,7 +66,8 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
     there; also one that was erased, which is not brought back.
 
     A record hangs on the commit that was run, where the remote's branches hold it or DVC keeps it here, so that an
-    experiment's code lives as long as its record; else on the base branch's. Raises RemoteError.
+    experiment's code lives as long as its record; else on the base branch's, also where that commit would make public
+    what seems to be a credential. Raises RemoteError.
     """
     state = trust.fetch(project)
     base = state.heads.get(project.base)
@@ -87,7 +92,7 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
             _land(project, new)
             fold_landed(project, trust.fetch(project))
         landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
-    return Imported(landed, known, unfinished, left_out, empty)
+    return Imported(landed, known, unfinished, left_out, empty, published.withheld)
 
 
 class _Published:
@@ -97,13 +102,24 @@ class _Published:
         self._project = project
         self._heads = heads
         self._known: dict[str, bool] = {}
+        self.withheld = 0
 
     def anchor(self, run: ForeignRun, base: str) -> str:
         commit = self._project.repository.resolve(run.commit) if run.commit else None
         if commit is None or commit != run.commit:
             return base
+        if self._holds(commit):
+            return commit
         # an experiment of DVC lies in refs of its own: to import it is to ask that it be kept
-        return commit if run.tool == "dvc" or self._holds(commit) else base
+        is_safe = run.tool == "dvc" and not self._brings_secrets(commit)
+        self.withheld += run.tool == "dvc" and not is_safe
+        return commit if is_safe else base
+
+    def _brings_secrets(self, commit: str) -> bool:
+        """Does a file that nobody has yet who reads the remote seem to hold a credential?"""
+        repository = self._project.repository
+        blobs = repository.small_blobs(repository.brought_by(commit, self._heads), _LARGEST_LOOKED_INTO)
+        return any(secret_kind(data.decode("utf-8", "replace")) for data in blobs.values())
 
     def _holds(self, commit: str) -> bool:
         if commit not in self._known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shutil
 import sys
 import uuid
@@ -148,9 +149,19 @@ def _make(folder: Path, wanted: tuple[str, ...], lock: str) -> None:
         script.chmod(0o755)
         part.rename(folder)
     except ToolError as error:
-        raise UsageError(f"{lock}: its environment cannot be made: {error}") from error
+        raise UsageError(f"{lock}: its environment cannot be made: {_why_not(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _why_not(error: ToolError) -> str:
+    """Why pip failed; where it found no such version, which ones it did find: none, where it reached no index."""
+    found = _FOUND.search(error.stderr)
+    if not found:
+        return str(error)
+    versions = [] if found[2] == "none" else found[2].split(", ")
+    there = f"there are {', '.join(versions[-_SHOWN:])}" if versions else "no package index that can be reached has any"
+    return f"{found[1]} cannot be had: {there}"
 
 
 def _share(part: Path) -> None:
@@ -170,6 +181,8 @@ def drop_old_environments(project: Project) -> None:
     for path in made[:-_KEPT]:
         shutil.rmtree(path, ignore_errors=True)
 
+
+_FOUND = re.compile(r"satisfies the requirement (\S+).* \(from versions: (.+)\)")
 
 _TOLD = (
     "numpy",

@@ -58,6 +58,12 @@ class Keeping(Commits):
         told = self.git("cat-file", "--batch-check=%(objectname)", stdin=asked).text.splitlines() if places else []
         return {place: line for place, line in zip(places, told, strict=True) if len(line) == _HEX}
 
+    def brought_by(self, commit: str, without: Iterable[str]) -> list[str]:
+        """The objects that pushing a commit brings to whoever has the commits ``without``."""
+        asked = "".join(f"{one}\n" for one in (commit, *(f"^{head}" for head in without)))
+        options = ("--objects", "--no-object-names", "--stdin")
+        return self.git("rev-list", *options, stdin=asked.encode()).text.split()
+
     def small_blobs(self, object_ids: Iterable[str], limit: int) -> dict[str, bytes]:
         """The bytes of those of the objects that are blobs of at most ``limit`` bytes."""
         asked = "".join(f"{one}\n" for one in sorted(set(object_ids))).encode()
