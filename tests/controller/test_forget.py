@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from cd4ml.controller.care import erase
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import accepts, refusal
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.imports import import_runs
+from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling import reconcile
 from cd4ml.controller.reporting.publish_report import publish_report
 from cd4ml.controller.running.run import attempt
@@ -701,6 +703,26 @@ def test_a_run_with_equal_predictions_and_another_model_is_not_erased_along(team
     assert same.objects <= set(listing(storage(team)))
     assert not (one.objects - same.objects) & set(listing(storage(team)))
     assert {run["id"] for run in runs(team, "health = 'Healthy'")} >= {same.id}
+
+
+def test_a_record_that_lands_again_while_it_is_purged_is_reached_by_no_ref_afterwards(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the fold that comes first, by whoever had it yet: a restore of another clone, for one."""
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    clear = erase._clear_private
+
+    def cleared(project: Project, doomed: erase.Doomed) -> None:
+        clear(project, doomed)
+        git(team, "push", "--quiet", "origin", f"{one.result_commit}:{LANDING}{one.id}")
+
+    monkeypatch.setattr(erase, "_clear_private", cleared)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    assert LANDING + one.id not in refs(remote(team))
+    assert one.result_commit not in reachable(remote(team))
 
 
 def test_a_purged_record_that_lands_again_gives_up_its_ref_and_is_not_taken_in(
