@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cd4ml.controller.landing import imports
 from cd4ml.controller.landing.fold import MOST_FOLDED
 from cd4ml.controller.landing.imports import import_runs
+from cd4ml.controller.project import Project
 from cd4ml.index.foreign import ForeignRun, import_body
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
@@ -284,6 +288,30 @@ def test_experiments_of_dvc_are_found_and_live_on_after_dvc_forgot_them(team: Sh
     assert found["one"]["metrics"]["test"] == {"rmse": 3}
     held = git(remote(team), "rev-list", "--all").split()
     assert set(made) <= set(held)
+
+
+def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other lands one of the two runs between the look and the push, by a commit of its own."""
+    some = ForeignRun("mlflow", "elsewhere", "x", "", "", "", "", True, {}, {}, {}, None, None)
+    one, two = (replace(some, id=letter * 32, name=letter) for letter in "ab")
+    land, others = imports._land, list[str]()
+
+    def landed(project: Project, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        if not others:
+            (mine,) = (record_id for record_id, body in bodies.items() if body["name"] == "a")
+            others.append(mine)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("GIT_COMMITTER_NAME", "Somebody else")
+                land(project, {mine: bodies[mine]})
+        land(project, bodies)
+
+    monkeypatch.setattr(imports, "_land", landed)
+    done = import_runs(project_of(team), [one, two])
+    assert [name for _, name in done.landed.values()] == ["b"]
+    assert (done.known, len(others)) == (1, 1)
+    assert imported(team, "role = 'imported'").keys() == {"a", "b"}
 
 
 def save_experiment(team: Shell, name: str, files: dict[str, str]) -> None:

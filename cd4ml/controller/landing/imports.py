@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from cd4ml.index.sql import compile_filter
 from cd4ml.spec.secrets import secret_kind
 
 _AT_ONCE = 200
+_TRIES = 3
 _LARGEST_LOOKED_INTO = 4 << 20
 _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
 """Over the query cache's entries: tombstones of imported runs."""
@@ -80,19 +81,36 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
     while chunk := list(islice(pending, _AT_ONCE)):
         ended = [run for run in chunk if run is not None]
         unfinished += len(chunk) - len(ended)
-        state = trust.fetch(project)
-        held = _held(project, state, ended)
-        fresh = {(run.tool, run_id(run)): run for run in reversed(ended) if (run.tool, run_id(run)) not in held}
+        fresh, new = _bring(project, ended, lambda run: published.anchor(run, base), dry_run=dry_run)
         known += len(ended) - len(fresh)
-        left_out += sum(map(redactions, fresh.values()))
-        bodies = [import_body(run, published.anchor(run, base)) for run in fresh.values()]
-        new = {str(body["id"]): body for body in sorted(bodies, key=lambda body: str(body["id"]))}
+        left_out += sum(map(redactions, fresh))
         empty += sum(not (body["params"] or body["metrics"]) for body in new.values())
-        if new and not dry_run:
+        landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
+    return Imported(landed, known, unfinished, left_out, empty, len(published.withheld))
+
+
+def _bring(
+    project: Project, runs: Sequence[ForeignRun], anchor: Callable[[ForeignRun], str], *, dry_run: bool
+) -> tuple[Sequence[ForeignRun], Mapping[str, Mapping[str, Any]]]:
+    """Land and fold those of the runs of which there is no record; gives them, and the records by id.
+
+    Where somebody else imports the same, what they land meanwhile is theirs.
+    """
+    for left in reversed(range(_TRIES)):
+        held = _held(project, trust.fetch(project), runs)
+        fresh = {(run.tool, run_id(run)): run for run in reversed(runs) if (run.tool, run_id(run)) not in held}
+        bodies = [import_body(run, anchor(run)) for run in fresh.values()]
+        new = {str(body["id"]): body for body in sorted(bodies, key=lambda body: str(body["id"]))}
+        if not new or dry_run:
+            break
+        try:
             _land(project, new)
             fold_landed(project, trust.fetch(project))
-        landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
-    return Imported(landed, known, unfinished, left_out, empty, published.withheld)
+            break
+        except RemoteError:
+            if not left:
+                raise
+    return tuple(fresh.values()), new
 
 
 class _Published:
@@ -102,7 +120,7 @@ class _Published:
         self._project = project
         self._heads = heads
         self._known: dict[str, bool] = {}
-        self.withheld = 0
+        self.withheld: set[str] = set()
 
     def anchor(self, run: ForeignRun, base: str) -> str:
         commit = self._project.repository.resolve(run.commit) if run.commit else None
@@ -111,9 +129,12 @@ class _Published:
         if self._holds(commit):
             return commit
         # an experiment of DVC lies in refs of its own: to import it is to ask that it be kept
-        is_safe = run.tool == "dvc" and not self._brings_secrets(commit)
-        self.withheld += run.tool == "dvc" and not is_safe
-        return commit if is_safe else base
+        if run.tool != "dvc":
+            return base
+        if self._brings_secrets(commit):
+            self.withheld.add(commit)
+            return base
+        return commit
 
     def _brings_secrets(self, commit: str) -> bool:
         """Does a file that nobody has yet who reads the remote seem to hold a credential?"""
