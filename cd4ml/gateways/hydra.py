@@ -10,6 +10,7 @@ remembered by all that they follow from: every byte of the files, and the overri
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import threading
@@ -93,14 +94,45 @@ def _composed(files: Mapping[str, bytes], overrides: tuple[str, ...]) -> Compose
     if sources.CONFIG not in files:
         raise ConfigError([sources.problem(sources.CONFIG, "", "is missing", "`cd4ml init` writes one")])
     parsed = parse_overrides(overrides)
+    named = _named(files, parsed)
+    if len(named) < len(files):
+        with contextlib.suppress(ConfigError):  # to be told of all of them, with what else might be meant
+            return _composed_of(files, named, parsed, overrides)
+    return _composed_of(files, files, parsed, overrides)
+
+
+def _named(files: Mapping[str, bytes], overrides: Iterable[Override]) -> dict[str, bytes]:
+    """The files that can take part: named by the defaults list of one that does, or in a group that is overridden.
+
+    Every experiment that was merged has left a file, and most others are named by none.
+    """
+    by_name: dict[str, list[str]] = {}
+    for path in files:
+        by_name.setdefault(path.rpartition("/")[2], []).append(path)
+    groups = tuple(f"{sources.CONF}{one.key}/" for one in overrides)
+    waiting = [sources.CONFIG, *(path for path in files if groups and path.startswith(groups))]
+    found: dict[str, bytes] = {}
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path] = files[path]
+            for _, choice in sources.defaults_of(path, files[path]):
+                waiting += by_name.get(f"{choice.rpartition('/')[2]}.yaml", ())
+    return found
+
+
+def _composed_of(
+    files: Mapping[str, bytes], named: Mapping[str, bytes], parsed: tuple[Override, ...], overrides: tuple[str, ...]
+) -> Composed:
+    """What the ``named`` of the files give."""
     groups = sources.group_choices(files)
     chosen = tuple(one.text for one in parsed if one.key in groups and one.operation != "delete")
     with _ONE_AT_A_TIME, _translated(files, parsed, chosen):
         writers: Writers = {}
-        marked = [_File(one.path, _marked(one.body, one.path, writers), one.is_global) for one in _read(files)]
+        marked = [_File(one.path, _marked(one.body, one.path, writers), one.is_global) for one in _read(named)]
         if any(one.operation == "delete" and one.value is not None for one in parsed):
             # Hydra compares what it deletes with the value that was given: it must not find marks in it.
-            config, told = _compose(_read(files), overrides), _plain(_compose(marked, chosen), resolve=False)
+            config, told = _compose(_read(named), overrides), _plain(_compose(marked, chosen), resolve=False)
         else:
             config = _compose(marked, overrides)
             told = _plain(config, resolve=False)
@@ -205,8 +237,11 @@ class _File:
 
 
 def _read(files: Mapping[str, bytes]) -> list[_File]:
-    texts = {path: content.decode() for path, content in files.items() if path.endswith(".yaml")}
-    return [_File(path, sources.load_yaml(text) or {}, sources.is_global(text)) for path, text in texts.items()]
+    texts = {path: content for path, content in files.items() if path.endswith(".yaml")}
+    return [
+        _File(path, _copied(sources.load_file(content) or {}), sources.is_global(content.decode()))
+        for path, content in texts.items()
+    ]
 
 
 def _compose(files: Iterable[_File], overrides: tuple[str, ...]) -> DictConfig:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import yaml
@@ -32,6 +33,10 @@ MAX_INTEGER = 2**63 - 1
 """Integers are those of 64 bits, as records, tables and other readers hold them."""
 MAX_NAME = 200
 """Characters of one part of a path under ``conf/``."""
+_SMALL = 4096
+"""Bytes of a file that is remembered with what is in it."""
+_REMEMBERED = 4096
+"""So many of them."""
 RENDERED_FROM = "rendered_from"
 """Key of ``params.yaml`` that holds the digest of the ``conf/`` it was rendered from."""
 
@@ -92,6 +97,16 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=ConfLoader)  # noqa: S506  # ConfLoader is a SafeLoader
 
 
+def load_file(content: bytes) -> Any:
+    """The same of a checked file's bytes, not to be changed: what is small is read once, since commits share most."""
+    return _loaded(content) if len(content) <= _SMALL else load_yaml(content.decode())
+
+
+@lru_cache(_REMEMBERED)
+def _loaded(content: bytes) -> Any:
+    return load_yaml(content.decode())
+
+
 def dump_yaml(value: Any) -> str:
     """Block YAML that ``load_yaml`` reads back as an equal value, keys in the order given."""
     return yaml.dump(value, Dumper=ConfDumper, sort_keys=False, allow_unicode=True, width=110)
@@ -147,7 +162,7 @@ def defaults_of(path: str, content: bytes) -> tuple[tuple[str, str], ...]:
     of the file's own folder, and ``("", "_self_")`` the file itself."""
     if not path.endswith(".yaml"):
         return ()
-    body = load_yaml(content.decode())
+    body = load_file(content)
     entries = body.get("defaults") or [] if isinstance(body, dict) else []
     own = path[len(CONF) :].rpartition("/")[0]
     found: list[tuple[str, str]] = []
@@ -186,7 +201,7 @@ def check_conf_files(files: Mapping[str, bytes]) -> tuple[Problem, ...]:
         elif path.endswith(".yml"):
             problems.append(problem(path, "", "Hydra reads .yaml files only", "rename it to .yaml"))
         elif path.endswith(".yaml"):
-            checked = _check_file(path, files[path], MAX_NODES - nodes)
+            checked = _checked(path, files[path], MAX_NODES - nodes)
             problems.extend(checked.problems)
             nodes += checked.nodes
             includes[path] = tuple(checked.includes)
@@ -278,6 +293,20 @@ class _Checked:
     def add(self, key: str, line: int, message: str, hint: str = "") -> None:
         where = f"line {line}: " if line else ""
         self.problems.append(problem(self.path, key, where + message, hint))
+
+
+def _checked(path: str, content: bytes, budget: int) -> _Checked:
+    """The same as ``_check_file``, not to be changed; of what is small, once."""
+    if len(content) <= _SMALL:
+        checked = _checked_alone(path, content)
+        if checked.nodes <= budget:
+            return checked
+    return _check_file(path, content, budget)
+
+
+@lru_cache(_REMEMBERED)
+def _checked_alone(path: str, content: bytes) -> _Checked:
+    return _check_file(path, content, MAX_NODES)
 
 
 def _check_file(path: str, content: bytes, budget: int) -> _Checked:

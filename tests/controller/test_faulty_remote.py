@@ -17,7 +17,7 @@ import pytest
 
 from cd4ml.gateways.git import connection
 from tests.conftest import Shell
-from tests.controller.controller_world import RECORDS, cd4ml, experiment, experiments, git, refs, remote
+from tests.controller.controller_world import RECORDS, cd4ml, experiment, experiments, git, refs, rejected, remote, runs
 
 Fault = Callable[[Shell, Path, pytest.MonkeyPatch], Callable[[], object]]
 """Makes the remote faulty; gives what mends it."""
@@ -160,3 +160,17 @@ def test_a_remote_that_forbids_deletes_and_rewinds_takes_all_that_a_reconcile_pu
     assert cd4ml(team, "reconcile").lines == []
     assert experiments(team)["exp/bad"]["sync"] == "Synced"
     assert not [ref for ref in refs(remote(team)) if ref.startswith("refs/cd4ml/")]
+
+
+def test_a_run_that_the_remote_only_said_it_took_is_told_and_not_run_over_and_over(
+    team: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = rejected(team, "exp/x")
+    fault, code, _ = FAULTS["does nothing and says yes"]
+    mend = fault(team, tmp_path, monkeypatch)
+    done = cd4ml(team, "reconcile", "exp/x", code=code)
+    assert done.err.count("validate started") == 1
+    assert [line for line in done.lines if "origin said that it took record r" in line] != []
+    mend()
+    cd4ml(team, "reconcile")
+    assert [run["commit"] for run in runs(team, "branch = 'exp/x'")] == [source]

@@ -184,6 +184,19 @@ def test_a_forged_index_cannot_be_accepted(world: Shell) -> None:
     assert refs(remote(world)) == before
 
 
+def test_an_index_cannot_be_accepted_that_was_forged_long_before_its_newest_fold(world: Shell) -> None:
+    path, data = changed_entry(world)
+    forged = committed(world, {path: data})
+    unguarded = open_project(plain_clone(world).folder)
+    for name in ("honest", "and another"):
+        landed(world, name)
+        fold_landed(unguarded, unguarded.repository.fetch("origin"))  # as whoever does not look
+    before = refs(remote(world))
+    (line,) = cd4ml(world, "restore", "--accept", "--yes", code=1).lines
+    assert f"its index cannot be accepted: commit {forged[:12]}: {path}" in line
+    assert refs(remote(world)) == before
+
+
 def test_without_a_yes_nothing_is_done(world: Shell) -> None:
     mirrored(world)
     before = refs(remote(world))
@@ -573,3 +586,16 @@ def test_what_another_history_took_in_and_no_fold_takes_does_not_land_again(worl
     assert record not in told
     assert f"refs/cd4ml/landing/{record}" not in refs(remote(world))
     assert cd4ml(world, "reconcile").lines == []
+
+
+@pytest.mark.parametrize("lost", [f":{RECORD_PATH}", "^{tree}"], ids=["record", "tree"])
+def test_a_waiting_record_of_which_this_clone_lost_an_object_is_not_taken_for_one_that_no_fold_takes(
+    world: Shell, lost: str
+) -> None:
+    ref, landing = waiting_ref(world)
+    missing = git(world, "rev-parse", f"{landing}{lost}")
+    place = world.folder / ".git/objects" / missing[:2] / missing[2:]
+    place.unlink()
+    done = cd4ml(world, "restore", "--yes", code=None)
+    assert f"drop    {ref}" not in done.out
+    assert refs(remote(world))[ref] == landing

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cd4ml.errors import ConfigError
+from cd4ml.gateways import hydra
 from cd4ml.gateways.hydra import compose, parse_overrides
 from cd4ml.spec.override import new_experiment, unchanged
 from cd4ml.spec.parse import parse
@@ -290,10 +291,10 @@ def test_what_else_a_program_has_registered_takes_no_part(monkeypatch: pytest.Mo
 @pytest.fixture
 def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The overrides of each composition that Hydra makes."""
-    import hydra
+    import hydra as real_hydra
 
     made: list[tuple[str, ...]] = []
-    real = hydra.compose
+    real = real_hydra.compose
 
     def compose_and_count(name: str, overrides: list[str]) -> object:
         made.append(tuple(overrides))
@@ -484,6 +485,55 @@ def test_any_entry_of_the_root_s_defaults_list_composes_or_is_a_config_error(ent
         compose(
             {**SMALL, "conf/config.yaml": SMALL["conf/config.yaml"].replace(b"  - _self_\n", body + b"  - _self_\n")}
         )
+
+
+MERGED = {f"conf/experiment/e{number}.yaml": b"# @package _global_\nname: e\n" for number in range(50)}
+"""What experiments leave that were merged."""
+
+
+def test_what_nothing_names_is_not_given_to_hydra(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[set[str]] = []
+    real = hydra._compose
+
+    def told(files: list[Any], overrides: tuple[str, ...]) -> Any:
+        given.append({one.path for one in files})
+        return real(files, overrides)
+
+    monkeypatch.setattr(hydra, "_compose", told)
+    files = {**SMALL, **MERGED, "conf/model/ridge.yaml": b"name: ridge\nseed: 4010\n"}
+    assert compose(files, ("model=ridge",)).resolved["name"] == "baseline"
+    assert given == [set(SMALL)]
+    assert compose(files, ("experiment=e7",)).resolved["name"] == "e"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["model: xgboost", "optional model: none", "optional /model: x/deep", "/other: one"]) | _ODD,
+        max_size=3,
+    ),
+    st.sampled_from(
+        [(), ("model=xgboost",), ("experiment=e7",), ("+other=one",), ("other=one",), ("~model",), ("model=none",)]
+    ),
+)
+def test_files_that_nothing_names_change_no_answer(entries: list[str], overrides: tuple[str, ...]) -> None:
+    """Neither what is composed, nor what is told of what cannot be."""
+    lines = b"".join(f"  - {entry}\n".encode("utf-8", "surrogatepass") for entry in entries)
+    root = SMALL["conf/config.yaml"].replace(b"  - _self_\n", lines + b"  - _self_\n")
+    more = {"conf/other/one.yaml": b"b: 2\n", "conf/model/x/deep.yaml": b"c: 3\n"}
+    files = {**SMALL, **dict(list(MERGED.items())[:9]), **more, "conf/config.yaml": root}
+    with pytest.MonkeyPatch.context() as patch:
+        found = answer_of(files, overrides)
+        patch.setattr(hydra, "_named", lambda files, _: dict(files))
+        assert answer_of(files, overrides) == found
+
+
+def answer_of(files: dict[str, bytes], overrides: tuple[str, ...]) -> object:
+    """What is composed, or what is wrong; not remembered."""
+    try:
+        return hydra._composed(files, overrides)
+    except ConfigError as error:
+        return error.problems
 
 
 @settings(max_examples=25, deadline=None)
