@@ -285,6 +285,6 @@ def _say_held(done: Forgotten) -> None:
     if done.held_by:
         say("delete these refs (`git update-ref -d REF`, `git push REMOTE :REF`), here and in every clone")
     say(
-        "objects that no ref holds go with `git reflog expire --expire=now --all` and `git gc --prune=now`, here and "
-        "in every clone; a forge keeps them until its support removes them"
+        "objects that no ref holds go with `git fetch --all`, `git reflog expire --expire=now --all` and "
+        "`git gc --prune=now`, here and in every clone; a forge keeps them until its support removes them"
     )

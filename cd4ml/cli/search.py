@@ -91,7 +91,10 @@ def _form(form: Format | None, output: Path | None, *, as_json: bool) -> Format:
             raise UsageError("Parquet is not for a terminal: say -o FILE, or send it to another program")
         return form or Format.TABLE
     endings = {f".{one.value}": one for one in Format if one is not Format.TABLE}
-    form = form or endings.get(output.suffix.lower())
+    named = endings.get(output.suffix.lower())
+    if form in endings.values() and named not in (None, form):
+        raise UsageError(f"-o {output}: its name says {named}, and {form} is asked for")
+    form = form or named
     if form in (None, Format.TABLE):
         raise UsageError(f"-o {output}: end the name in {', '.join(endings)}, or say --format json, csv or parquet")
     return form

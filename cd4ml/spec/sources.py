@@ -371,7 +371,8 @@ def _read(text: str, checked: _Checked, budget: int) -> _Node | None:
         elif isinstance(event, yaml.NodeEvent):
             checked.nodes += 1
             if checked.nodes > budget:
-                raise _StopError(f"conf/ holds more than {MAX_NODES} values", line)
+                hint = "files of experiments that were merged may go: the index keeps what they asked for"
+                raise _StopError(f"conf/ holds more than {MAX_NODES} values", line, hint)
             node = _node(event, line)
             (stack[-1].items if stack else documents).append(node)
             if len(documents) > 1:

@@ -212,6 +212,8 @@ def test_a_name_that_no_run_has_is_said_on_stderr_with_the_nearest(project: Shel
         (["--json", "--format", "csv"], ["two things"]),
         (["-o", "runs.txt"], ["runs.txt: end the name in .json, .csv, .parquet"]),
         (["-o", "runs.csv", "--format", "table"], ["end the name in"]),
+        (["-o", "runs.parquet", "--format", "csv"], ["its name says parquet, and csv is asked for"]),
+        (["-o", "runs.csv", "--json"], ["its name says csv, and json is asked for"]),
         (["--fields", "name = 'x'"], ["--fields takes"]),
         (["--count", "--columns", "name"], ["--count prints"]),
         (["--format", "xml"], ["xml"]),

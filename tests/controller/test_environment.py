@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cd4ml.controller.running import environment
 from cd4ml.gateways.warm import SOCKET_VARIABLE
 from tests.conftest import Shell
 from tests.controller.controller_world import Done, cd4ml, runs
@@ -120,6 +122,21 @@ def again(ran: Ran, tmp_path: Path) -> Shell:
     shutil.copytree(ran.team.folder.parent, tmp_path / "team", symlinks=True)
     shutil.rmtree(tmp_path / "team/project/.git/cd4ml/environments")
     return finding(ran.team.at(tmp_path / "team/project"), tmp_path / "wheels")
+
+
+def test_of_a_package_that_is_there_twice_the_one_that_is_imported_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an environment on top of another, or where ``PYTHONPATH`` leads to one."""
+    info = tmp_path / "scikit_learn-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 0.1\n", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    environment.installed.cache_clear()
+    try:
+        assert environment.installed()["scikit-learn"] == "0.1" == importlib.metadata.version("scikit-learn")
+    finally:
+        environment.installed.cache_clear()
 
 
 def test_a_lock_that_is_not_installed_is_refused_in_one_line_where_main_says_so(team: Shell) -> None:

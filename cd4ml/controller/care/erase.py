@@ -287,6 +287,7 @@ def erase(project: Project, doomed: Doomed, reason: str, *, purge: bool = False)
         reports, reports_left = _drop_reports(project, doomed)
         late = _late(project, doomed)
         epoch, held_by = _purge(project, doomed) if purge else ("", ())
+        _clear_answers(project)
     return Forgotten(tombstones, deleted, epoch, held_by, files, late, reports, reports_left)
 
 
@@ -374,7 +375,12 @@ def _clear_private(project: Project, doomed: Doomed) -> None:
             remove_tree(folder)
     for name in ("truth", "reproduce"):
         remove_tree(private / name)
-    for path in private.glob("query*"):
+    _clear_answers(project)
+
+
+def _clear_answers(project: Project) -> None:
+    """The query cache, which says what records do."""
+    for path in project.private.glob("query*"):
         remove_tree(path)
 
 

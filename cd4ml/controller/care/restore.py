@@ -20,7 +20,7 @@ from cd4ml.controller.landing.fold import derived_files
 from cd4ml.controller.landing.landed import LARGEST_RECORD, erased_in, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, UsageError
-from cd4ml.gateways.git import INDEX, LANDING, RefUpdate, Remembered, RemoteState
+from cd4ml.gateways.git import INDEX, INDEX_BRANCH, LANDING, RefUpdate, Remembered, RemoteState
 from cd4ml.gateways.process import crash_point
 from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.chain import Damage
@@ -118,7 +118,8 @@ def plan_restore(project: Project, *, accept: bool = False) -> Restoration:
     remembers lands again. Raises RemoteError, and IntegrityError for an index that cannot be accepted.
     """
     found = trust.look(project, thorough=True)
-    gone = tuple(Gone(branch, commit) for branch, commit in sorted(found.state.vanished))
+    vanished = [(branch, commit) for branch, commit in found.state.vanished if branch != INDEX_BRANCH]
+    gone = tuple(Gone(branch, commit) for branch, commit in sorted(vanished))
     return replace(_plan(project, found, accept=accept), gone=gone)
 
 

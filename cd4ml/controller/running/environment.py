@@ -32,14 +32,14 @@ _KEPT = 5
 
 @cache
 def installed() -> dict[str, str]:
-    """Versions of all installed distributions by canonical name."""
+    """Versions of all installed distributions by canonical name; of one that is there twice, what is imported."""
     from packaging.utils import canonicalize_name
 
-    return {
-        canonicalize_name(distribution.name): distribution.version
-        for distribution in importlib.metadata.distributions()
-        if distribution.name
-    }
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():  # in the order of the path
+        if distribution.name and distribution.version:
+            found.setdefault(canonicalize_name(distribution.name), distribution.version)
+    return found
 
 
 def environment_differences(lock: tuple[str, ...]) -> tuple[str, ...]:
