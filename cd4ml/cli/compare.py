@@ -211,13 +211,15 @@ def _found(look: Look, run: ModelRun) -> dict[str, Any]:
         "side": look.side,
         "rows": dict(look.sides) if look.sides is not None else None,
         "unknown": look.unknown or None,
+        "let_go": look.let_go.get(run.id),
     }
 
 
 def _show_rows(looks: tuple[Look, ...]) -> None:
     from cd4ml.report.lineage import rows_view
 
-    show(rows_view([(one.side, one.sides, one.unknown, one.runs) for one in looks]))
+    let_go = {run: told for one in looks for run, told in one.let_go.items()}
+    show(rows_view([(one.side, one.sides, one.unknown, one.runs) for one in looks], let_go))
 
 
 def _lineage(found: Lineage) -> dict[str, Any]:

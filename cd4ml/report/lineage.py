@@ -94,12 +94,18 @@ def _answered(answers: Sequence[Answer]) -> Iterator[str]:
         yield f"answers {counted(len(answers) - _MOST_ANSWERS, 'more commit')}"
 
 
-def rows_view(looks: Sequence[tuple[str, Mapping[str, int] | None, str, Sequence[ModelRun]]]) -> RenderableType:
-    """``(side, rows by side, why it is unknown, runs)`` of each look, as a line a run, and how many models trained."""
+def rows_view(
+    looks: Sequence[tuple[str, Mapping[str, int] | None, str, Sequence[ModelRun]]], let_go: Mapping[str, str]
+) -> RenderableType:
+    """``(side, rows by side, why it is unknown, runs)`` of each look, as a line a run, and how many models trained.
+
+    ``let_go`` says by run what was erased or let go of it.
+    """
     rows: list[Row] = []
     for side, counts, unknown, runs in looks:
-        note = Text(visible(unknown), style="dim", overflow="fold") if unknown else None
         for number, run in enumerate(runs, start=1):
+            why = let_go.get(run.id) or (unknown if number == len(runs) else "")
+            note = Text(visible(why), style="dim", overflow="fold") if why else None
             cells = (
                 branch_text(run.branch),
                 Text(visible(run.id)),
@@ -107,7 +113,7 @@ def rows_view(looks: Sequence[tuple[str, Mapping[str, int] | None, str, Sequence
                 word(side),
                 Text(_counts(counts)),
             )
-            rows.append(Row(cells, note if number == len(runs) else None))
+            rows.append(Row(cells, note))
     if not rows:
         return Text("No run has a model.")
     columns = [Column("Branch"), Column("Run"), Column("Model"), Column("Side"), Column("Rows", "right")]

@@ -375,7 +375,8 @@ def test_a_run_whose_artefacts_were_let_go_is_unknown_and_says_why(team: Shell) 
     freed = land(team, body, branch="exp/freed", files=nowhere, components=other(body, "spec", 1))
     let_go(team, freed, "older than a year")
     found = {one["run"]: one for one in listed(cd4ml(team, "lineage", "--row", "year=2013", "--json"), "models")}
-    assert found[freed["id"]]["unknown"] == "artefacts let go: older than a year"
+    assert found[freed["id"]]["unknown"] == found[freed["id"]]["let_go"] == "artefacts let go: older than a year"
+    assert found[body["id"]]["let_go"] is None
     assert found[body["id"]]["side"] == "train and validation and test"
     (told,) = listed(cd4ml(team, "lineage", freed["id"], "--json"), "lineages")
     assert told["runs"][0]["let_go"] == "artefacts let go: older than a year"

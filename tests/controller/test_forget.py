@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cd4ml.controller.care import erase
-from cd4ml.controller.landing import trust
+from cd4ml.controller.landing import epochs, trust
 from cd4ml.controller.landing.epochs import accepts, refusal
 from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.imports import import_runs
@@ -21,7 +21,7 @@ from cd4ml.controller.reconciling import reconcile
 from cd4ml.controller.reporting.publish_report import publish_report
 from cd4ml.controller.running.run import attempt
 from cd4ml.errors import IndexLostError
-from cd4ml.gateways.git import INDEX_BRANCH, LANDING, REPORTS
+from cd4ml.gateways.git import INDEX_BRANCH, LANDING, REPORTS, RemoteState
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
 from tests.conftest import Shell
@@ -862,6 +862,24 @@ def test_a_remote_that_refuses_the_epoch_is_told_as_that_and_the_purge_is_finish
     git(remote(team), "config", "receive.denyNonFastForwards", "false")
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
     assert one.result_commit not in reachable(remote(team))
+
+
+def test_a_purge_is_tried_again_while_others_fold(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    begin, others = epochs.begin_epoch, list[str]()
+
+    def begun(project: Project, state: RemoteState, runs: list[str]) -> str:
+        if len(others) < 2:
+            others.append(plant(team, f"other{len(others)}").id)
+        return begin(project, state, runs)
+
+    monkeypatch.setattr(erase, "begin_epoch", begun)
+    cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
+    assert one.result_commit not in reachable(remote(team))
+    assert {run["id"] for run in runs(team)} >= set(others)
 
 
 def test_no_byte_goes_before_the_tombstone_is_in_the_index_itself(team: Shell) -> None:

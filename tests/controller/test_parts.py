@@ -154,6 +154,19 @@ def test_a_transient_failure_is_landed_once_and_asked_for_again(parts: Parts) ->
     assert experiments(parts.lander)["exp/bad"]["actions"]
 
 
+def test_a_failure_that_has_landed_answers_nothing_again_though_its_run_is_asked_for(parts: Parts) -> None:
+    failure = {"stage": "train", "message": "ran out of memory", "kind": "transient"}
+    retell(parts.bundle("exp/bad"), lambda said: said.update(failure=failure))
+    shutil.rmtree(parts.bundle("exp/x"))
+    fingerprint = told(parts.bundle("exp/bad"))["fingerprint"][:12]
+    line = f"bundle {fingerprint} of exp/bad: dropped, since it has landed"
+    assert line in cd4ml(parts.lander, "land", str(parts.bundles)).err
+    again = cd4ml(parts.lander, "land", str(parts.bundles)).err
+    assert line in again
+    assert "land started" not in again
+    assert "still to be executed: exp/bad" in again
+
+
 @pytest.mark.parametrize(
     "point", ["bundle.taken", "judge.finished", "land.outputs-stored", "land.pushed", "fold.pushed"]
 )

@@ -212,11 +212,14 @@ def test_models_of_a_row_are_counted_once_and_what_is_unknown_is_not_counted_as_
         ("train", {**nowhere, "train": 2}, "", [one, other]),
         ("unknown", None, "its table cannot be had", [third]),
     ]
-    lines = shown(rows_view(looks))
+    lines = shown(rows_view(looks, {}))
     assert lines[-1] == "1 model was trained on it; of 1 run it is not known."
     assert "  its table cannot be had" in lines
-    assert shown(rows_view([("absent", nowhere, "", [one])]))[-1] == "0 models were trained on it."
-    assert shown(rows_view([])) == ["No run has a model."]
+    marked = shown(rows_view(looks, {other.id: "erased on 2026-11-03 by Bo: old"}))
+    (place,) = (number for number, line in enumerate(marked) if other.id in line)
+    assert marked[place + 1] == "  erased on 2026-11-03 by Bo: old"
+    assert shown(rows_view([("absent", nowhere, "", [one])], {}))[-1] == "0 models were trained on it."
+    assert shown(rows_view([], {})) == ["No run has a model."]
 
 
 def everything(text: str) -> list[RenderableType]:
@@ -248,7 +251,7 @@ def everything(text: str) -> list[RenderableType]:
         leaderboard_view(listed, standings, 10),
         heading(text, [text], 1, 0),
         tree(made, text, let_go=f"gone: {text}"[:20]),
-        rows_view([("unknown", None, text, [ModelRun.of(made)])]),
+        rows_view([("unknown", None, text, [ModelRun.of(made)])], {}),
     ]
 
 

@@ -33,6 +33,8 @@ from cd4ml.spec.secrets import secret_kind
 
 _OUTPUTS = "artifacts"
 _MOST_SHOWN = 8
+_TRIES = 5
+"""Of a purge, while others move the index."""
 
 
 @dataclass(frozen=True)
@@ -408,21 +410,24 @@ def _drop_reports(project: Project, doomed: Doomed) -> tuple[int, tuple[str, ...
 
 
 def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
-    try:
-        return _begin_without(project, doomed)
-    except RemoteError as error:
-        raise RemoteError(
-            f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
-            "(where the remote protects the branch, lift that, and say the same again)"
-        ) from error
-
-
-def _begin_without(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
+    """The new tip of the index, and the refs that still hold an erased commit."""
+    state, tip = trust.fetch(project), ""
+    commits: tuple[str, ...] = ()
+    for left in reversed(range(_TRIES)):
+        runs = [run for run in doomed.erasure.runs if run in doomed.landed]
+        commits = erased_commits(project, state.index or "", runs)
+        try:
+            tip = begin_epoch(project, state, runs)
+            break
+        except RemoteError as error:
+            before, state = state, trust.fetch(project)
+            if left and state.index != before.index:  # somebody folded meanwhile, or erased something else
+                continue
+            raise RemoteError(
+                f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
+                "(where the remote protects the branch, lift that, and say the same again)"
+            ) from error
     repository = project.repository
-    state = trust.fetch(project)
-    runs = [run for run in doomed.erasure.runs if run in doomed.landed]
-    commits = erased_commits(project, state.index or "", runs)
-    tip = begin_epoch(project, state, runs)
     repository.drop_vanished([(branch, commit) for branch, commit in state.vanished if commit in commits])
     trust.fetch(project)
     held = repository.refs_holding(commits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.controller.history.objects import Objects
@@ -160,13 +160,15 @@ class Look:
 
     ``sides`` counts the rows that have the values, by side; nothing where it could not be looked up, and ``unknown``
     then says why.
-    ``misfit`` tells that the table has no such column, or one of another type.
+    ``misfit`` tells that the table has no such column, or one of another type; ``let_go``, by run, what was erased or
+    let go of it, by whom and when.
     """
 
     runs: tuple[ModelRun, ...]
     sides: Mapping[str, int] | None
     unknown: str = ""
     misfit: bool = False
+    let_go: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def side(self) -> str:
@@ -240,11 +242,12 @@ def _look(
 
     if not {TABLE, SPLIT} <= set(files):
         return Look(runs, None, "its record does not name its table and split")
+    gone = {run.id: let_go[run.id] for run in runs if run.id in let_go}
     try:
         table, split = (objects.bring(files[path], path) for path in (TABLE, SPLIT))
-        return Look(runs, sides_of_row(table, split, key))
+        return Look(runs, sides_of_row(table, split, key), let_go=gone)
     except NoSuchRowError as error:
-        return Look(runs, None, str(error), misfit=True)
+        return Look(runs, None, str(error), misfit=True, let_go=gone)
     except Cd4mlError as error:
-        gone = next((let_go[run.id] for run in runs if run.id in let_go), "")
-        return Look(runs, None, gone or f"its table cannot be had: {error}")
+        why = f"its table cannot be had: {error}"
+        return Look(runs, None, next(iter(gone.values()), why), let_go=gone)

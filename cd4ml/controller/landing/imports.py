@@ -137,10 +137,11 @@ class _Published:
         return commit
 
     def _brings_secrets(self, commit: str) -> bool:
-        """Does a file that nobody has yet who reads the remote seem to hold a credential?"""
+        """Does a file or message that nobody has yet who reads the remote seem to hold a credential?"""
         repository = self._project.repository
-        blobs = repository.small_blobs(repository.brought_by(commit, self._heads), _LARGEST_LOOKED_INTO)
-        return any(secret_kind(data.decode("utf-8", "replace")) for data in blobs.values())
+        brought = repository.brought_by(commit, self._heads)
+        texts = repository.small_blobs(brought, _LARGEST_LOOKED_INTO, ("blob", "commit")).values()
+        return any(secret_kind(data.decode("utf-8", "replace")) for data in texts)
 
     def _holds(self, commit: str) -> bool:
         if commit not in self._known:

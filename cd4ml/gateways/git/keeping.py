@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cd4ml.errors import RepositoryError, ToolError
@@ -64,14 +64,16 @@ class Keeping(Commits):
         options = ("--objects", "--no-object-names", "--stdin")
         return self.git("rev-list", *options, stdin=asked.encode()).text.split()
 
-    def small_blobs(self, object_ids: Iterable[str], limit: int) -> dict[str, bytes]:
-        """The bytes of those of the objects that are blobs of at most ``limit`` bytes."""
+    def small_blobs(
+        self, object_ids: Iterable[str], limit: int, kinds: Collection[str] = ("blob",)
+    ) -> dict[str, bytes]:
+        """The bytes of those of the objects that are blobs (of these ``kinds``) of at most ``limit`` bytes."""
         asked = "".join(f"{one}\n" for one in sorted(set(object_ids))).encode()
         if not asked:
             return {}
         checked = self.git("cat-file", "--batch-check", stdin=asked).text.splitlines()
         parts = [line.split(" ") for line in checked]
-        small = [part[0] for part in parts if len(part) == 3 and part[1] == "blob" and int(part[2]) <= limit]
+        small = [part[0] for part in parts if len(part) == 3 and part[1] in kinds and int(part[2]) <= limit]
         packed = self.git("cat-file", "--batch", stdin="".join(f"{one}\n" for one in small).encode()).stdout
         found: dict[str, bytes] = {}
         position = 0
