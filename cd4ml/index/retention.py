@@ -185,7 +185,9 @@ def sweep(
     strangers: list[Stored] = []
     young: list[Stored] = []
     erased: list[Stored] = []
-    elsewhere = _needed_by_others([one for one in inventory.holdings if one.gone != "run"], (), inventory.folders)
+    # an output that another run has, too, is its own; raw data that were erased are nobody's
+    others = [one for one in inventory.holdings if one.gone != "run" and one.kept]
+    elsewhere = {name for one in others for name in _with_listed(one.objects, inventory.folders)}
     for one in sorted(stored, key=lambda one: (one.where, one.md5)):
         if one.md5 in keep and one.md5 in inventory.erased and one.md5 not in elsewhere:
             erased.append(one)

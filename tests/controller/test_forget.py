@@ -595,6 +595,7 @@ def test_a_draft_of_data_that_were_purged_elsewhere_goes_with_them_when_that_is_
     (main,) = runs(team, "branch = 'main'")
     team.run("git", "config", "user.signingkey", key)
     cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data", "--purge")
+    assert "are of runs that others erased" in cd4ml(second, "gc").out
     (line,) = cd4ml(second, "forget", main["id"], *FORGET, code=2).lines
     assert f"{draft['id']}, a draft of this clone: erase them all with --all-runs-of-data" in line
     told = cd4ml(second, "forget", main["id"], *FORGET, "--all-runs-of-data").out

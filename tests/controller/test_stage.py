@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from cd4ml.spec.environment import lock_entries
 from cd4ml.spec.fingerprint import Components
 from cd4ml.spec.parse import parse
 from cd4ml.stages import runner
+from tests.conftest import Shell
+from tests.controller.controller_world import cd4ml
 from tests.stages.stage_world import RESOLVED
 
 
@@ -137,6 +140,20 @@ def test_a_stage_by_hand_uses_the_project_s_own_raw_bytes(team_less: Path, monke
     monkeypatch.delenv(RAW_FOLDER, raising=False)
     monkeypatch.chdir(team_less)
     assert stage._raw_folder("split") == team_less / ".git" / "cd4ml" / "raw"
+
+
+def test_by_hand_a_pin_that_is_missing_is_named_and_only_the_stage_that_reads_raw_bytes_fetches_them(
+    team: Shell,
+) -> None:
+    cd4ml(team, "render")
+    raw = team.folder / ".git/cd4ml/raw"
+    shutil.rmtree(raw)
+    assert cd4ml(team, "stage", "split", code=1).lines != []
+    assert not raw.exists()
+    pin = team.folder / "data/flights.lock.json"
+    pin.unlink()
+    (line,) = cd4ml(team, "stage", "ingest", code=2).lines
+    assert line.startswith("cd4ml: data/flights.lock.json: is not there")
 
 
 @pytest.fixture
