@@ -36,6 +36,12 @@ def counting(removals: Iterable[RemovalEntry]) -> dict[str, RemovalEntry]:
     return {run: one for run, one in last.items() if one.removal.what != STORED}
 
 
+def erasures(removals: Iterable[RemovalEntry]) -> dict[str, str]:
+    """The objects of erased runs, their raw data among them, by name, each with who erased it, when and why."""
+    told = (one.removal.body for one in removals if one.removal.what == ERASED)
+    return {str(held["md5"]): words(body) for body in told for held in body["objects"]}
+
+
 def words(told: Mapping[str, Any], artefacts: str = "its artefacts") -> str:
     """One line for a removal's ``what``, ``at``, ``by`` and ``reason``; in it the day is UTC's.
 

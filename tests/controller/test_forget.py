@@ -30,6 +30,7 @@ from tests.controller.controller_world import (
     cd4ml,
     commit,
     experiment,
+    experiments,
     git,
     holding,
     push,
@@ -645,6 +646,17 @@ def test_erased_data_are_not_stored_again_unless_that_is_said(team: Shell) -> No
     assert (listing(storage(team)), listing(cache(second))) == ({}, {})
     assert "unchanged" in cd4ml(team, "data", "update", "--store-erased").out
     assert len(listing(storage(team))) == 3
+
+
+def test_a_branch_that_pins_erased_data_and_was_never_run_says_so(team: Shell) -> None:
+    (main,) = runs(team, "branch = 'main'")
+    experiment(team, "exp/late", seed=9)
+    cd4ml(team, "forget", main["id"], *FORGET, "--all-runs-of-data")
+    for verb in ("plan", "status"):
+        item = experiments(team, verb)["exp/late"]
+        assert item["reason"].startswith("never run; its data were erased on "), item["reason"]
+    (action,) = (one for one in experiments(team, "plan")["exp/late"]["actions"] if one["action"] == "run")
+    assert "its data were erased on " in action["why"]
 
 
 def test_data_that_git_holds_as_well_are_told_of_before_and_after(team: Shell) -> None:

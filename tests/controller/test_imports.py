@@ -314,6 +314,14 @@ def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
     assert imported(team, "role = 'imported'").keys() == {"a", "b"}
 
 
+def test_what_an_imported_run_cannot_be_asked_says_that_it_was_imported(team: Shell) -> None:
+    some = ForeignRun("mlflow", "elsewhere", "x", "f" * 32, "gentle-ox", "", "", True, {}, {}, {}, None, None)
+    (one,) = import_runs(project_of(team), [some]).landed
+    for verb in (["diff", "main", one], ["lineage", one], ["reproduce", one]):
+        (line,) = cd4ml(team, *verb, code=2).lines
+        assert f"{one}: was run by mlflow, and imported: `cd4ml show {one}` tells" in line
+
+
 def save_experiment(team: Shell, name: str, files: dict[str, str]) -> None:
     """An experiment of DVC's own with these files."""
     for path, text in files.items():

@@ -138,6 +138,9 @@ def named_run(project: Project, name: str) -> RunEntry:
     cache = current_cache(project, state)
     row = _meant(project, cache, name)[0]
     entry = IndexHistory(cache, drafts=True).run_by_id(row.id)
+    if entry is None and row.imported:
+        source = row.imported["source"]
+        raise UsageError(f"{name}: was run by {source}, and imported: `cd4ml show {row.id}` tells what is known of it")
     if entry is None:
         raise UsageError(f"{name}: was not run: {row.reason or row.role}")
     return entry

@@ -12,7 +12,7 @@ from cd4ml.errors import Cd4mlError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.index.audit import pins_of
 from cd4ml.index.record import RunRecord
-from cd4ml.index.removed import ERASED, words
+from cd4ml.index.removed import erasures
 from cd4ml.spec.pipeline import MODEL, pin_path
 
 _LARGEST_PIN = 4 << 20
@@ -30,8 +30,7 @@ def erased_objects(project: Project, *, fetch: bool = False) -> dict[str, str]:
         removals = read_history(project, project.repository.last_seen(), drafts=False).removals
     except Cd4mlError:
         return {}
-    told = (one.removal.body for one in removals if one.removal.what == ERASED)
-    return {str(held["md5"]): words(body) for body in told for held in body["objects"]}
+    return erasures(removals)
 
 
 def made_of_erased(project: Project, storage: Storage, run: RunRecord) -> str:

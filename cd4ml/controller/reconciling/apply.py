@@ -34,8 +34,10 @@ from cd4ml.gateways.files import told
 from cd4ml.gateways.git import LANDING, RemoteState
 from cd4ml.index.fold import entry_path
 from cd4ml.index.record import ExperimentRecord, RunRecord
+from cd4ml.index.removed import erasures
 from cd4ml.plan.action import Action, Plan, PlanItem, RecordExperiment, Run, experiment_body
 from cd4ml.plan.diff import PlanPolicy, diff
+from cd4ml.plan.reason import joined
 
 _PASSES = 6
 
@@ -81,7 +83,31 @@ def make_plan(observation: Observation, request: Request, failed: frozenset[str]
         failed=failed | frozenset(observation.unreadable),
         elsewhere=observation.elsewhere,
     )
-    return diff(observation.desired, observation.history, policy)
+    return _saying_erased(diff(observation.desired, observation.history, policy), observation)
+
+
+def _saying_erased(plan: Plan, observation: Observation) -> Plan:
+    """With words where what is to be run is pinned to data that the index calls erased: nothing more follows."""
+    commits = {action.target.commit for action in plan.actions if isinstance(action, Run)} & observation.asked.keys()
+    if not commits:
+        return plan
+    known = erasures(observation.history.removals)
+    pins = {commit: [pin.raw_md5 for pin in observation.asked[commit].pins.values()] for commit in commits}
+    told = {commit: f"its data were {known[name]}" for commit, names in pins.items() for name in names if name in known}
+    return replace(plan, looked_at=tuple(_saying(item, told) for item in plan.looked_at)) if told else plan
+
+
+def _saying(item: PlanItem, told: Mapping[str, str]) -> PlanItem:
+    said = dict.fromkeys(
+        told[one.target.commit] for one in item.actions if isinstance(one, Run) and one.target.commit in told
+    )
+    actions = tuple(
+        replace(one, why=joined([one.why, told[one.target.commit]]))
+        if isinstance(one, Run) and one.target.commit in told
+        else one
+        for one in item.actions
+    )
+    return replace(item, actions=actions, reason=joined([item.reason, *said])) if said else item
 
 
 @dataclass
