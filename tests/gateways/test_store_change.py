@@ -28,7 +28,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     if kind == "import":
         return import_body(draw(st.integers(0, 1)), commit)
     run = draw(st.sampled_from([run_body(number)["id"] for number in range(4)] + [import_body(0, commit)["id"]]))
-    what = draw(st.sampled_from(["artefacts", "run"]))
+    what = draw(st.sampled_from(["artefacts", "stored", "run"]))
     removal = {"commit": commit, "run": run, "what": what, "reason": "", "rule": "", "by": "Ada"}
     return seal({"kind": "removal", **removal, "at": "2026-11-03T10:00:00Z", "objects": []})
 

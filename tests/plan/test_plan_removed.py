@@ -45,7 +45,7 @@ def test_a_result_that_was_erased_is_degraded_and_says_who_when_and_why() -> Non
 
 
 @pytest.mark.parametrize("others", [{}, {"retry": frozenset({"exp/x"})}, {"refresh_env": True}])
-@pytest.mark.parametrize("what", ["artefacts", "run"])
+@pytest.mark.parametrize("what", ["artefacts", "stored", "run"])
 @pytest.mark.parametrize("known", [RAN, settle(ON, RAN), settle(ON)], ids=["unrecorded", "recorded", "run here"])
 def test_no_removal_changes_what_a_plan_asks_for(known: list[Entry], what: str, others: dict[str, Any]) -> None:
     """Whoever may land a record may land one; of any run."""
@@ -60,6 +60,9 @@ def test_of_several_removals_the_later_counts_and_an_erasure_always() -> None:
     later = removed(at="2026-11-05T10:00:00+02:00", fold=10)
     assert "let go on 2026-11-05" in item([*RAN, removed(), later]).reason
     assert item([*RAN, removed(what="run"), later]).reason == ERASED
+    stored = removed(what="stored", fold=11)
+    assert item([*settle(ON, RAN), removed(), later, stored]).reason == f"up to date: result {ID}"
+    assert item([*RAN, removed(what="run"), stored]).reason == ERASED
 
 
 def test_the_same_is_said_where_an_older_environment_answers() -> None:
