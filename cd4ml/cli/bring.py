@@ -100,4 +100,4 @@ def _tell_left_out(done: Imported, *, dry_run: bool) -> None:
     if done.withheld:
         commits = "commit" if done.withheld == 1 else "commits"
         stay = "would stay" if dry_run else "stays" if done.withheld == 1 else "stay"
-        say(f"{done.withheld} {commits} {stay} here alone: what nobody else has yet seems to hold a credential")
+        say(f"{done.withheld} {commits} {stay} here alone: what nobody else has yet may hold a credential")

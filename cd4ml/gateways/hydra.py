@@ -117,7 +117,8 @@ def _named(files: Mapping[str, bytes], overrides: Iterable[Override]) -> dict[st
         if path not in found:
             found[path] = files[path]
             for _, choice in sources.defaults_of(path, files[path]):
-                waiting += by_name.get(f"{choice.rpartition('/')[2]}.yaml", ())
+                name = choice.rpartition("/")[2].removesuffix(".yaml")  # Hydra takes it with the ending, too
+                waiting += by_name.get(f"{name}.yaml", ())
     return found
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from cd4ml.spec.canonical import canonical_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest that this version knows."""
 
 RECORD_PATH = ".cd4ml/record.json"
@@ -29,9 +29,9 @@ RECORD_PATH = ".cd4ml/record.json"
 
 Kind = Literal["run", "experiment", "removal", "import"]
 KINDS: Mapping[str, tuple[str, int]] = MappingProxyType(
-    {"run": ("r", 1), "experiment": ("e", 1), "removal": ("x", 2), "import": ("i", 2)}
+    {"run": ("r", 1), "experiment": ("e", 1), "removal": ("x", 3), "import": ("i", 2)}
 )
-"""The letter that ids of a kind begin with, and the schema that it is written in."""
+"""The letter that ids of a kind begin with, and the newest schema that it is written in."""
 
 Outcome = Literal["succeeded", "failed"]
 
@@ -43,9 +43,19 @@ def record_id(body: Mapping[str, Any]) -> str:
     return letter + hashlib.sha256(canonical_json(content)).hexdigest()[:20]
 
 
+def schema_version(body: Mapping[str, Any]) -> int:
+    """The schema that such a record is written in.
+
+    A removal is of the third where it takes another back: to versions that know of no such thing it is a later one's,
+    which they leave as it is. The others are of the second, as they were.
+    """
+    kind = str(body.get("kind"))
+    return 2 if kind == "removal" and body.get("what") != "stored" else KINDS.get(kind, ("", 1))[1]
+
+
 def seal(body: Mapping[str, Any]) -> dict[str, Any]:
     """The same content with ``schema`` and its ``id`` set."""
-    sealed = {**body, "schema": KINDS.get(str(body.get("kind")), ("", 1))[1]}
+    sealed = {**body, "schema": schema_version(body)}
     return {**sealed, "id": record_id(sealed)}
 
 

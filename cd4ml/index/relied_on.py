@@ -16,7 +16,7 @@ from typing import Any
 
 from cd4ml.errors import IntegrityError
 from cd4ml.index.paths import Path
-from cd4ml.index.record import KINDS, Record, as_record
+from cd4ml.index.record import KINDS, SCHEMA_VERSION, Record, as_record, schema_version
 from cd4ml.index.validate import LARGEST, check_meaning, check_name, kind_of, place_of
 from cd4ml.spec.fingerprint import COMPONENTS
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -42,7 +42,7 @@ def check_relied_on(body: Mapping[str, Any]) -> Record:
 
 def _rules_of(body: Mapping[str, Any]) -> Iterable[_Rule]:
     if body["kind"] != "run":
-        return _rules_of_kind(body["kind"])
+        return _rules_of_kind(body["kind"], schema_version(body))
     validated = body.get("validation", _ABSENT) is not None
     return chain(_rules_of_run(body.get("outcome") == "succeeded", validated), _further_rules_of(body))
 
@@ -53,8 +53,8 @@ def _further_rules_of(body: Mapping[str, Any]) -> Iterable[_Rule]:
 
 
 @cache
-def _rules_of_kind(kind: str) -> tuple[_Rule, ...]:
-    return (*_SEALED[KINDS[kind][1]], *_OTHERS[kind])
+def _rules_of_kind(kind: str, schema: int) -> tuple[_Rule, ...]:
+    return (*_SEALED[schema], *_OTHERS[kind])
 
 
 @cache
@@ -179,8 +179,7 @@ _COMMIT, _DIGEST = _hex(40), _hex(64)
 
 _NAMED = _rules(_TEXT, "text", "id")
 _SEALED = {
-    schema: (*_rules(_is_number(schema), str(schema), "schema"), *_NAMED)
-    for schema in sorted({schema for _, schema in KINDS.values()})
+    schema: (*_rules(_is_number(schema), str(schema), "schema"), *_NAMED) for schema in range(1, SCHEMA_VERSION + 1)
 }
 _RUN = (
     *_rules(_DIGEST, "a SHA-256 digest", "fingerprint", *(f"components.{name}" for name in COMPONENTS)),

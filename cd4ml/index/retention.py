@@ -303,10 +303,11 @@ def erasure_of_purged(
     more = [run] if all_runs_of_data else []
     while more:
         more = [one for one, names in purged.items() if one not in runs and names & objects]
-        more += [one for one in drafts if one not in runs and known[one].raw & objects]
         runs += more
-        objects.update(*(purged[one] for one in more if one in purged))
-        objects.update(*(_with_listed((*known[one].objects, *known[one].raw), folders) for one in more if one in known))
+        objects.update(*(purged[one] for one in more))
+    ours = [one for one in drafts if known[one].raw & objects] if all_runs_of_data else []
+    runs += ours
+    objects.update(*(_with_listed(known[one].objects, folders) for one in ours))  # what else it was made from stays
     names = frozenset(objects - _needed_by_others(known.values(), runs, folders) - pinned)
     return Erasure(tuple(runs), (), tuple(runs[1:]), names, names)
 

@@ -91,8 +91,8 @@ def _values(table: pd.DataFrame, column: str) -> tuple[npt.NDArray[np.int64], li
 def _told_apart(values: Sequence[Any]) -> list[str]:
     """A text for each value, and never the same for two: of those that look alike on one line, all but one get a mark.
 
-    What is missing keeps its text, and then what is written as it is shown. The mark is made of the value alone, so
-    that it is the same value's in other data, whatever else is there.
+    What is missing keeps its text, and then what is written as it is shown. The mark is made of the value alone: in
+    other data another may do without, but where there is one, it is that value's.
     """
     import pandas as pd
 

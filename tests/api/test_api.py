@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,10 @@ import pytest
 import cd4ml
 from cd4ml.api import RunResult
 from cd4ml.errors import ConfigError, IntegrityError, RemoteError, RepositoryError, UsageError
+from cd4ml.spec.pipeline import MODEL
+from cd4ml.stages.models import MODEL_PACKAGES, dump_model
 from tests.conftest import Shell
+from tests.controller.compare_world import land, other, result_of_main
 
 
 @pytest.fixture
@@ -137,3 +142,21 @@ def test_a_model_comes_from_the_cache_or_the_remote_and_is_what_was_recorded_to_
         cd4ml.load_model("main", project.folder)
     with pytest.raises(UsageError, match="no run is named"):
         cd4ml.load_model("nothing", project.folder)
+
+
+def test_what_a_model_may_hold_is_what_main_allows_and_not_what_its_run_says(
+    project: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere.py").write_text("class Own:\n    value = 1\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = dump_model(importlib.import_module("elsewhere").Own(), MODEL_PACKAGES | {"elsewhere"})
+    known = {"sha256": hashlib.sha256(data).hexdigest(), "md5": hashlib.md5(data, usedforsecurity=False).hexdigest()}
+    cached = project.folder / ".dvc/cache/files/md5" / known["md5"][:2] / known["md5"][2:]
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(data)
+    body = result_of_main(project)
+    params = {**body["params"], "allowed_packages": [*MODEL_PACKAGES, "elsewhere"]}
+    files = {**body["files"], MODEL: {**known, "bytes": len(data)}}
+    run = land(project, body, branch="exp/own", params=params, files=files, components=other(body, "spec", "own"))
+    with pytest.raises(IntegrityError, match=r"holds what models may not: .*elsewhere\.Own"):
+        cd4ml.load_model(run["id"], project.folder)

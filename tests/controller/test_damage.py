@@ -142,6 +142,29 @@ def test_a_damaged_object_of_a_branch_holds_up_no_other_and_is_not_recorded_as_a
     assert [action["action"] for action in experiments(team, "plan")["exp/bad"]["actions"]] == ["run"]
 
 
+def test_a_damaged_head_is_told_with_its_ref_and_not_taken_for_a_branch_that_is_gone(team: Shell) -> None:
+    rejected(team, "exp/other")
+    cd4ml(team, "reconcile", "exp/other", code=1)
+    at = git(team, "rev-parse", "refs/cd4ml/remote/heads/exp/other")
+    place = loose(team, at)
+    sound = place.read_bytes()
+    overwrite(place)
+    for verb in ("status", "reconcile"):
+        (line,) = cd4ml(team, verb, code=1).lines
+        assert at in line
+        assert "git fsck" in line
+    overwrite(place, sound)
+    assert experiments(team)["exp/other"]["lifecycle"] == "open"
+
+
+def test_a_branch_whose_objects_are_damaged_is_not_reported_on_as_one_that_is_refused(team: Shell) -> None:
+    at = experiment(team, "exp/bad", seed=5)
+    overwrite(loose(team, f"{at}^{{tree}}"))
+    (line,) = cd4ml(team, "report", "exp/bad", code=1).lines
+    assert line.startswith("cd4ml: exp/bad: ")
+    assert "git fsck" in line
+
+
 @pytest.mark.parametrize(
     ("name", "content", "verbs"),
     [

@@ -126,3 +126,15 @@ def test_a_draft_of_a_commit_that_was_never_pushed_stays_here(team: Shell) -> No
     cd4ml(team, "reconcile", "exp/mine", code=1)
     assert remote(team).attempt("git", "cat-file", "-e", mine).returncode != 0
     assert source in {run["source_commit"] for run in runs(team, "branch = 'exp/mine'")}
+
+
+def test_publishing_a_branch_that_is_named_lands_no_draft_of_another(team: Shell) -> None:
+    source = rejected(team, "exp/theirs")
+    git(team, "push", "--quiet", "origin", ":exp/theirs")
+    here_alone(team, source, "exp/mine")
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    (draft,) = drafts(team)
+    refused = {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"}
+    git(team, "update-ref", "refs/heads/exp/other", commit(team, "main", refused))
+    cd4ml(team, "reconcile", "--publish", "exp/other", code=1)
+    assert drafts(team) == [draft]

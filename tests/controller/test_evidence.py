@@ -23,6 +23,7 @@ from cd4ml.controller.reporting.movement import moved_between
 from cd4ml.controller.reporting.observed import Columns
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.paired import Paired
+from cd4ml.promotion.review import ColumnMoved
 from cd4ml.spec.pipeline import IMPORTANCE, MODEL_CARD, PREDICTIONS, SPLIT, TABLE
 from tests.controller.evidence_world import Ran, Store, numbered
 
@@ -408,6 +409,43 @@ def test_columns_that_moved_are_found_with_their_missing_shares(store: Store) ->
     assert [column.psi for column in moved] == sorted((column.psi for column in moved), reverse=True)
     assert {column.column: column.missing_after for column in moved}["y"] == 0.5
     assert Counter(column.missing_before for column in moved) == {0.0: 3}
+
+
+def what_moved(store: Store, before: pd.DataFrame, after: pd.DataFrame) -> dict[str, ColumnMoved]:
+    """The columns that moved between the tables of two runs, by name; a reader is told nothing beside."""
+    frames = (before, after)
+    one, other = (Ran(frame, [SIDES[at % 3] for at in range(len(frame))], [0] * len(frame)) for frame in frames)
+    with Objects(store.storage) as objects:
+        moved, notes = moved_between(objects, one.record(store), other.record(store))
+    assert notes == ()
+    return {column.column: column for column in moved}
+
+
+def test_what_moved_only_in_the_later_rows_of_a_long_table_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cd4ml.controller.reporting.movement.MOST_SAMPLED", 100)
+    before = numbered(range(400))
+    after = before.assign(x=before["x"].where(before["x"] < 200, 1000))
+    assert what_moved(store, before, after).keys() == {"x"}
+
+
+def test_texts_that_went_missing_are_no_value_of_the_column(store: Store) -> None:
+    texts = pd.Series(["a"] * 100, dtype="str")
+    before, after = numbered(range(100), t=texts), numbered(range(100), t=texts.where(texts.index < 25))
+    moved = what_moved(store, before, after)
+    assert {name: (one.missing_before, one.missing_after) for name, one in moved.items()} == {"t": (0.0, 0.75)}
+
+
+def test_times_that_moved_are_found(store: Store) -> None:
+    times = pd.Series(pd.date_range("2013-01-01", periods=100, tz="UTC").as_unit("ns"))
+    before, after = numbered(range(100), t=times), numbered(range(100), t=times + pd.Timedelta(days=365))
+    assert what_moved(store, before, after).keys() == {"t"}
+
+
+def test_a_column_that_became_one_of_another_type_is_not_told_as_moved(store: Store) -> None:
+    before = numbered(range(100), t=pd.Series(["a"] * 100, dtype="str"))
+    assert what_moved(store, before, before.assign(t=1.0)) == {}
 
 
 def test_columns_beyond_what_is_read_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

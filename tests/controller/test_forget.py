@@ -20,7 +20,7 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling import reconcile
 from cd4ml.controller.reporting.publish_report import publish_report
 from cd4ml.controller.running.run import attempt
-from cd4ml.errors import IndexLostError
+from cd4ml.errors import IndexLostError, RemoteError
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, REPORTS, RemoteState
 from cd4ml.index.epoch import LAST_EPOCH, Epoch, entry_files, epoch_message, kept_commits, readable, without
 from cd4ml.index.foreign import ForeignRun
@@ -893,6 +893,32 @@ def test_a_purge_is_tried_again_while_others_fold(team: Shell, monkeypatch: pyte
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
     assert one.result_commit not in reachable(remote(team))
     assert {run["id"] for run in runs(team)} >= set(others)
+
+
+@pytest.mark.parametrize("then", ["somebody else was sooner", "the remote is away"])
+def test_a_purge_that_cannot_be_pushed_says_what_is_left_unless_somebody_else_has_done_it(
+    team: Shell, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    key, public = signing_key(team, "key")
+    one = plant(team, "one")
+    names(team, public)
+    team.run("git", "config", "user.signingkey", key)
+    begin, gone = epochs.begin_epoch, remote(team).folder
+
+    def begun(project: Project, state: RemoteState, runs: list[str]) -> str:
+        if then == "the remote is away":
+            gone.rename(gone.with_name("away"))
+        else:
+            begin(project, state, runs)
+        raise RemoteError("stale info")
+
+    monkeypatch.setattr(erase, "begin_epoch", begun)
+    done = cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge", code=None)
+    if then == "the remote is away":
+        assert (done.code, "everything that was stored is erased, but the records" in done.err) == (1, True)
+        return
+    assert done.code == 0, done.err
+    assert one.result_commit not in reachable(remote(team))
 
 
 def test_no_byte_goes_before_the_tombstone_is_in_the_index_itself(team: Shell) -> None:

@@ -15,6 +15,7 @@ from cd4ml.controller.landing import imports
 from cd4ml.controller.landing.fold import MOST_FOLDED
 from cd4ml.controller.landing.imports import import_runs
 from cd4ml.controller.project import Project
+from cd4ml.errors import RemoteError
 from cd4ml.index.foreign import ForeignRun, import_body
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
@@ -314,6 +315,22 @@ def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
     assert imported(team, "role = 'imported'").keys() == {"a", "b"}
 
 
+def test_a_fold_that_fails_is_told_and_what_has_landed_is_not_called_known(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = ForeignRun("mlflow", "elsewhere", "x", "f" * 32, "", "", "", True, {}, {}, {}, None, None)
+
+    def failing(*_: object) -> None:
+        raise RemoteError("goes away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(imports, "fold_landed", failing)
+        with pytest.raises(RemoteError, match="goes away"):
+            import_runs(project_of(team), [some])
+    cd4ml(team, "reconcile")
+    assert len(imported(team, "role = 'imported'")) == 1
+
+
 def test_what_an_imported_run_cannot_be_asked_says_that_it_was_imported(team: Shell) -> None:
     some = ForeignRun("mlflow", "elsewhere", "x", "f" * 32, "gentle-ox", "", "", True, {}, {}, {}, None, None)
     (one,) = import_runs(project_of(team), [some]).landed
@@ -331,21 +348,22 @@ def save_experiment(team: Shell, name: str, files: dict[str, str]) -> None:
 
 def test_a_commit_of_dvc_that_would_publish_a_credential_stays_here(team: Shell) -> None:
     token = f"ghp_{'A1b2' * 9}"
-    for name, secret in (("open", "none"), ("secret", token), ("said", "none")):
-        save_experiment(
-            team, name, {"dvc.yaml": "params:\n  - params.yaml\n", "params.yaml": f"key: {secret} {name}\n"}
-        )
+    url = f"https://{'a1b2' * 5}@git.example.org/x.git"
+    for name, secret in (("open", "none"), ("secret", token), ("said", "none"), ("url", url), ("large", "none")):
+        files = {"dvc.yaml": "params:\n  - params.yaml\n", "params.yaml": f"key: {secret} {name}\n"}
+        save_experiment(team, name, files | ({"large.txt": "x" * (5 << 20)} if name == "large" else {}))
+        (team.folder / "large.txt").unlink(missing_ok=True)
     said = next(name for name in refs(team) if name.startswith("refs/exps/") and name.endswith("/said"))
     git(team, "update-ref", said, git(team, "commit-tree", f"{said}^{{tree}}", "-p", f"{said}^", "-m", f"with {token}"))
     made = {name.rpartition("/")[2]: one for name, one in refs(team).items() if name.startswith("refs/exps/")}
     made.pop("EXEC_HEAD", None)
     told = cd4ml(team, "import", "dvc-exp").out
-    assert "3 runs imported" in told
-    assert "2 commits stay here alone: what nobody else has yet seems to hold a credential" in told
+    assert "5 runs imported" in told
+    assert "4 commits stay here alone: what nobody else has yet may hold a credential" in told
     held = git(remote(team), "rev-list", "--all").split()
     assert [name for name in made if made[name] in held] == ["open"]
     assert token not in git(remote(team), "log", "--all", "-p", "-m")
-    assert imported(team, "role = 'imported'").keys() == {"open", "secret", "said"}
+    assert imported(team, "role = 'imported'").keys() == {"open", "secret", "said", "url", "large"}
 
 
 def test_a_parameter_that_two_files_of_dvc_share_is_that_of_the_default_one(team: Shell) -> None:

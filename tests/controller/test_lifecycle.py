@@ -330,6 +330,14 @@ def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: 
     assert (row["lifecycle"], listed.get("reason") if listed.get("sync") == "Unknown" else None) == expected
 
 
+def test_a_branch_that_is_no_experiment_is_not_recorded_as_one_after_its_deletion(team: Shell) -> None:
+    branch(team, "fix/typo", refused("typo", 66))
+    cd4ml(team, "status")
+    heads(team, "fix/typo:")
+    cd4ml(team, "reconcile")
+    assert runs(team, "branch = 'fix/typo'") == []
+
+
 def test_a_branch_that_was_deleted_and_pushed_again_as_it_was_is_open_and_recorded_once(team: Shell) -> None:
     made = branch(team, "exp/back", refused("back", 65))
     cd4ml(team, "status")

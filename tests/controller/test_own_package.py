@@ -134,8 +134,9 @@ def record(shell: Shell, name: str) -> dict[str, Any]:
 
 def test_the_judge_takes_the_base_branchs_metric_and_any_change_of_own_code_trains_again(shop: Shell) -> None:
     """A branch that makes its own metric lenient gains nothing; a comment in own code re-runs what uses the code."""
-    ours = record(shop, "main")
+    ours, main = record(shop, "main"), git(shop, "rev-parse", "main")
     assert set(ours["metrics"]["test"]) == {"rmse", "late"}
+    assert ours["judge"]["commit"] == main
     assert ours["metrics"]["test"]["late"] > 0
     assert {value["value"] for value in ours["slices"]["origin"]["values"]} == {"EWR", "JFK", "LGA"}
     made = {"squares", "summary", "explain", "train"}
@@ -149,7 +150,7 @@ def test_the_judge_takes_the_base_branchs_metric_and_any_change_of_own_code_trai
     assert [states[name]["health"] for name in ("exp/lenient", "exp/comment")] == ["Healthy", "Healthy"]
     for name in ("exp/lenient", "exp/comment"):
         theirs = record(shop, name)
-        assert theirs["metrics"] == ours["metrics"]
+        assert (theirs["metrics"], theirs["judge"]) == (ours["metrics"], ours["judge"])
         assert theirs["components"]["code"] != ours["components"]["code"]
         assert {"squares", "train", "predict", "summary"} <= set(theirs["cost"]["seconds"])
         assert theirs["model"]["digest"] == ours["model"]["digest"]

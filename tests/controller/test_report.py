@@ -19,10 +19,11 @@ from cd4ml.promotion.posting import conclusion_of
 from cd4ml.report.markdown import markdown_report
 from cd4ml.spec.pipeline import PREDICTIONS
 from tests.conftest import Shell
-from tests.controller.compare_world import land, result_of_main
+from tests.controller.compare_world import land, other, result_of_main
 from tests.controller.controller_world import (
     BASELINE,
     OTHER_SEED,
+    RECORDS,
     branch,
     cd4ml,
     commit,
@@ -43,6 +44,7 @@ from tests.controller.report_world import (
     result_commit,
     tagged,
     untagged,
+    with_alpha,
 )
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "reports.schema.json"
@@ -193,6 +195,22 @@ def test_a_run_that_differs_in_one_key_is_near_with_both_values(shell: Shell) ->
         "exp/near": ("model.parameters.alpha", 7.0, 1000.0),
         "exp/alpha": ("model.parameters.alpha", 7.0, 100.0),
     }
+
+
+def test_a_run_that_this_clone_alone_has_is_near_to_none_in_a_report(world: World) -> None:
+    """Every clone reports the same of a branch."""
+    shell, main = world
+    hidden = {"params": with_alpha(main, 500.0), "components": other(main, "spec", "hidden")}
+    run = land(shell, main, branch="exp/hidden", **hidden)["id"]
+    landed = git(remote(shell), "rev-parse", RECORDS + run)
+    git(remote(shell), "update-ref", "-d", RECORDS + run)
+    git(shell, "update-ref", f"refs/cd4ml/draft/{run}", landed)
+    try:
+        assert [one["id"] for one in runs(shell, "branch = 'exp/hidden'")] == [run]
+        told = {one["branch"] for one in report(shell, "exp/pending")["relatives"]}
+    finally:
+        git(shell, "update-ref", "-d", f"refs/cd4ml/draft/{run}")
+    assert told == {"exp/near", "exp/alpha"}
 
 
 def test_costs_are_told_of_both_and_can_be_searched(shell: Shell) -> None:
@@ -388,6 +406,39 @@ def test_what_merging_would_change_of_mains_policy_is_told_and_needs_somebody_to
     assert set(review.merge.policy_files) == set(files) - {one for one in files if one.startswith(("conf/", "README"))}
     assert conclusion_of(review) == "action_required"
     assert "Merging changes what no gate judges" in markdown_report(review)
+
+
+def test_another_lock_file_is_told_where_no_fingerprint_sees_that_it_is_another(shell: Shell) -> None:
+    branch(shell, "fix/lock", {"requirements.lock": git(shell, "show", "main:requirements.lock") + "\n# another\n"})
+    try:
+        merge = reported(shell, "fix/lock").review.merge
+    finally:
+        git(remote(shell), "update-ref", "-d", "refs/heads/fix/lock")
+    assert (merge.trains, merge.policy_files) == (False, ("requirements.lock",))
+
+
+def test_of_a_branch_that_conflicts_its_own_changes_of_policy_are_told_and_not_mains(shell: Shell) -> None:
+    old = git(remote(shell), "rev-parse", "main")
+    ours = {BASELINE: "# @package _global_\nname: mine\n", ".dvc/config": "[core]\n    remote = elsewhere\n"}
+    branch(shell, "fix/both", ours)
+    theirs = {BASELINE: "# @package _global_\nname: moved\n", "CODEOWNERS": "* @somebody"}
+    push(shell, "refs/heads/main", commit(shell, old, theirs))
+    try:
+        merge = reported(shell, "fix/both").review.merge
+    finally:
+        git(remote(shell), "update-ref", "refs/heads/main", old)
+        git(remote(shell), "update-ref", "-d", "refs/heads/fix/both")
+    assert (merge.conflicts, merge.policy_files) == ((BASELINE,), (".dvc/config",))
+
+
+def test_a_configuration_that_cannot_be_composed_is_reported_as_a_failure(shell: Shell) -> None:
+    branch(shell, "fix/broken", {BASELINE: "{"})
+    try:
+        found = report(shell, "fix/broken")
+    finally:
+        git(remote(shell), "update-ref", "-d", "refs/heads/fix/broken")
+    assert found["verdict"] == "failed"
+    assert BASELINE in found["reason"]
 
 
 def test_a_branch_that_changes_no_policy_has_none_to_tell(shell: Shell) -> None:

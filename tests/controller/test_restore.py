@@ -397,10 +397,17 @@ def test_a_record_lands_once_what_stood_in_its_way_is_dropped(world: Shell) -> N
     assert ref.rsplit("/", 1)[1] in names(world)
 
 
-def test_a_waiting_record_whose_ref_was_moved_to_something_else_is_missed_and_lands_again(world: Shell) -> None:
+@pytest.mark.parametrize("what", ["a commit", "a tag", "a blob"])
+def test_a_waiting_record_whose_ref_was_moved_to_something_else_is_missed_and_lands_again(
+    world: Shell, what: str
+) -> None:
     known = all_records(world)
     ref, commit = waiting_ref(world)
-    git(remote(world), "update-ref", ref, refs(remote(world))["refs/heads/main"])
+    main = refs(remote(world))["refs/heads/main"]
+    if what == "a tag":
+        git(remote(world), "tag", "--annotate", "--message", "x", "junk", main)
+    junk = {"a commit": main, "a tag": "refs/tags/junk", "a blob": f"{main}:dvc.yaml"}[what]
+    git(remote(world), "update-ref", ref, git(remote(world), "rev-parse", junk))
     assert "1 landed record vanished before being folded" in cd4ml(world, "search", "--json").err
     (line,) = cd4ml(world, "reconcile", code=1).lines
     assert "cd4ml restore" in line

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cd4ml.controller.history import reproduce
+from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.running.run import Attempt, attempt
 from cd4ml.index.record import RECORD_PATH
 from cd4ml.spec.pipeline import MODEL
@@ -23,6 +24,7 @@ from tests.controller.keeping_world import (
     md5,
     outputs_in_index,
     plant,
+    project_of,
     rule,
     storage,
 )
@@ -173,6 +175,24 @@ def test_a_tombstone_of_what_is_stored_yet_keeps_nobody_from_storing(team: Shell
     held = dropped(storage(team), {lost}) | dropped(cache(team), {lost})
     assert "stored again: " in cd4ml(team, "reproduce", main["id"], "--store").out
     assert listing(storage(team))[lost] == held[lost]
+    project = project_of(team)
+    history = read_history(project, project.repository.fetch(project.remote))
+    assert [one.removal.what for one in history.removals] == ["run"], "nothing takes that back"
+
+
+def test_what_a_rule_lets_go_while_it_is_made_again_is_promised_again(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (main,) = runs(team, "branch = 'main'")
+
+    def attempted(*arguments: Any, **options: Any) -> Attempt:
+        done = attempt(*arguments, **options)
+        land_removal_of(team, main["id"], outputs_in_index(team, main), "artefacts")
+        return done
+
+    monkeypatch.setattr(reproduce, "attempt", attempted)
+    cd4ml(team, "reproduce", main["id"], "--store")
+    assert runs(team, "let_go IS NOT NULL") == []
 
 
 def test_what_a_run_shares_with_an_erased_one_is_stored_again_with_it(team: Shell) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.conftest import Shell
-from tests.controller.controller_world import BASELINE, Content, cd4ml, commit, experiments, git, push, refs
+from tests.controller.controller_world import BASELINE, Content, cd4ml, commit, experiments, git, push, refs, remote
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "updates.schema.json"
 RIDGE = "conf/model/ridge.yaml"
@@ -238,12 +240,35 @@ def test_heads_that_have_gone_apart_and_a_detached_head_are_refused(team: Shell)
     assert "HEAD is detached" in cd4ml(team, "update", code=2).lines[0]
 
 
+def test_what_somebody_pushed_to_the_branch_meanwhile_is_not_overwritten(team: Shell, tmp_path: Path) -> None:
+    cd4ml(team, "new", "mine", "seed=3", "--push")
+    moved_main(team, {"a": "a"})
+    theirs = commit(team, "exp/mine", {"b": "b"})
+    push(team, "refs/heads/elsewhere", theirs)
+    real, shim = shutil.which("git"), tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    theirs_first = f'"{real}" -C "{remote(team).folder}" update-ref refs/heads/exp/mine {theirs}'
+    shim.write_text(f'#!/bin/sh\ncase " $* " in *" push "*) {theirs_first};; esac\nexec "{real}" "$@"\n', "utf-8")
+    shim.chmod(0o755)
+    cd4ml(team, "update", "mine", "--push", code=1, PATH=f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    assert git(remote(team), "rev-parse", "exp/mine") == theirs
+
+
 def test_a_branch_checked_out_in_another_work_tree_is_refused(team: Shell) -> None:
     cd4ml(team, "new", "mine", "seed=3")
     moved_main(team, {"a": "a"})
     team.run("git", "worktree", "add", "--quiet", "../other", "exp/mine")
     assert "is checked out in" in cd4ml(team, "update", "mine", code=2).lines[0]
     updated(team.at(team.folder.parent / "other"))
+
+
+def test_what_each_side_may_ask_for_and_both_together_may_not_is_refused_and_nothing_moves(team: Shell) -> None:
+    cd4ml(team, "new", "mine", "split.validation_from='2013-10-20T00:00:00Z'")
+    head = git(team, "rev-parse", "exp/mine")
+    moved_main(team, edited(team, "main", "conf/split/time.yaml", "2013-11-01", "2013-10-10"))
+    (line,) = cd4ml(team, "update", "mine", code=2).lines
+    assert "before test_from" in line
+    assert git(team, "rev-parse", "exp/mine") == head
 
 
 def test_a_merge_that_no_experiment_file_can_say_is_refused_by_its_key(team: Shell) -> None:

@@ -509,7 +509,16 @@ def test_what_nothing_names_is_not_given_to_hydra(monkeypatch: pytest.MonkeyPatc
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.sampled_from(["model: xgboost", "optional model: none", "optional /model: x/deep", "/other: one"]) | _ODD,
+        st.sampled_from(
+            [
+                "model: xgboost",
+                "optional model: none",
+                "optional model: xgboost.yaml",
+                "optional /model: x/deep",
+                "/other: one",
+            ]
+        )
+        | _ODD,
         max_size=3,
     ),
     st.sampled_from(

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from cd4ml.errors import IntegrityError
 from cd4ml.index.fold import encode_envelope, entry_path, parse_envelope
 from cd4ml.index.history import History
-from cd4ml.index.record import Entry, ExperimentRecord, RunRecord, as_record, encode, record_id, seal
+from cd4ml.index.record import SCHEMA_VERSION, Entry, ExperimentRecord, RunRecord, as_record, encode, record_id, seal
 from cd4ml.index.relied_on import check_stored
 from cd4ml.index.rows import rows
 from cd4ml.index.validate import MAX_BYTES, NewerSchemaError, schema_of, validate_record
@@ -186,9 +186,22 @@ def test_unknown_fields_are_kept_at_any_depth(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["run", "experiment", "release"])
 def test_a_newer_schema_is_unknown_and_not_wrong(kind: str) -> None:
     with pytest.raises(NewerSchemaError) as caught:
-        validate_record(json.dumps({"schema": 3, "kind": kind, "anything": 1}).encode())
-    assert caught.value.schema == 3
+        validate_record(json.dumps({"schema": SCHEMA_VERSION + 1, "kind": kind, "anything": 1}).encode())
+    assert caught.value.schema == SCHEMA_VERSION + 1
     assert "untouched" in str(caught.value)
+
+
+@pytest.mark.parametrize(("what", "schema"), [("artefacts", 2), ("run", 2), ("stored", 3)])
+def test_a_removal_is_of_a_schema_that_versions_which_do_not_know_it_leave_alone(what: str, schema: int) -> None:
+    told = {"reason": "r", "rule": "", "by": "A", "at": "2026-11-03T10:00:00Z", "objects": []}
+    body = seal({"kind": "removal", "run": f"r{'0' * 20}", "commit": "c" * 40, "what": what, **told})
+    assert body["schema"] == schema
+    assert validate_record(encode(body)).body == check_stored(body).body == body
+    other = {**body, "schema": 5 - schema}
+    other["id"] = record_id(other)
+    assert "schema" in refusal(encode(other))
+    with pytest.raises(IntegrityError, match="schema"):
+        check_stored(other)
 
 
 @pytest.mark.parametrize("schema", [0, True, "1", 1.5, None, -1])

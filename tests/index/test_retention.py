@@ -296,5 +296,8 @@ def test_of_a_purged_run_goes_what_its_tombstone_names_but_for_what_is_pinned_or
     held = [other, draft, landed]
     here = erasure_of_purged(held, "r1", purged, {}, frozenset(), drafts=("r4",), all_runs_of_data=True)
     assert (here.runs, here.objects) == (("r1", "r2", "r4"), frozenset({"a" * 32, "d" * 32, "e" * 32}))
+    more = [Holding("r6", {}, frozenset({"d" * 32, "f" * 32})), Holding("r7", {}, frozenset({"f" * 32}))]
+    both = erasure_of_purged(more, "r1", purged, {}, frozenset(), drafts=("r6", "r7"), all_runs_of_data=True)
+    assert (both.runs, "f" * 32 in both.objects) == (("r1", "r2", "r6"), False)
     kept = erasure_of_purged(held, "r1", purged, {}, frozenset(), drafts=("r4",))
     assert (kept.runs, kept.objects) == (("r1",), frozenset({"a" * 32}))

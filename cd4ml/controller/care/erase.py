@@ -14,15 +14,15 @@ from cd4ml.controller.care.keep import PLACES, delete_remotely, record_first
 from cd4ml.controller.desired.data import drop_raw_copy
 from cd4ml.controller.history.search import named_runs
 from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.epochs import begin_epoch, check_may_erase, erased_commits
+from cd4ml.controller.landing.epochs import begin_epoch, check_key, check_may_erase, erased_commits
 from cd4ml.controller.landing.landed import DRAFTS_READ, read_history
 from cd4ml.controller.landing.removals import removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.reporting.publish_report import drop_reports_of
 from cd4ml.controller.running.run import WORK_LOCK
-from cd4ml.errors import RemoteError, UsageError
+from cd4ml.errors import IntegrityError, RemoteError, UsageError
 from cd4ml.gateways.files import digest_file, exclusive, remove_tree
-from cd4ml.gateways.git import REPORTS
+from cd4ml.gateways.git import REPORTS, RemoteState
 from cd4ml.index.history import RunEntry
 from cd4ml.index.named import MIN_PREFIX
 from cd4ml.index.removed import ERASED
@@ -107,6 +107,7 @@ def plan_erasure(
     base_commit = project.repository.last_seen().heads.get(project.base)
     if purge and base_commit is not None:
         check_may_erase(project, base_commit)
+        check_key(project, base_commit)
     row = shown.row
     if row.role == "imported":
         if not row.id.startswith(name.lower()):  # the name of an experiment over there is that of many runs
@@ -411,22 +412,13 @@ def _drop_reports(project: Project, doomed: Doomed) -> tuple[int, tuple[str, ...
 
 def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
     """The new tip of the index, and the refs that still hold an erased commit."""
-    state, tip = trust.fetch(project), ""
-    commits: tuple[str, ...] = ()
-    for left in reversed(range(_TRIES)):
-        runs = [run for run in doomed.erasure.runs if run in doomed.landed]
-        commits = erased_commits(project, state.index or "", runs)
-        try:
-            tip = begin_epoch(project, state, runs)
-            break
-        except RemoteError as error:
-            before, state = state, trust.fetch(project)
-            if left and state.index != before.index:  # somebody folded meanwhile, or erased something else
-                continue
-            raise RemoteError(
-                f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
-                "(where the remote protects the branch, lift that, and say the same again)"
-            ) from error
+    try:
+        state, tip, commits = _begin_without(project, [run for run in doomed.erasure.runs if run in doomed.landed])
+    except RemoteError as error:
+        raise RemoteError(
+            f"everything that was stored is erased, but the records are in the history of the index yet: {error} "
+            "(where the remote protects the branch, lift that, and say the same again)"
+        ) from error
     repository = project.repository
     repository.drop_vanished([(branch, commit) for branch, commit in state.vanished if commit in commits])
     trust.fetch(project)
@@ -435,3 +427,24 @@ def _purge(project: Project, doomed: Doomed) -> tuple[str, tuple[str, ...]]:
     return tip, tuple(
         dict.fromkeys([*held, *(tag for tag in tags if tag.replace("tag ", "refs/tags/", 1) not in held)])
     )
+
+
+def _begin_without(project: Project, runs: Sequence[str]) -> tuple[RemoteState, str, tuple[str, ...]]:
+    """What the remote held before, the tip of an index without these runs, and their landed commits.
+
+    Tried again while others move the index. Raises RemoteError.
+    """
+    state = trust.fetch(project)
+    commits = erased_commits(project, state.index or "", runs)
+    for left in reversed(range(_TRIES)):
+        try:
+            return state, begin_epoch(project, state, runs), commits
+        except RemoteError:
+            before, state = state, trust.fetch(project)
+            if not left or state.index == before.index:
+                raise
+        try:
+            commits = erased_commits(project, state.index or "", runs)
+        except IntegrityError:  # somebody else has done it
+            break
+    return state, state.index or "", commits

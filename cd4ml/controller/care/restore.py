@@ -60,7 +60,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Swept:
-    """A landing ref that no fold will ever take, the commit that it points to, and why."""
+    """A landing ref that no fold will ever take, the commit (or other object) that it points to, and why."""
 
     ref: str
     commit: str
@@ -167,6 +167,8 @@ def _mended(project: Project, index: str | None) -> tuple[str, tuple[str, ...]]:
 
 def _hopeless(project: Project, state: RemoteState) -> Iterator[Swept]:
     """Landing refs that no fold will ever take. What cannot be read, or only in part, is none of them."""
+    for ref, object_id in sorted(state.misplaced.items()):
+        yield Swept(ref, object_id, "leads to no commit")
     for ref, commit in sorted(state.landing.items()):
         if not names_record(ref):
             yield Swept(ref, commit, "is not the name of a record")

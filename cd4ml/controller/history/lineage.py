@@ -146,7 +146,7 @@ def _role(history: History, one: RunEntry) -> str:
 def _let_go(history: History, runs: Collection[str]) -> dict[str, str]:
     found = {run: one.removal for run, one in counting(history.removals_of(runs)).items()}
     return {
-        run: words(one.body) if one.what == ERASED else f"{one.what} let go: {one.body['reason']}"
+        run: words(one.body) if one.what == ERASED else f"{words(one.body)}: {one.body['reason']}"
         for run, one in found.items()
     }
 
@@ -250,4 +250,4 @@ def _look(
         return Look(runs, None, str(error), misfit=True, let_go=gone)
     except Cd4mlError as error:
         why = f"its table cannot be had: {error}"
-        return Look(runs, None, next(iter(gone.values()), why), let_go=gone)
+        return Look(runs, None, next(iter(gone.values())) if len(gone) == len(runs) else why, let_go=gone)

@@ -39,8 +39,8 @@ from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageErro
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.record import RemovalRecord, RunRecord
-from cd4ml.index.removed import ERASED, STORED, counting, words
+from cd4ml.index.record import RunRecord
+from cd4ml.index.removed import ERASED, LET_GO, STORED, counting, words
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
 from cd4ml.spec.pipeline import PREDICTIONS
@@ -98,7 +98,7 @@ def reproduce(
 
     ``rebuild_env`` makes the environment of the commit's lock for it, and removes it afterwards. ``store`` puts every
     output that has the recorded bytes back into DVC's cache and on its remote, such as after it was let go or lost; of
-    a run that was let go the index says so then. Nothing else is written to the index. Raises RepositoryError for an
+    a run that was let go the index says so then; else nothing is written to it. Raises RepositoryError for an
     unknown run or a commit that is gone, UsageError where what is asked for was erased or never had outputs,
     RemoteError when the raw data cannot be had or the index cannot be told.
     """
@@ -147,8 +147,7 @@ def reproduce(
             stored, withheld = _put_back(project, storage, tried, run) if store else ((), ())
         finally:
             discard(tried.execution)
-    if gone and stored and not withheld:
-        _tell_stored(project, base_commit, gone.removal)
+    if stored and not withheld and _tell_stored(project, base_commit, run_id):
         let_go = ""
     found = differences(entry, tried.failure, tried.verdict)
     expected = tuple(one for one in found if known.covers(one))
@@ -186,10 +185,22 @@ def _put_back(
     return same, tuple(path for path in recorded if path not in same)
 
 
-def _tell_stored(project: Project, base_commit: str, let_go: RemovalRecord) -> None:
-    """Record that what was let go of a run is stored again, and so promised once more."""
-    objects = {one["md5"]: one["bytes"] for one in let_go.body["objects"]}
-    record_removals(project, [removal(project, base_commit, let_go.run, STORED, objects, f"takes back {let_go.id}")])
+def _tell_stored(project: Project, base_commit: str, run_id: str) -> bool:
+    """Record that what was let go of a run, as the index says now, is stored again; false where nothing was let go."""
+    try:
+        record_removals(project, ())  # what has landed is folded first: of one fold none is the later
+        history = read_history(project, trust.fetch(project), drafts=False)
+        gone = counting(history.removals_of([run_id])).get(run_id)
+        if gone is None or gone.removal.what != LET_GO:
+            return False
+        objects = {one["md5"]: one["bytes"] for one in gone.removal.body["objects"]}
+        why = f"takes back {gone.removal.id}"
+        record_removals(project, [removal(project, base_commit, run_id, STORED, objects, why)])
+    except RemoteError as error:
+        raise RemoteError(
+            f"{run_id}: all of it is stored again, and the index could not be told so: {error}"
+        ) from error
+    return True
 
 
 def _with_threads(policy: Spec, threads: Any) -> Spec:

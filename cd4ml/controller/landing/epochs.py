@@ -85,13 +85,12 @@ def check_may_erase(project: Project, base_commit: str) -> None:
         )
     if not project.repository.config("user.signingkey"):
         raise RepositoryError("there is no key to sign with: set `git config user.signingkey` to your SSH key")
-    _try_to_sign(project, base_commit)
     index = trust.last_seen(project).index
     if index is not None and epoch_number(project, index) >= LAST_EPOCH:
         raise UsageError(f"the index {INDEX_BRANCH} is of epoch {LAST_EPOCH}, which is the last that there can be")
 
 
-def _try_to_sign(project: Project, base_commit: str) -> None:
+def check_key(project: Project, base_commit: str) -> None:
     """Raise RepositoryError for a key that cannot sign, UsageError for one that ``index.erasers`` does not name."""
     repository = project.repository
     now = utc_text(datetime.now(UTC).replace(microsecond=0))

@@ -21,7 +21,7 @@ from cd4ml.index.fold import check_landed
 from cd4ml.index.foreign import ForeignRun, import_body, redactions, run_id
 from cd4ml.index.record import RECORD_PATH, encode
 from cd4ml.index.sql import compile_filter
-from cd4ml.spec.secrets import secret_kind
+from cd4ml.spec.secrets import redacted
 
 _AT_ONCE = 200
 _TRIES = 3
@@ -37,7 +37,7 @@ class Imported:
     ``landed`` are the ids of the new records, each with the run's experiment and name in the tool that it is of.
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
     ``empty`` of the new records that hold neither parameters nor metrics; ``withheld`` of the runs of DVC whose commit
-    is not published, since files that it brings seem to hold a credential.
+    is not published, since what it brings may hold a credential.
     """
 
     landed: Mapping[str, tuple[str, str]]
@@ -105,11 +105,12 @@ def _bring(
             break
         try:
             _land(project, new)
-            fold_landed(project, trust.fetch(project))
-            break
         except RemoteError:
             if not left:
                 raise
+            continue
+        fold_landed(project, trust.fetch(project))
+        break
     return tuple(fresh.values()), new
 
 
@@ -137,11 +138,15 @@ class _Published:
         return commit
 
     def _brings_secrets(self, commit: str) -> bool:
-        """Does a file or message that nobody has yet who reads the remote seem to hold a credential?"""
+        """Does a file or message that nobody has yet who reads the remote seem to hold a credential?
+
+        One that is too large to be looked into may.
+        """
         repository = self._project.repository
-        brought = repository.brought_by(commit, self._heads)
-        texts = repository.small_blobs(brought, _LARGEST_LOOKED_INTO, ("blob", "commit")).values()
-        return any(secret_kind(data.decode("utf-8", "replace")) for data in texts)
+        brought, large = repository.brought_by(commit, self._heads, _LARGEST_LOOKED_INTO)
+        held = repository.small_blobs(brought, _LARGEST_LOOKED_INTO, ("blob", "commit")).values()
+        texts = (data.replace(b"\0", b"").decode("utf-8", "replace") for data in held)  # of two bytes a letter, too
+        return bool(large) or any(redacted(text) != text for text in texts)
 
     def _holds(self, commit: str) -> bool:
         if commit not in self._known:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
-from cd4ml.errors import RemoteError, ToolError
+from cd4ml.errors import IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.files import naming
 from cd4ml.gateways.process import Completed, run, streamed, without_git_variables
 
@@ -102,8 +102,16 @@ class Connection:
         return {name: object_id for name, (kind, object_id) in self._refs_of_any(prefix).items() if kind == "commit"}
 
     def _refs_of_any(self, prefix: str) -> dict[str, tuple[str, str]]:
-        """Type and id of objects by the rest of the name of the ref that is at them."""
-        listed = self.git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", prefix).text
+        """Type and id of objects by the rest of the name of the ref that is at them.
+
+        Raises IntegrityError where one of them is damaged: to leave its ref out would say that it is gone.
+        """
+        try:
+            listed = self.git("for-each-ref", "--format=%(objecttype) %(objectname) %(refname)", prefix).text
+        except ToolError as error:
+            raise IntegrityError(
+                f"{error}: the clone is damaged (`git fsck` says where; a new clone has it again)"
+            ) from error
         parts = (line.split(" ", 2) for line in listed.split("\n") if line)
         return {name.removeprefix(prefix): (kind, object_id) for kind, object_id, name in parts}
 

@@ -58,11 +58,21 @@ class Keeping(Commits):
         told = self.git("cat-file", "--batch-check=%(objectname)", stdin=asked).text.splitlines() if places else []
         return {place: line for place, line in zip(places, told, strict=True) if len(line) == _HEX}
 
-    def brought_by(self, commit: str, without: Iterable[str]) -> list[str]:
-        """The objects that pushing a commit brings to whoever has the commits ``without``."""
+    def brought_by(self, commit: str, without: Iterable[str], limit: int) -> tuple[list[str], list[str]]:
+        """The objects that pushing a commit brings to whoever has the commits ``without``.
+
+        And apart the blobs of ``limit`` bytes or more.
+        """
         asked = "".join(f"{one}\n" for one in (commit, *(f"^{head}" for head in without)))
-        options = ("--objects", "--no-object-names", "--stdin")
-        return self.git("rev-list", *options, stdin=asked.encode()).text.split()
+        options = (
+            "--objects",
+            "--no-object-names",
+            f"--filter=blob:limit={limit}",
+            "--filter-print-omitted",
+            "--stdin",
+        )
+        told = self.git("rev-list", *options, stdin=asked.encode()).text.split()
+        return [one for one in told if one[0] != "~"], [one[1:] for one in told if one[0] == "~"]
 
     def small_blobs(
         self, object_ids: Iterable[str], limit: int, kinds: Collection[str] = ("blob",)

@@ -98,11 +98,17 @@ class Remotes(Commits):
         self.git("update-ref", f"{SEEN}heads/{branch}", commit, allowed=(0, 1, 128))
 
     def last_seen(self) -> RemoteState:
-        """What the last fetch saw; no network. A landing ref to anything but a commit holds no record: left out."""
+        """What the last fetch saw; no network."""
         refs = self._refs_of_any("refs/cd4ml/")
         seen = "remote/claims/"
         claims = {CLAIMS + name.removeprefix(seen): one for name, (_, one) in refs.items() if name.startswith(seen)}
         commits = {name: one for name, (kind, one) in refs.items() if kind == "commit"}
+        landed = "remote/landing/"
+        misplaced = {
+            LANDING + name.removeprefix(landed): one
+            for name, (kind, one) in refs.items()
+            if name.startswith(landed) and kind != "commit"
+        }
         heads, landing, drafts, vanished = (
             {name.removeprefix(prefix): commit for name, commit in commits.items() if name.startswith(prefix)}
             for prefix in ("remote/heads/", "remote/landing/", "draft/", "remote/vanished/")
@@ -113,6 +119,7 @@ class Remotes(Commits):
             {LANDING + name: commit for name, commit in drafts.items()},
             claims,
             tuple((name.split("/", 1)[1].removesuffix(_LEAF), commit) for name, commit in vanished.items()),
+            misplaced,
         )
 
     @contextmanager

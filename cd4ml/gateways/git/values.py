@@ -69,6 +69,7 @@ class RemoteState:
     ``drafts`` are records that are kept here alone, by the name of the ref that they would land under. ``claims``
     are objects by full name of their ref; they say nothing of what is recorded, so states are equal without them.
     ``vanished`` are heads that an earlier fetch saw, as branch and commit: the remote does not have them any more.
+    ``misplaced`` are landing refs, by full name, that lead to an object which is no commit, and so hold no record.
     ``is_index_remembered``: the remote's index is not what it was, and what this clone remembers stands in its place.
     """
 
@@ -77,6 +78,7 @@ class RemoteState:
     drafts: Mapping[str, str] = field(default_factory=dict)
     claims: Mapping[str, str] = field(default_factory=dict, compare=False)
     vanished: tuple[tuple[str, str], ...] = ()
+    misplaced: Mapping[str, str] = field(default_factory=dict)
     is_index_remembered: bool = False
 
     @property
