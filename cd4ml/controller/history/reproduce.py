@@ -39,7 +39,7 @@ from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageErro
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import exclusive, remove_tree
 from cd4ml.index.history import RunEntry
-from cd4ml.index.record import RunRecord
+from cd4ml.index.record import RemovalRecord, RunRecord
 from cd4ml.index.removed import ERASED, LET_GO, STORED, counting, words
 from cd4ml.index.retention import OUTPUTS
 from cd4ml.spec.experiment import Spec
@@ -188,14 +188,14 @@ def _put_back(
 def _tell_stored(project: Project, base_commit: str, run_id: str) -> bool:
     """Record that what was let go of a run, as the index says now, is stored again; false where nothing was let go."""
     try:
-        record_removals(project, ())  # what has landed is folded first: of one fold none is the later
-        history = read_history(project, trust.fetch(project), drafts=False)
-        gone = counting(history.removals_of([run_id])).get(run_id)
-        if gone is None or gone.removal.what != LET_GO:
+        if _letting_go(project, run_id) is None:
             return False
-        objects = {one["md5"]: one["bytes"] for one in gone.removal.body["objects"]}
-        why = f"takes back {gone.removal.id}"
-        record_removals(project, [removal(project, base_commit, run_id, STORED, objects, why)])
+        record_removals(project, ())  # what has landed is folded first: of one fold none is the later
+        gone = _letting_go(project, run_id)
+        if gone is None:
+            return False
+        objects = {one["md5"]: one["bytes"] for one in gone.body["objects"]}
+        record_removals(project, [removal(project, base_commit, run_id, STORED, objects, f"takes back {gone.id}")])
     except RemoteError as error:
         raise RemoteError(
             f"{run_id}: all of it is stored again, and the index could not be told so: {error}"
@@ -267,6 +267,13 @@ class Expectation:
         except ValueError:
             return False
         return math.isfinite(new) and math.isclose(old, new, rel_tol=self.tolerance, abs_tol=self.tolerance * _SMALL)
+
+
+def _letting_go(project: Project, run_id: str) -> RemovalRecord | None:
+    """The removal that lets a run's artefacts go, where that counts now."""
+    history = read_history(project, trust.fetch(project), drafts=False)
+    found = counting(history.removals_of([run_id])).get(run_id)
+    return found.removal if found and found.removal.what == LET_GO else None
 
 
 @contextmanager
