@@ -14,8 +14,11 @@ import pytest
 from cd4ml.controller.care import inventory
 from cd4ml.controller.care.inventory import stored_objects
 from cd4ml.controller.care.keep import PLACES, Options, collect, delete, plan_collection
+from cd4ml.controller.landing.land import land_removal
+from cd4ml.controller.landing.removals import removal
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.claims import Claims
+from cd4ml.errors import IntegrityError
 from cd4ml.gateways.git import INDEX_BRANCH, LANDING, keeping, open_repository
 from tests.conftest import Shell
 from tests.controller.controller_world import (
@@ -71,6 +74,14 @@ def objects(found: dict[str, Any], part: str = "objects") -> set[tuple[str, str]
 def snapshot(team: Shell) -> tuple[Any, ...]:
     ours = {name: commit for name, commit in refs(team).items() if not name.startswith("refs/cd4ml/")}
     return ours, refs(remote(team)), listing(cache(team)), listing(storage(team))
+
+
+def test_a_record_that_no_fold_would_take_does_not_leave_this_clone(team: Shell) -> None:
+    project, before = project_of(team), refs(remote(team))
+    body = removal(project, git(team, "rev-parse", "main"), f"r{'0' * 20}", "artefacts", {}, "two\nlines")
+    with pytest.raises(IntegrityError, match="reason"):
+        land_removal(project, body)
+    assert refs(remote(team)) == before
 
 
 def test_gc_shows_first_and_then_frees_exactly_what_it_showed(team: Shell) -> None:
