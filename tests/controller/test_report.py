@@ -335,6 +335,18 @@ def test_release_tags_that_only_a_clone_has_or_that_were_moved_or_are_plain_are_
     ]
 
 
+def test_a_tag_on_a_run_that_failed_puts_nothing_into_production(world: World) -> None:
+    shell, _ = world
+    (failed,) = runs(shell, "branch = 'exp/rejected' and outcome = 'failed'")
+    tagged(shell, "flights#production#8", failed["result_commit"])
+    try:
+        found = report(shell, "exp/alpha")
+    finally:
+        untagged(shell, "flights#production#8")
+    assert found["production"] is None
+    assert any("flights#production#8" in note and "not counted" in note for note in found["notes"])
+
+
 def test_a_tag_on_anything_but_a_result_of_the_index_is_not_believed(world: World) -> None:
     shell, main = world
     forged = commit(shell, "main", {".cd4ml/record.json": json.dumps({"id": main["id"]})})

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from cd4ml.controller.editing import update
 from tests.conftest import Shell
 from tests.controller.controller_world import BASELINE, Content, cd4ml, commit, experiments, git, push, refs, remote
 
@@ -251,6 +252,22 @@ def test_what_somebody_pushed_to_the_branch_meanwhile_is_not_overwritten(team: S
     shim.write_text(f'#!/bin/sh\ncase " $* " in *" push "*) {theirs_first};; esac\nexec "{real}" "$@"\n', "utf-8")
     shim.chmod(0o755)
     cd4ml(team, "update", "mine", "--push", code=1, PATH=f"{shim.parent}{os.pathsep}{os.environ['PATH']}")
+    assert git(remote(team), "rev-parse", "exp/mine") == theirs
+
+
+def test_what_somebody_pushed_to_the_branch_while_it_was_merged_is_not_overwritten(
+    team: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cd4ml(team, "new", "mine", "seed=3", "--push")
+    moved_main(team, {"a": "a"})
+    theirs, merge = commit(team, "exp/mine", {"b": "b"}), update._merge
+
+    def merged(*arguments: Any) -> Any:
+        push(team, "refs/heads/exp/mine", theirs)
+        return merge(*arguments)
+
+    monkeypatch.setattr(update, "_merge", merged)
+    cd4ml(team, "update", "mine", "--push", code=1)
     assert git(remote(team), "rev-parse", "exp/mine") == theirs
 
 
