@@ -88,11 +88,12 @@ def make_plan(observation: Observation, request: Request, failed: frozenset[str]
 
 def _saying_erased(plan: Plan, observation: Observation) -> Plan:
     """With words where what is to be run is pinned to data that the index calls erased: nothing more follows."""
-    commits = {action.target.commit for action in plan.actions if isinstance(action, Run)} & observation.asked.keys()
-    if not commits:
+    commits = {action.target.commit for action in plan.actions if isinstance(action, Run)}
+    known = erasures(observation.history.removals) if commits else {}
+    if not known:  # what is remembered of a commit does not tell its pins: to ask for them costs a look at each
         return plan
-    known = erasures(observation.history.removals)
-    pins = {commit: [pin.raw_md5 for pin in observation.asked[commit].pins.values()] for commit in commits}
+    asked = {commit: observation.asked[commit] for commit in commits if commit in observation.asked}
+    pins = {commit: [pin.raw_md5 for pin in one.pins.values()] for commit, one in asked.items()}
     told = {commit: f"its data were {known[name]}" for commit, names in pins.items() for name in names if name in known}
     return replace(plan, looked_at=tuple(_saying(item, told) for item in plan.looked_at)) if told else plan
 
