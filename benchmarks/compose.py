@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -70,7 +71,7 @@ def main() -> None:
     sys.stdout.write(f"{'merged experiments':>20}{'cd4ml':>10}{'Hydra':>10}{'ratio':>8}\n")
     for count in (0, 100, 400, 800):
         files = with_merged(count)
-        mine = median(lambda number, files=files: ours(files, number), rounds)  # type: ignore[misc]
+        mine = median(partial(ours, files), rounds)
         with tempfile.TemporaryDirectory(prefix="cd4ml-compose-") as folder:
             theirs = median(plain(files, Path(folder)), rounds)
         sys.stdout.write(f"{count:>20}{mine:>10.3f}{theirs:>10.3f}{mine / theirs:>8.2f}\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from cd4ml.gateways.files import digest_file
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, experiment, git, rejected, remote
 
@@ -97,3 +98,19 @@ def run_of(shell: Shell, branch: str) -> dict[str, Any]:
     """The one run of a branch."""
     (found,) = (one for one in records(shell).values() if one["kind"] == "run" and one["branch"] == branch)
     return found
+
+
+def forge(bundle: Path, path: str, data: bytes) -> None:
+    """Put other bytes in a bundle, and let it promise them."""
+    file = bundle / "files" / path
+    file.write_bytes(data)
+    retell(bundle, lambda said: said["files"].update({path: vars(digest_file(file))}))
+
+
+def only(parts: Parts, branch: str) -> Path:
+    """The bundle of one branch, with the other out of the way."""
+    bundle = parts.bundle(branch)
+    for path in parts.bundles.iterdir():
+        if path.is_dir() and path != bundle:
+            path.rename(parts.folder / path.name)
+    return bundle

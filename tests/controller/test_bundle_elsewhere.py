@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.controller.controller_world import cd4ml
-from tests.controller.parts_world import Parts, retell, run_of
-from tests.controller.test_bundle_hostile import forge, only
+from tests.controller.parts_world import Parts, forge, only, retell, run_of
 
 TABLE = "artifacts/featurize/test.parquet"
 

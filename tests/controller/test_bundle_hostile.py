@@ -21,7 +21,7 @@ from cd4ml.errors import IntegrityError, UsageError
 from cd4ml.gateways.files import digest_file
 from cd4ml.spec.pipeline import MODEL, MODEL_CARD, PREDICTIONS, Pipeline, pipeline_of
 from tests.controller.controller_world import cd4ml, experiments, refs, remote
-from tests.controller.parts_world import Parts, records, retell, run_of, told
+from tests.controller.parts_world import Parts, forge, only, records, retell, run_of, told
 
 SOURCES = ("flights", "weather", "planes")
 PIPELINE = Pipeline(SOURCES, timed=True)
@@ -340,22 +340,6 @@ def test_no_json_whatever_makes_parsing_raise_anything_else(value: Any, key: str
 
 
 # ── what lands ──
-
-
-def forge(bundle: Path, path: str, data: bytes) -> None:
-    """Put other bytes in a bundle, and let it promise them."""
-    file = bundle / "files" / path
-    file.write_bytes(data)
-    retell(bundle, lambda said: said["files"].update({path: vars(digest_file(file))}))
-
-
-def only(parts: Parts, branch: str) -> Path:
-    """The bundle of one branch, with the other out of the way."""
-    bundle = parts.bundle(branch)
-    for path in parts.bundles.iterdir():
-        if path.is_dir() and path != bundle:
-            path.rename(parts.folder / path.name)
-    return bundle
 
 
 def test_a_damaged_bundle_stops_its_own_branch_and_no_other(parts: Parts) -> None:

@@ -165,7 +165,7 @@ def _copies(project: Project, run: str, *, keep_data: bool, all_runs_of_data: bo
     purged = {name: frozenset(held) for name, held in told.items()}
     inventory = found.inventory
     pinned = inventory.pinned if keep_data else frozenset() if all_runs_of_data else inventory.pinned_now
-    drafts = {one.run: one.raw for one in inventory.holdings if one.run not in found.landed and not one.is_erased}
+    drafts = tuple(one.run for one in inventory.holdings if one.run not in found.landed and not one.is_erased)
     if not keep_data:
         _check_of_data(run, purged[run], found, drafts if not all_runs_of_data else ())
     doomed = erasure_of_purged(
@@ -174,7 +174,7 @@ def _copies(project: Project, run: str, *, keep_data: bool, all_runs_of_data: bo
         purged,
         inventory.folders,
         pinned,
-        drafts=() if keep_data else tuple(drafts),
+        drafts=() if keep_data else drafts,
         all_runs_of_data=all_runs_of_data,
     )
     runs = tuple(entry for one in doomed.runs if (entry := found.history.run_by_id(one)) is not None)
@@ -221,7 +221,7 @@ def _pinning(project: Project, found: Found, raw: frozenset[str]) -> Iterator[st
         pins = [pin.raw_md5 for pin in asked.pins.values()] if asked else []
         if not asked and commit != found.state.index:
             told = project.repository.blob_ids(commit, "data")
-            texts = project.repository.small_blobs(told.values(), 4 << 20)
+            texts = project.repository.small_objects(told.values(), 4 << 20)
             pins = [name for name in raw if any(name.encode() in text for text in texts.values())]
         if raw.intersection(pins):
             yield branch

@@ -295,7 +295,7 @@ def _released(project: Project, runs: Iterable[RunFacts]) -> dict[str, str]:
 def _pins_of_runs(project: Project, runs: Collection[RunFacts]) -> dict[str, tuple[Pin, ...]]:
     places = {(run.commit, pin_path(source)) for run in runs for source in run.sources if _SOURCE.fullmatch(source)}
     at = project.repository.objects_at(sorted(places))
-    texts = project.repository.small_blobs(at.values(), _LARGEST_PIN)
+    texts = project.repository.small_objects(at.values(), _LARGEST_PIN)
     by_blob: dict[tuple[str, str], Pin | None] = {}
     for (_, path), blob in at.items():
         if (blob, path) not in by_blob:
@@ -329,7 +329,7 @@ def _pinned(project: Project, state: RemoteState) -> tuple[frozenset[str], froze
     ever = repository.files_ever([*heads, *own, *more], _TRACKING)
     tips = [tip for tip in dict.fromkeys([*heads, *own]) if tip != state.index]
     now = {*repository.files_now(tips, _TRACKING), *repository.objects_at([(tip, LOCK_FILE) for tip in tips]).values()}
-    texts = repository.small_blobs([*ever, *now], _LARGEST_PIN)
+    texts = repository.small_objects([*ever, *now], _LARGEST_PIN)
     named = {name: {match.decode() for match in _MD5.findall(text)} for name, text in texts.items()}
     lying = frozenset(_in_work_tree(project))
     return (

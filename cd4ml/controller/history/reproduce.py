@@ -136,7 +136,6 @@ def reproduce(
         raise type(error)(f"{run_id}: {let_go}: {error}") from error
     with (
         exclusive(project.private / WORK_LOCK, waiting=lambda: watch(WAITING)),
-        _without_leftovers(project),
         _empty_cache(project) as cache,
         warm_process(project.private, policy.executor.threads) as warm,
         _environment(project, job, wanted=rebuild_env) as python,
@@ -277,15 +276,12 @@ def _letting_go(project: Project, run_id: str) -> RemovalRecord | None:
 
 
 @contextmanager
-def _without_leftovers(project: Project) -> Iterator[None]:
-    """What a killed one left goes first."""
-    clear_leftovers(project)
-    yield
-
-
-@contextmanager
 def _empty_cache(project: Project) -> Iterator[Path]:
-    """A DVC cache that holds nothing, so that everything is made again; removed afterwards."""
+    """A DVC cache that holds nothing, so that everything is made again; removed afterwards.
+
+    What runs that were killed have left goes first.
+    """
+    clear_leftovers(project)
     cache = project.private / "reproduce" / uuid.uuid4().hex[:12]
     try:
         yield cache

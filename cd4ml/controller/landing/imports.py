@@ -144,7 +144,7 @@ class _Published:
         """
         repository = self._project.repository
         brought, large = repository.brought_by(commit, self._heads, _LARGEST_LOOKED_INTO)
-        held = repository.small_blobs(brought, _LARGEST_LOOKED_INTO, ("blob", "commit")).values()
+        held = repository.small_objects(brought, _LARGEST_LOOKED_INTO, ("blob", "commit")).values()
         texts = (data.replace(b"\0", b"").decode("utf-8", "replace") for data in held)  # of two bytes a letter, too
         return bool(large) or any(redacted(text) != text for text in texts)
 

@@ -99,16 +99,13 @@ def _saying_erased(plan: Plan, observation: Observation) -> Plan:
 
 
 def _saying(item: PlanItem, told: Mapping[str, str]) -> PlanItem:
-    said = dict.fromkeys(
-        told[one.target.commit] for one in item.actions if isinstance(one, Run) and one.target.commit in told
+    why = [told.get(one.target.commit, "") if isinstance(one, Run) else "" for one in item.actions]
+    if not any(why):
+        return item
+    actions = (
+        replace(one, why=joined([one.why, more])) if more else one for one, more in zip(item.actions, why, strict=True)
     )
-    actions = tuple(
-        replace(one, why=joined([one.why, told[one.target.commit]]))
-        if isinstance(one, Run) and one.target.commit in told
-        else one
-        for one in item.actions
-    )
-    return replace(item, actions=actions, reason=joined([item.reason, *said])) if said else item
+    return replace(item, actions=tuple(actions), reason=joined([item.reason, *dict.fromkeys(filter(None, why))]))
 
 
 @dataclass

@@ -74,7 +74,7 @@ def drop_reports_of(project: Project, runs: Collection[str]) -> tuple[tuple[str,
         if repository.resolve(commit) != commit:
             unread.append(key)
             continue
-        texts = repository.small_blobs(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
+        texts = repository.small_objects(repository.blob_ids(commit, "").values(), LARGEST_FILE).values()
         if any(name in text for name in names for text in texts):
             naming.append(key)
     dropped = _dropped(project, found, naming)

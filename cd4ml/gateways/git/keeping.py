@@ -74,10 +74,10 @@ class Keeping(Commits):
         told = self.git("rev-list", *options, stdin=asked.encode()).text.split()
         return [one for one in told if one[0] != "~"], [one[1:] for one in told if one[0] == "~"]
 
-    def small_blobs(
+    def small_objects(
         self, object_ids: Iterable[str], limit: int, kinds: Collection[str] = ("blob",)
     ) -> dict[str, bytes]:
-        """The bytes of those of the objects that are blobs (of these ``kinds``) of at most ``limit`` bytes."""
+        """The bytes of those of the objects that are of these ``kinds`` and have at most ``limit`` bytes."""
         asked = "".join(f"{one}\n" for one in sorted(set(object_ids))).encode()
         if not asked:
             return {}
