@@ -198,8 +198,9 @@ class _IndexSource:
             except OSError:  # such as a full disk
                 readers = None
             if readers is not None:
-                runs_last = sorted(paths, key=lambda path: run_folder(path) != "")
-                yield from readers.batches((path, blobs[path], places[blobs[path]]) for path in runs_last)
+                runs = [path for path in paths if run_folder(path)]
+                others = [path for path in paths if not run_folder(path)]
+                yield from readers.batches((path, blobs[path], places[blobs[path]]) for path in (*others, *runs))
                 return
         yield from batches(self._stored([(blobs[path], path) for path in paths]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
@@ -228,19 +229,8 @@ class Objects(Connection):
             self.git("cat-file", "--batch", "--buffer", stdin=asked, stdout=file)
         except ToolError as error:
             raise OSError(f"objects could not be put into a file: {error}") from error
-        file.seek(0)
-        found = []
-        at = 0
-        for one in object_ids:
-            line = file.readline()
-            size = _size_told(line)
-            if size is None:
-                raise OSError(f"{one} could not be put into a file")
-            at += len(line)
-            found.append((at, size))
-            at += size + 1
-            file.seek(at)
-        return found
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as told:
+            return list(_places_told(told, object_ids))
 
     def write_tree(self, base: str | None, files: Mapping[str, bytes], without: str = "") -> str:
         """A tree like ``base`` (or an empty one) with these files put in. Writes objects only.
@@ -317,6 +307,18 @@ def _size_told(line: bytes) -> int | None:
     """The bytes that follow in what ``cat-file --batch`` tells, from the line before them; nothing if none follow."""
     head = line.split(b" ")
     return int(head[2]) if len(head) == len(("id", "kind", "size")) else None
+
+
+def _places_told(told: mmap, object_ids: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Where in what ``cat-file --batch`` told each object begins, and its size. Raises OSError for one not told."""
+    at = 0
+    for one in object_ids:
+        start = told.find(b"\n", at) + 1
+        size = _size_told(told[at:start])
+        if size is None:
+            raise OSError(f"{one} could not be put into a file")
+        yield start, size
+        at = start + size + 1
 
 
 def _skip(stream: IO[bytes], size: int) -> None:
