@@ -34,8 +34,8 @@ index that lives in Git. The map of this house (a module imports only from lower
     │                    ── effects ──
     ├── gateways/      4 ONE DOOR PER OUTSIDE SYSTEM, decides nothing: process · git/ (connection, objects, trees,
     │                    tree_changes, history, remote, work_tree, landed, compare, chain, integrity, keeping, probe,
-    │                    reports) · hydra · dvc, dvc_experiments · mlflow · store, store_*, memo (SQLite) · envelopes ·
-    │                    sources, database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
+    │                    reports) · hydra · dvc, dvc_experiments · mlflow · store, store_*, memo, sqlite_file (SQLite) ·
+    │                    envelopes · sources, database (raw data) · forge/ (GitHub, GitLab) · files · untrusted · warm
     ├── controller/    5 THE VERBS, in rooms: a module imports only from its own room and from those above it (reporting
     │   │                and editing not from each other; nor do ci, care and starting). At the door: project
     │   ├── desired/       what commits ask for: data (pins) · specs, heads · scaffold (what the package brings), render

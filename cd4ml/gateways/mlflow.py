@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cd4ml.errors import RemoteError, UsageError
+from cd4ml.gateways.sqlite_file import copy_database, is_database
 from cd4ml.index.foreign import ForeignRun, without_secrets
 from cd4ml.spec.text import one_line
 
@@ -70,11 +70,9 @@ def _readable(uri: str, folder: Path) -> str:
     shown = one_line(without_secrets(uri), _MOST_SHOWN)
     if parts.scheme == "sqlite":
         file = Path(unquote(uri.partition("sqlite:///")[2]))
-        if not file.is_file() or not file.read_bytes()[:16].startswith(b"SQLite format 3"):
+        if not is_database(file):
             raise UsageError(f"{shown}: is not a SQLite file")
-        for part in (file, Path(f"{file}-wal")):
-            if part.is_file():
-                shutil.copyfile(part, folder / f"store.db{part.name.removeprefix(file.name)}")
+        copy_database(file, folder / "store.db")
         copy = f"sqlite:///{folder / 'store.db'}"
         _check_tables(copy, shown)
         return copy

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from cd4ml.errors import UsageError
 from cd4ml.gateways.store import QueryCache
-from cd4ml.index.fields import CHOICES
-from cd4ml.index.filter import And, Comparison, Field, Filter, Not, OneOf, Or, write
+from cd4ml.index.asked import Term
+from cd4ml.index.fields import CHOICES, Holds
+from cd4ml.index.filter import And, Comparison, Field, Filter, Not, OneOf, Or, Text, operands_of, write
 from cd4ml.index.query import MAX_CHARACTERS, MAX_NESTING, parse
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import compile_filter, compile_order
@@ -98,6 +99,28 @@ def test_a_search_finds_exactly_the_rows_for_which_the_filter_is_true(
     for filter_ in asked:
         expected = [doc for doc in docs if truth(filter_, doc) is True]
         assert cache.search(compile_filter(filter_, NOW)) == expected, write(filter_)
+
+
+def orders_of(filter_: Filter) -> list[Field]:
+    """The fields of a filter that a search can be ordered by."""
+    below = [field for inner in operands_of(filter_) for field in orders_of(inner)]
+    own = () if isinstance(filter_, Text | Not | And | Or) else (filter_.field,)
+    return [*(one for one in own if not one.is_list and one.holds is not Holds.AGE), *below]
+
+
+@settings(max_examples=100)
+@given(some_rows(), filters().filter(orders_of), st.data())
+def test_an_order_by_a_field_of_the_filter_finds_the_same_rows(
+    found: list[Row], asked: Filter, drawn: st.DataObject
+) -> None:
+    """Such a search goes along the values of that field, and tests them on its way."""
+    fields = st.sampled_from(orders_of(asked))
+    terms = drawn.draw(st.lists(st.builds(Term, fields, st.booleans()), min_size=1, max_size=2))
+    cache, where = QueryCache.of(found), compile_filter(asked, NOW)
+    expected = cache.search(where)
+    ordered = cache.search(where, compile_order(tuple(terms)))
+    assert sorted(doc["id"] for doc in ordered) == sorted(doc["id"] for doc in expected), write(asked)
+    assert all(doc in expected for doc in ordered)
 
 
 def test_of_very_many_rows_each_is_found_by_its_own_value() -> None:

@@ -14,7 +14,7 @@ from cd4ml.index.record import Entry
 from cd4ml.plan.action import RecordExperiment
 from cd4ml.plan.lifecycle import BaseRecord, Became, Lives, lives_of
 from cd4ml.plan.state import DesiredState, Experiment
-from tests.plan.plan_world import asks, briefly, components, desired, hexes, plan_of, settle
+from tests.plan.plan_world import asks, briefly, components, desired, entry, hexes, plan_of, settle, target
 
 OLD = components()
 NEW = components(spec="new")
@@ -130,6 +130,68 @@ def test_a_merged_branch_is_not_recorded_again_at_every_move_of_the_base() -> No
         known = settle(state, known)
 
 
+def test_a_branch_that_repeats_main_is_open_however_often_main_comes_back_to_that() -> None:
+    """The earliest record of the base branch counts, and not that of the commit that reverted it."""
+    repeat = asks("exp/a", OLD, OLD)
+    known = settle(desired(MAIN, repeat, base_fingerprints=frozenset({OLD.fingerprint})), settle(desired(MAIN)))
+    for main in (asks("main", NEW), asks("main", OLD, commit="a revert")):
+        state = desired(main, repeat, base_fingerprints=frozenset({OLD.fingerprint, NEW.fingerprint}))
+        known = settle(state, known)
+    assert lifecycle(state, known)[0] == "open"
+
+
+def test_a_fresh_branch_at_a_commit_of_main_that_is_refused_is_open_and_then_discarded() -> None:
+    """What is refused has no fingerprint: the commit alone tells that the base branch had it before."""
+    problems = (Problem("conf/config.yaml", "seed", "no"),)
+    main = asks("main", None, problems=problems)
+    fresh = asks("exp/a", None, problems=problems, commit="main refused", ancestor_of_base=True)
+    assert fresh.commit == main.commit
+    asked = {"base_commits": frozenset({main.commit}), "base_first_parents": frozenset({main.commit})}
+    state = desired(main, fresh, **asked)
+    known = settle(state)
+    assert lifecycle(state, known)[0] == "open"
+    assert lifecycle(desired(main, **asked), known)[0] == "discarded"
+
+
+def test_what_goes_on_after_its_squash_is_open_and_run() -> None:
+    known = known_before_the_merge()
+    main, prints = asks("main", NEW), frozenset({OLD.fingerprint, NEW.fingerprint})
+    known = settle(desired(main, ASKED, base_fingerprints=prints), known)
+    more = components(spec="more")
+    state = desired(main, asks("exp/a", more, more), base_fingerprints=prints)
+    plan = plan_of(state, known)
+    assert (plan.items[1].lifecycle, briefly(plan, "exp/a")) == ("open", ["run head"])
+    known = settle(state, known)
+    assert lifecycle(state, known)[0] == "open"
+
+
+@pytest.mark.parametrize("landed", ["1", "2"])
+def test_a_squash_of_any_merge_result_that_was_recorded_counts_as_merged(landed: str) -> None:
+    """The base branch moved between two records of one commit, and may have moved back since."""
+    both = {data: components(spec="new", data=data) for data in ("1", "2")}
+    known: list[Entry] = []
+    for data, merge in both.items():
+        known = settle(desired(asks("main", components(data=data)), asks("exp/a", NEW, merge)), known)
+    main, here = asks("main", both[landed], commit="squash"), asks("exp/a", NEW, both[landed])
+    state = desired(main, here, base_fingerprints=frozenset({both[landed].fingerprint}))
+    known = settle(state, known)
+    (item,) = (item for item in plan_of(state, known).items if item.branch == "exp/a")
+    assert (item.lifecycle, item.merge_fingerprint) == ("merged", both["2"].fingerprint)
+    assert lifecycle(replace(state, experiments=(main,)), known)[0] == "merged"
+
+
+def test_a_fast_forward_that_was_noted_afterwards_stays_merged() -> None:
+    """A note is a further record of the commit, and younger than the base branch's."""
+    main = asks("main", NEW, commit="exp/a " + NEW.fingerprint)
+    state = after(main, asks("exp/a", NEW, NEW, ancestor_of_base=True), contains=True, with_fingerprint=False)
+    known = settle(state, known_before_the_merge())
+    body = dict(History.of(known).of_branch("exp/a")[-1].experiment.body, conclusion="it helps")
+    del body["id"], body["schema"]
+    known.append(entry(body, 1 + max(one.fold for one in known)))
+    assert lifecycle(state, known)[0] == "merged"
+    assert lifecycle(after(main, contains=True, with_fingerprint=False), known)[0] == "merged"
+
+
 def merged_before_anybody_looked(*others: Experiment) -> DesiredState:
     """The head came by a merge commit, and the base asks for what it asks for."""
     main = asks("main", NEW, commit="merge of exp/a")
@@ -203,6 +265,27 @@ def test_a_squash_that_is_seen_first_after_it_is_merged_before_and_after_its_rec
     assert lifecycle(state, settle(state))[0] == "merged"
 
 
+def test_of_a_squash_the_commit_with_its_content_is_told_rather_than_the_first_with_its_fingerprint() -> None:
+    known, squash, other = known_before_the_merge(), hexes("squash", 40), hexes("first with the fingerprint", 40)
+    state = after(asks("main", NEW), contains=False, with_fingerprint=True)
+    state = replace(state, base_asked={NEW.fingerprint: other})
+    assert became(state, known).commit == other
+    assert became(replace(state, landed_as={ASKED.commit: squash}), known).commit == squash
+
+
+@pytest.mark.parametrize("how", ["squash", "merge"])
+def test_of_what_was_merged_before_its_first_record_the_commit_that_brought_it_is_known(how: str) -> None:
+    brought = {ASKED.commit: hexes(how, 40)}
+    if how == "squash":
+        state = desired(asks("main", components(spec="another")), ASKED, landed_as=brought)
+    else:
+        state = merged_before_anybody_looked(asks("exp/a", NEW, NEW, ancestor_of_base=True))
+        state = replace(state, brought_by=brought)
+    state = replace(state, signed={hexes(how, 40): ("Eve", "then")})
+    assert became(state, []) == Became(became(state, []).lifecycle, "Eve", "then", hexes(how, 40))
+    assert became(state, []).lifecycle == "merged"
+
+
 # ── lives of a name ──
 
 
@@ -246,6 +329,41 @@ def test_earlier_commits_of_one_life_fare_as_the_last() -> None:
     assert lives(desired(MAIN), known).of(ASKED.commit).lifecycle == "discarded"
 
 
+def test_a_life_that_was_merged_stays_merged_while_the_name_lives_again_and_is_open() -> None:
+    anew = frozenset({(ASKED.commit, ANEW.commit)})
+    merged = {"base_commits": frozenset({ASKED.commit}), "base_first_parents": frozenset({MAIN.commit})}
+    state = desired(MAIN, ANEW, begun_anew=anew, **merged)
+    found = lives(state, settle(state, known_before_the_merge()))
+    assert (found.of(ASKED.commit).lifecycle, found.of(ANEW.commit).lifecycle) == ("merged", "open")
+
+
+def test_all_commits_of_an_earlier_life_fare_as_its_last() -> None:
+    later = asks("exp/a", components(spec="later"), components(spec="later"))
+    known = settle(desired(MAIN, ANEW), settle(desired(MAIN, later), known_before_the_merge()))
+    anew, squash = frozenset({(later.commit, ANEW.commit)}), {later.commit: hexes("squash", 40)}
+    found = lives(desired(MAIN, ANEW, begun_anew=anew, landed_as=squash), known)
+    assert found.of(ASKED.commit) == found.of(later.commit)
+    assert (found.of(ASKED.commit).lifecycle, found.became.lifecycle) == ("merged", "open")
+
+
+def recorded_again(known: list[Entry], one: Experiment = ASKED) -> list[Entry]:
+    """The same commit has a further record, since the base branch has moved."""
+    moved = components(spec="new", data="moved")
+    here = replace(one, merge=target(moved, "m", "merge"))
+    return settle(desired(asks("main", components(data="moved")), here), known)
+
+
+def test_the_commit_that_was_recorded_last_stands_for_a_branch_that_is_gone() -> None:
+    """Also where the branch had gone elsewhere in between, and came back."""
+    known = recorded_again(settle(desired(MAIN, ANEW), known_before_the_merge()))
+    last = History.of(known).of_branch("exp/a")[-1]
+    assert last.experiment.commit == ASKED.commit
+    signed = {one.result_commit: ("whoever", f"in fold {one.fold}") for one in known}
+    gone = became(desired(MAIN, signed=signed), known)
+    assert (gone.lifecycle, gone.commit) == ("discarded", ASKED.commit)
+    assert (gone.by, gone.when) == (last.entry.landed_by, f"in fold {last.entry.fold}")
+
+
 # ── renamed ──
 
 
@@ -275,6 +393,26 @@ def test_a_copy_that_was_recorded_beside_it_is_another_branch() -> None:
     assert (became(renamed(B), known).lifecycle, became(renamed(B), known).renamed) == ("discarded", "")
     third = replace(B, branch="exp/c")
     assert became(renamed(B, third, to=("exp/b", "exp/c")), known).renamed == "exp/c"
+
+
+def test_a_branch_that_was_there_with_other_work_and_took_it_in_is_another_branch() -> None:
+    other = asks("exp/b", components(spec="other"), components(spec="other"))
+    known = settle(desired(MAIN, ASKED, other))
+    took_in = asks("exp/b", components(spec="both"), components(spec="both"))
+    assert (became(renamed(took_in), known).lifecycle, became(renamed(took_in), known).renamed) == ("discarded", "")
+
+
+def test_a_copy_that_came_later_and_stood_beside_it_is_another_branch() -> None:
+    known = recorded_again(settle(desired(MAIN, ASKED, B), known_before_the_merge()))
+    assert (became(renamed(B), known).lifecycle, became(renamed(B), known).renamed) == ("discarded", "")
+
+
+def test_a_branch_that_was_renamed_merged_and_goes_on_is_open_by_its_new_name() -> None:
+    went_on, later = (asks("exp/b", components(spec=word), components(spec=word)) for word in ("went on", "later"))
+    known = settle(renamed(later), settle(renamed(went_on), known_before_the_merge()))
+    state = replace(renamed(later), landed_as={went_on.commit: hexes("squash", 40)})
+    found = became(state, known)
+    assert (found.lifecycle, found.renamed, found.commit) == ("open", "exp/b", ASKED.commit)
 
 
 # ── gone before anybody looked ──

@@ -1,0 +1,73 @@
+"""A file of SQLite that belongs to somebody else, copied as it is at one moment, whoever writes to it meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from cd4ml.errors import RemoteError
+
+_BEGINS = b"SQLite format 3\0"
+_HEAD = 100
+"""Bytes of a header."""
+
+_PATIENCE = 30.0
+"""Seconds that somebody else may keep the file locked."""
+
+_IN_WAL_MODE = 2
+"""What the 19th byte of a file is that has a log beside it while it is open (sqlite.org/fileformat.html, 1.3.3)."""
+
+
+def is_database(file: Path) -> bool:
+    """Is it a file of SQLite, by how it begins?"""
+    return file.is_file() and len(head := _head(file)) == _HEAD and head.startswith(_BEGINS)
+
+
+def copy_database(file: Path, copy: Path) -> None:
+    """Copy all that was committed. ``copy`` is not there yet, and the file's folder stays as it is.
+
+    SQLite reads it under its own lock, which lets no writer commit for as long as the copy takes. Raises RemoteError
+    for a file that stays locked, or cannot be read as one whole, ``sqlite3.DatabaseError`` for one that is damaged.
+    """
+    log = Path(f"{file}-wal")
+    alone = _head(file)[18] == _IN_WAL_MODE and not log.exists()
+    try:
+        # to a file with a log that nobody has open, a reader would make one, and leave it behind
+        _back_up(f"{file.resolve().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", copy)
+    except sqlite3.OperationalError:  # a killed writer's journal is to be rolled back first, which a reader may not
+        copy.unlink(missing_ok=True)
+        _copy_parts(file, copy)
+    if alone and log.exists():  # somebody came, and may have written
+        copy.unlink()
+        copy_database(file, copy)
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_HEAD)
+
+
+def _back_up(uri: str, copy: Path) -> None:
+    until = time.monotonic() + _PATIENCE
+
+    def still_patient(*_: int) -> None:
+        if time.monotonic() > until:
+            raise RemoteError(f"the database stayed locked for {_PATIENCE:.0f} seconds: somebody writes to it")
+
+    with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target, progress=still_patient)
+
+
+def _copy_parts(file: Path, copy: Path) -> None:
+    """Copy the file and what lies beside it, and let SQLite put the copy in order."""
+    for beside in ("", "-wal", "-journal"):
+        part = Path(f"{file}{beside}")
+        if part.is_file():
+            shutil.copyfile(part, f"{copy}{beside}")
+    with closing(sqlite3.connect(copy)) as database:
+        (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if said != "ok":
+        raise RemoteError("the database was written to while it was copied: try again")
