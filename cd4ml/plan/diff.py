@@ -28,7 +28,7 @@ from cd4ml.plan.action import (
     is_recordable,
     merge_fingerprint_of,
 )
-from cd4ml.plan.lifecycle import BaseRecord, last_record_if_merged, lives_of, merged_unrecorded
+from cd4ml.plan.lifecycle import BaseRecord, Became, last_record_if_merged, lives_of, merged_unrecorded
 from cd4ml.plan.standing import WANTS_RUN, Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import DesiredState, Experiment, Health, Lifecycle, SyncStatus
 from cd4ml.spec.canonical import canonical_json
@@ -322,7 +322,13 @@ def _unrecorded(desired: DesiredState, history: History) -> list[Experiment]:
 
 
 def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, policy: PlanPolicy) -> PlanItem:
-    """A head that is gone and was never recorded: what it asked for is kept, and whatever answers it already."""
+    """A head that is gone and was never recorded: what it asked for is kept, and whatever answers it already.
+
+    Not while it is there under another name: that one's record says the same, and a later one of the old name would
+    be that of a copy, which was discarded.
+    """
+    if (renamed := _by_another_name(asked, desired)) is not None:
+        return _renamed(asked, renamed)
     sides = _sides(asked, evidence, policy)
     acts = (policy.named is None or asked.branch in policy.named) and asked.branch not in policy.failed
     runs = sorted({run_id for run_id in sides.answer.values() if run_id})
@@ -343,6 +349,30 @@ def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, poli
         actions=(record,) if acts else (),
         answer=sides.answer,
         metrics=sides.head.run.metrics if sides.head.run and sides.head.is_final else {},
+    )
+
+
+def _by_another_name(asked: Experiment, desired: DesiredState) -> str | None:
+    """The first branch on the remote, by name, that is at the commit of one that is gone."""
+    same = (one for one in desired.experiments if one.commit == asked.commit and one.published and not one.is_base)
+    return min((one.branch for one in same if one.branch != asked.branch), default=None)
+
+
+def _renamed(asked: Experiment, renamed: str) -> PlanItem:
+    became = Became(Lifecycle.OPEN, commit=asked.commit, renamed=renamed)
+    return PlanItem(
+        branch=asked.branch,
+        commit=asked.commit,
+        sync=SyncStatus.UNKNOWN,
+        health=Health.UNKNOWN,
+        lifecycle=became.lifecycle,
+        fingerprint=asked.head.fingerprint,
+        merge_fingerprint=merge_fingerprint_of(asked),
+        reason=reason.gone_renamed(renamed),
+        author=asked.author,
+        name=asked.name,
+        hypothesis=asked.hypothesis,
+        became=lambda: became,
     )
 
 

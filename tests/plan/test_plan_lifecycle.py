@@ -438,6 +438,21 @@ def test_a_vanished_head_is_recorded_with_the_run_that_answers_it() -> None:
     assert action.answer["head"] == action.answer["merge"] == item.answer["head"] is not None
 
 
+def test_a_vanished_head_that_is_there_under_another_name_was_renamed_and_is_recorded_once_that_is_gone() -> None:
+    other = replace(ASKED, branch="exp/b")
+    known = settle(desired(MAIN, other))
+    state = desired(MAIN, other, vanished=(ASKED,))
+    (item,) = (item for item in plan_of(state, known).items if item.branch == "exp/a")
+    assert (item.actions, item.lifecycle, item.reason) == ((), "open", "branch gone: renamed to exp/b")
+    assert item.as_json()["renamed"] == "exp/b"
+    assert briefly(plan_of(desired(MAIN, vanished=(ASKED,)), known), "exp/a") == ["record"]
+
+
+def test_a_vanished_head_that_is_elsewhere_in_this_clone_alone_is_recorded() -> None:
+    mine = replace(ASKED, branch="exp/b", published=False)
+    assert briefly(plan_of(desired(MAIN, mine, vanished=(ASKED,)), settle(desired(MAIN))), "exp/a") == ["record"]
+
+
 def test_a_vanished_head_whose_name_lives_again_is_recorded_beside_the_new_one() -> None:
     state = desired(MAIN, ANEW, vanished=(ASKED,), begun_anew=frozenset({(ASKED.commit, ANEW.commit)}))
     known = settle(state)
