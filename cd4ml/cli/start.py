@@ -11,6 +11,7 @@ import typer
 
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, warn
 from cd4ml.errors import UsageError
+from cd4ml.spec.text import listing
 
 if TYPE_CHECKING:
     from cd4ml.controller.starting.init import Initialised, OwnData
@@ -106,7 +107,7 @@ def _proposed(source: str, proposal: Proposal) -> list[str]:
         f"split        {proposal.split.method}{f' ({rows})' if rows else ''}: {proposal.split.why}",
     ]
     lines += [
-        f"{role:<12} {len(columns)}: {_few([column.name for column in columns])}"
+        f"{role:<12} {len(columns)}: {listing((column.name for column in columns), 12)}"
         for role in ("numeric", "categorical", "time", "text")
         if (columns := proposal.with_role(role))
     ]
@@ -115,8 +116,3 @@ def _proposed(source: str, proposal: Proposal) -> list[str]:
     lines.append(f"expectations {len(proposal.expectations)}, derived from what is there now")
     lines += [f"mind         {note}" for note in proposal.notes]
     return lines
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:12])
-    return f"{shown}, and {len(names) - 12} more" if len(names) > 12 else shown

@@ -12,9 +12,9 @@ from cd4ml.index.fields import nearest
 from cd4ml.index.history import RemovalEntry
 from cd4ml.index.removed import ERASED
 from cd4ml.index.rows import Row
+from cd4ml.spec.text import listing
 
 MIN_PREFIX = 4
-_MOST_LISTED = 8
 _BEST_FIRST: Mapping[str, int] = MappingProxyType(
     {"result": 0, "replicate": 1, "imported": 2, "attempt": 3, "unknown": 4, "refused": 5}
 )
@@ -87,10 +87,10 @@ def find(shelf: Shelf | tuple[Row, ...], name: str) -> tuple[Row, ...]:
     named = [branch for branch in branches if name and name in (branch, branch.partition("/")[2])]
     named = [name] if name in named else named
     if len(named) > 1:
-        raise UsageError(f"{name!r} may be any of {_listing(named)}")
+        raise UsageError(f"{name!r} may be any of {listing(named)}")
     # whoever names a branch so has no say in which run a prefix means; by its whole name the branch can be had
     if named and name not in named and len(name) >= MIN_PREFIX and (runs := shelf.starting(name.lower())):
-        raise UsageError(f"{name!r} may be the branch {named[0]}, or {_listing([known[:16] for known in runs])}")
+        raise UsageError(f"{name!r} may be the branch {named[0]}, or {listing([known[:16] for known in runs])}")
     if named:
         return (_answer_of_branch(shelf.of_branch(named[0])),)
     return _by_prefix(shelf, name, branches)
@@ -102,7 +102,7 @@ def _by_prefix(shelf: Shelf, name: str, branches: tuple[str, ...]) -> tuple[Row,
     if len(prefix) >= MIN_PREFIX and len(names) == 1:
         return _best_first(shelf.named(names[0]))
     if len(prefix) >= MIN_PREFIX and names:
-        raise UsageError(f"{name!r} begins the names of several runs: {_listing([known[:16] for known in names])}")
+        raise UsageError(f"{name!r} begins the names of several runs: {listing([known[:16] for known in names])}")
     if names:
         raise UsageError(f"{name!r} is too short: give at least {MIN_PREFIX} characters")
     short = {branch.partition("/")[2]: branch for branch in branches}
@@ -125,8 +125,3 @@ def _answer_of_branch(found: tuple[Row, ...]) -> Row:
         (row for row in found if row.commit == latest),
         key=lambda row: (row.side != "head", _BEST_FIRST[row.role], -row.fold),
     )
-
-
-def _listing(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(names[:_MOST_LISTED]) + more

@@ -1,8 +1,9 @@
-"""Text from elsewhere, made fit for one line of a record."""
+"""Text from elsewhere, made fit for one line."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 from cd4ml.spec.secrets import redacted
 
@@ -18,3 +19,10 @@ def one_line(text: object, most: int) -> str:
         if character.isspace() or unicodedata.category(character) not in ("Cc", "Cs", "Cf")
     )
     return " ".join(kept.split())[:most]
+
+
+def listing(names: Iterable[str], most: int = 8) -> str:
+    """The names in one line: the first ``most``, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more

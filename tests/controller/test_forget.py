@@ -693,17 +693,19 @@ def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: S
     names(team, public)
     team.run("git", "config", "user.signingkey", key)
     before = plant(team, "before")
-    for name, commit_ in (("flights#production#1", before.result_commit), ("flights#production#2", one.result_commit)):
-        team.run("git", "tag", "--annotate", "--message", "x", name, commit_)
+    for name, of in (("flights#production#1", before), ("flights#production#2", one), ("flights@v1.0.0", one)):
+        team.run("git", "tag", "--annotate", "--message", "x", name, of.result_commit)
     team.run("git", "push", "--quiet", "origin", "--tags")
     asked = cd4ml(team, "forget", one.id, *FORGET[:2], "--keep-data", code=2)
-    assert f"run {one.id} of exp/one; tag flights#production#2" in asked.out.splitlines()
+    assert f"run {one.id} of exp/one; tags flights#production#2, flights@v1.0.0" in asked.out.splitlines()
     cd4ml(team, "forget", one.id, *FORGET, "--keep-data", "--purge")
     (told,) = cd4ml(team, "report", "main", "--json").json["reports"]
     assert told["production"] is None, "nor is what was released before it there again"
     notes = " ".join(told["notes"])
     assert "what the release tag flights#production#2 is on was erased on" in notes
     assert "nothing was released yet" not in notes
+    (line,) = cd4ml(team, "show", "flights@v1.0.0", code=2).lines
+    assert line.startswith(f"cd4ml: flights@v1.0.0: {one.id} was erased at ")
 
 
 def test_a_run_with_equal_predictions_and_another_model_is_not_erased_along(team: Shell) -> None:

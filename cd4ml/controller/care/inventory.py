@@ -29,6 +29,7 @@ from cd4ml.index.sql import compile_filter
 from cd4ml.plan.standing import Evidence, PlanPolicy, stand
 from cd4ml.spec.pin import Pin, parse_pin
 from cd4ml.spec.pipeline import LOCK_FILE, MODEL, pin_path
+from cd4ml.spec.text import listing
 
 _ERASED_HERE = "erased"
 """The folder of cd4ml's own where a clone remembers what it erased: a file for each run, with names of objects."""
@@ -123,11 +124,11 @@ def take_inventory(project: Project) -> Found:
     gone = counting(removals)
     rules = _matching_rules(project, observation, history, runs)
     here = {run: names for run, names in erased_here(project).items() if run in gone and _is_erased(gone[run])}
-    needed_by = {
-        **{run.id: "is a draft" for run in runs if run.id not in landed},
-        **_live(project, observation, history, runs),
-        **_released(project, runs),
-    }
+    needed_by = _together(
+        _live(project, observation, history, runs),
+        _released(project, runs),
+        {run.id: "is a draft" for run in runs if run.id not in landed},
+    )
     holdings = tuple(
         Holding(
             run.id,
@@ -242,6 +243,14 @@ def _matching(history: History, lives: Lifecycles, wheres: Mapping[str, Conditio
 # ── who needs a run ──
 
 
+def _together(*told: Mapping[str, str]) -> dict[str, str]:
+    """By run all that is said of it."""
+    found: dict[str, list[str]] = {}
+    for run, words in (item for one in told for item in one.items()):
+        found.setdefault(run, []).append(words)
+    return {run: "; ".join(words) for run, words in found.items()}
+
+
 def _live(project: Project, observation: Observation, history: History, runs: Iterable[RunFacts]) -> dict[str, str]:
     """The runs that answer what a branch asks for now, or is recorded to have asked for last."""
     wanted = _answering(observation, history)
@@ -274,19 +283,24 @@ def _answering(observation: Observation, history: History) -> dict[str, str]:
     ]
     names, fingerprints = {one.branch for one, _ in targets}, {target.fingerprint for _, target in targets}
     at_hand = history.looked_up(names, [one for one in fingerprints if one is not None])
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, None]] = {}
     for known in (observation.history, at_hand):
         for one, target in targets:
             answer = stand(one, target, Evidence(known), policy).run
             if answer is not None:
-                found[answer.id] = f"{one.branch} asks for it"
-    return found
+                found.setdefault(answer.id, {})[one.branch] = None
+    return {
+        run: f"{listing(branches)} {'asks' if len(branches) == 1 else 'ask'} for it" for run, branches in found.items()
+    }
 
 
 def _released(project: Project, runs: Iterable[RunFacts]) -> dict[str, str]:
     """The runs whose result commit a tag names: a release."""
-    by_commit = {commit: name for name, commit in project.repository.tagged(project.remote).items()}
-    return {run.id: f"tag {by_commit[run.result_commit]}" for run in runs if run.result_commit in by_commit}
+    by_commit: dict[str, list[str]] = {}
+    for name, commit in sorted(project.repository.tagged(project.remote).items()):
+        by_commit.setdefault(commit, []).append(name)
+    tags = {run.id: by_commit[run.result_commit] for run in runs if run.result_commit in by_commit}
+    return {run: f"{'tag' if len(names) == 1 else 'tags'} {listing(names)}" for run, names in tags.items()}
 
 
 # ── what commits pin ──

@@ -11,7 +11,7 @@ from typing import Any
 import cd4ml
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.labels import without_label
-from cd4ml.controller.landing.landed import IndexHistory, current_cache
+from cd4ml.controller.landing.landed import IndexHistory, claimed_id, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.git import RemoteState
@@ -125,9 +125,13 @@ def _meant(project: Project, cache: QueryCache, name: str) -> tuple[Row, ...]:
         commit = project.repository.resolve(f"refs/tags/{name}")
         if commit and (tagged := cache.of_commit(commit)):  # as a release is: its tag is at the result commit
             return tagged
+        told = tombstone_line(
+            IndexHistory(cache, drafts=True).removals, claimed_id(project, commit) if commit else name
+        )
         if commit:
-            raise UsageError(f"{name}: that tag is on {commit[:12]}, which is no result of the index") from None
-        if told := tombstone_line(IndexHistory(cache, drafts=True).removals, name):
+            why = told or f"that tag is on {commit[:12]}, which is no result of the index"
+            raise UsageError(f"{name}: {why}") from None
+        if told:
             raise UsageError(told) from None
         raise
 

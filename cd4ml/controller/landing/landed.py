@@ -17,6 +17,7 @@ from cd4ml.gateways.envelopes import Readers
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
 from cd4ml.gateways.store_batch import Batch, batches
+from cd4ml.gateways.untrusted import parse_json
 from cd4ml.index.envelope import read_envelope
 from cd4ml.index.fold import ENTRY_FOLDERS, Landed, fold, names_record, parse_envelope, run_folder
 from cd4ml.index.history import (
@@ -311,6 +312,17 @@ def read_landed(project: Project, ref: str, commit: str) -> Landed:
     except (RepositoryError, ToolError, IntegrityError):
         return Landed(ref, commit, (), (), b"", "")  # which the fold refuses, and names
     return Landed(ref, commit, info.parents, info.changed, data, info.committer)
+
+
+def claimed_id(project: Project, commit: str) -> str:
+    """The id of the record that a commit says it holds (``""``: none), believed by nobody yet."""
+    try:
+        data = project.repository.read_blob(commit, RECORD_PATH, LARGEST_RECORD)
+    except (RepositoryError, ToolError, IntegrityError):
+        return ""
+    told = parse_json(data) if data is not None else None
+    name = told.get("id") if isinstance(told, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def erased_in(project: Project, index: str | None, ids: Collection[str] | None = None) -> frozenset[str]:

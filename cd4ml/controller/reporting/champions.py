@@ -9,12 +9,12 @@ from itertools import takewhile
 
 from cd4ml.controller.desired.heads import FIRST_PARENTS, Asks, HeadReader
 from cd4ml.controller.desired.specs import Base
+from cd4ml.controller.landing.landed import claimed_id
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.lifecycles import lives_of_all
 from cd4ml.controller.reconciling.observe import Observation
-from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, ToolError, UsageError
-from cd4ml.gateways.untrusted import parse_json
-from cd4ml.index.record import RECORD_PATH, RemovalRecord, RunRecord
+from cd4ml.errors import RemoteError, ToolError, UsageError
+from cd4ml.index.record import RemovalRecord, RunRecord
 from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
@@ -22,7 +22,6 @@ from cd4ml.promotion.assemble import Production
 from cd4ml.promotion.release_tags import Claim, candidates, differing, names_in_production, taken_out, uncounted
 from cd4ml.spec.fingerprint import Components
 
-_LARGEST_RECORD = 1 << 20
 _MOST_COMPOSED = 50
 """Commits of the base branch whose configuration is composed to find what was before its tip."""
 
@@ -186,7 +185,7 @@ class References:
             return None, (f"nothing is in production since {', '.join(out)[:200]}",)
         ignored: list[str] = []
         for claim in claims:
-            name = self._claimed(claim.commit)
+            name = claimed_id(self.project, claim.commit)
             removal = Evidence(self.observation.history).erased(name)
             if removal is not None:  # what was there before is not there again for that
                 told = f"what the release tag {claim.tag[:100]} is on was {words(removal.body)}"
@@ -200,16 +199,6 @@ class References:
             ignored.append(claim.tag)
         stands = f"nothing was released yet, so the result of {self.project.base} stands for what is in production"
         return None, (*_ignored(ignored), stands)
-
-    def _claimed(self, commit: str) -> str:
-        """The id of the record that a commit holds (``""``: none)."""
-        try:
-            data = self.project.repository.read_blob(commit, RECORD_PATH, _LARGEST_RECORD)
-        except (RepositoryError, ToolError, IntegrityError):
-            return ""
-        told = parse_json(data) if data is not None else None
-        name = told.get("id") if isinstance(told, dict) else None
-        return name if isinstance(name, str) else ""
 
     def _released(self, name: str, commit: str) -> RunRecord | None:
         """The result of that id, if the index holds it with that very commit."""
