@@ -8,7 +8,6 @@ import typer
 
 from cd4ml.cli.complete import complete_branch
 from cd4ml.cli.context import Context, JsonFlag, print_json, say, show
-from cd4ml.errors import UsageError
 
 data = typer.Typer(
     help="Pins: which data the runs use.", epilog="Example: cd4ml data update flights", no_args_is_help=True
@@ -90,18 +89,22 @@ def update(
     store_erased: Annotated[
         bool, typer.Option("--store-erased", help="Archive data again that `cd4ml forget` erased.")
     ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Read the sources as they are now, archive their raw bytes, and pin what moved.
 
     A source that is a file which Git tracks is committed with its pin.
     """
-    from cd4ml.controller.desired.data import update_pins
+    from cd4ml.controller.desired.data import commit_pins, update_pins
     from cd4ml.controller.landing.erased import erased_objects
-    from cd4ml.spec.pipeline import pin_path
 
     options: Context = context.obj
     project = options.project()
     changes = update_pins(project, tuple(sources or ()), {} if store_erased else erased_objects(project, fetch=True))
+    if as_json:
+        made = commit_pins(project, changes) if commit else None
+        print_json("pins", [change.as_json() for change in changes], commit=made)
+        return
     for change in changes:
         rows = f"{change.after.rows:,} rows"
         if not change.moved:
@@ -111,19 +114,7 @@ def update(
         else:
             digests = f"{change.before.digest[:12]} → {change.after.digest[:12]}"
             say(f"{change.source}: {change.before.rows:,} → {rows}, {digests}")
-    moved = [pin_path(change.source) for change in changes if change.moved]
-    if not moved or not commit:
-        return
-    if project.repository.resolve("HEAD") is None:
+    if commit and (made := commit_pins(project, changes)):
+        say(f"committed {made[:12]}")
+    elif commit and any(change.moved for change in changes):
         say("There is no commit here yet: the pins wait to be committed with the rest of the project.")
-        return
-    if project.repository.current_branch() is None:
-        raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")
-    # a file of data that Git tracks goes along: a pin beside the bytes that it does not mean would mislead
-    changed = set(project.repository.uncommitted())
-    read = (change.after.location for change in changes if change.moved)
-    made = project.repository.commit_paths(
-        [*moved, *(one for one in dict.fromkeys(read) if one in changed)],
-        f"Pin {', '.join(change.source for change in changes if change.moved)}\n",
-    )
-    say(f"committed {made[:12]}")

@@ -119,6 +119,22 @@ def test_what_is_not_as_rendered_and_what_is_written_then_have_the_published_sha
     assert listed(cd4ml(lived_in, "render", "--json"), "files") == [{"path": "dvc.yaml"}]
 
 
+def test_what_was_pinned_and_what_moved_then_have_the_published_shape(lived_in: Shell, tmp_path: Path) -> None:
+    shutil.copytree(lived_in.folder.parent, tmp_path / "team", symlinks=True)
+    shell = lived_in.at(tmp_path / "team" / "project")
+    told = cd4ml(shell, "data", "update", "--json")
+    assert {item["moved"] for item in listed(told, "pins")} == {False}
+    assert told.json["commit"] is None
+    pin = shell.folder / told.json["pins"][0]["path"]
+    before = pin.read_text("utf-8")
+    shell.run("git", "rm", "--quiet", str(pin))
+    shell.run("git", "commit", "--quiet", "--message", "No pin")
+    told = cd4ml(shell, "data", "update", "--json")
+    first = listed(told, "pins")[0]
+    assert (first["moved"], first["before"], first["after"]["digest"] in before) == (True, None, True)
+    assert told.json["commit"] == git(shell, "rev-parse", "HEAD")
+
+
 def printed_lists() -> set[str]:
     """The names of the lists that some verb prints, as its code calls them."""
     calls = [

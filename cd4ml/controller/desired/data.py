@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from cd4ml.controller.project import CONF, Project
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, StageFailed, UsageError
@@ -43,6 +44,18 @@ class PinChange:
             self.after.digest,
             self.after.described,
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` lists under ``pins``; see ``docs/json.md``."""
+        before = {"digest": self.before.digest, "rows": self.before.rows} if self.before else None
+        after = {"digest": self.after.digest, "rows": self.after.rows}
+        return {
+            "source": self.source,
+            "path": pin_path(self.source),
+            "moved": self.moved,
+            "before": before,
+            "after": after,
+        }
 
 
 def ensure_raw(project: Project, storage: Storage, pins: Iterable[Pin], erased: Mapping[str, str]) -> Path:
@@ -159,6 +172,23 @@ def update_pins(
             write_atomically(project.work_tree() / pin_path(name), change.after.dump().encode())
         changes.append(change)
     return tuple(changes)
+
+
+def commit_pins(project: Project, changes: Iterable[PinChange]) -> str | None:
+    """Commit the pins that moved, each with its source if that is a file which Git tracks: they belong together.
+
+    Gives the commit; nothing where no pin moved, or before the first commit, which takes them in. Side effects: a
+    commit on the current branch. Raises UsageError where there is none.
+    """
+    repository, moved = project.repository, [change for change in changes if change.moved]
+    if not moved or repository.resolve("HEAD") is None:
+        return None
+    if repository.current_branch() is None:
+        raise UsageError("HEAD is detached: the pins are written but not committed; switch to a branch and commit them")
+    changed = set(repository.uncommitted())
+    read = dict.fromkeys(change.after.location for change in moved)
+    paths = [*(pin_path(change.source) for change in moved), *(one for one in read if one in changed)]
+    return repository.commit_paths(paths, f"Pin {', '.join(change.source for change in moved)}\n")
 
 
 def work_tree_storage(project: Project) -> Storage:
