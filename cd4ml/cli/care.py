@@ -64,6 +64,8 @@ def restore(
 
 def _told(plan: Restoration) -> list[str]:
     if plan.is_empty:
+        if plan.index_from is None:
+            return ["nothing to restore: the remote has no index, and this clone remembers none; another one may"]
         return ["nothing to restore: the index follows from what this clone remembers"]
     lines = list(plan.found)
     if plan.accepts:

@@ -272,6 +272,25 @@ def test_all_is_found_again_after_the_remote_was_made_anew(world: Shell) -> None
     assert {run["id"] for run in runs(world)} == ids
 
 
+def test_a_clone_that_lacks_what_is_to_be_put_back_says_so_and_one_that_knows_no_index_is_not_content(
+    world: Shell,
+) -> None:
+    shallow, other = (world.at(world.folder.parent / name) for name in ("shallow", "other"))
+    source = f"file://{remote(world).folder}"
+    git(world, "clone", "--quiet", "--depth", "1", "--no-single-branch", source, str(shallow.folder))
+    cd4ml(shallow, "status")
+    shutil.rmtree(remote(world).folder)
+    world.run("git", "init", "--quiet", "--bare", "../remote.git")
+    world.run("git", "push", "--quiet", "origin", "main")
+    (line,) = cd4ml(shallow, "restore", "--yes", code=1).lines
+    assert line.endswith(
+        "(this clone is shallow, and may not have all of it: restore from a whole one that has seen the index)"
+    )
+    git(world, "clone", "--quiet", source, str(other.folder))
+    told = cd4ml(other, "restore", "--yes").out
+    assert told.startswith("nothing to restore: the remote has no index, and this clone remembers none")
+
+
 def erased(team: Shell) -> tuple[Planted, Shell, Shell]:
     """A run that is erased from history, and two clones that saw the index before."""
     key, public = signing_key(team, "key")

@@ -325,7 +325,8 @@ def restore(project: Project, shown: Restoration, *, with_erased: bool = False) 
         except RemoteError as error:
             after = plan_restore(project, accept=plan.accepts)
             if after == plan and attempt:
-                raise RemoteError(f"{project.remote}: the index could not be put back: {error}") from error
+                told = f"{project.remote}: the index could not be put back: {error}"
+                raise RemoteError(f"{told}{_not_whole(project)}") from error
             plan = after
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  # spreads those who restore at once
             continue
@@ -336,6 +337,14 @@ def restore(project: Project, shown: Restoration, *, with_erased: bool = False) 
     if plan.is_empty:
         return done
     raise RemoteError(f"{project.remote}: the index could not be put back: it keeps moving; try again")
+
+
+def _not_whole(project: Project) -> str:
+    """That this clone may lack what is to be put back, where that is so."""
+    if not project.repository.is_shallow and not project.repository.is_partial:
+        return ""
+    kind = "shallow" if project.repository.is_shallow else "partial"
+    return f" (this clone is {kind}, and may not have all of it: restore from a whole one that has seen the index)"
 
 
 def _take(project: Project) -> None:
