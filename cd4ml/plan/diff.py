@@ -45,7 +45,7 @@ def diff(desired: DesiredState, history: History, policy: PlanPolicy) -> Plan:
     """
     history = history.looked_up(*_asked_about(desired))
     evidence = Evidence(history)
-    base = BaseRecord.of(history, desired.base)
+    base = BaseRecord.of(history, desired)
     claimed: dict[str, str] = {}
     items = [
         _beside_local(_planned(asked, desired, evidence, base, policy, claimed), asked.unpushed)

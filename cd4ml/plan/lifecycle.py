@@ -69,17 +69,23 @@ class Lives:
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """The earliest folds in which the base branch was recorded with each commit and each fingerprint."""
+    """The earliest folds in which the base branch was recorded with each commit and each fingerprint.
+
+    Under a name that it had before, what it contains counts alone: another branch may have been the base of somebody.
+    """
 
     first_fold: dict[str, int]
 
     @classmethod
-    def of(cls, history: History, base: str) -> BaseRecord:
+    def of(cls, history: History, desired: DesiredState) -> BaseRecord:
         first: dict[str, int] = {}
-        for entry in history.of_branch(base):
-            for name in (entry.experiment.commit, entry.experiment.fingerprint):
-                if name is not None:
-                    first.setdefault(name, entry.entry.fold)
+        for branch in desired.base_names:
+            for entry in history.of_branch(branch):
+                if branch != desired.base and entry.experiment.commit not in desired.base_commits:
+                    continue
+                for name in (entry.experiment.commit, entry.experiment.fingerprint):
+                    if name is not None:
+                        first[name] = min(first.get(name, entry.entry.fold), entry.entry.fold)
         return cls(first)
 
     def had(self, name: str | None, fold: int) -> bool:

@@ -99,7 +99,8 @@ class DesiredState:
 
     ``landed_as`` tells squash and rebase merges by content: by commit of a branch, the commit on the base branch's
     first-parent chain that holds exactly what merging the branch into its parent gives, and is no older than it.
-    ``vanished`` are heads that a fetch has seen, and that the remote does not have any more.
+    ``vanished`` are heads that a fetch has seen, and that the remote does not have any more. ``base_before`` are names
+    that the base branch was recorded under before it had its present one.
 
     What follows is asked for when branches are gone, and may be worked out then. ``brought_by``: by commit that the
     base branch contains, the commit on its first-parent chain that brought it. ``base_asked``: by fingerprint, the
@@ -115,8 +116,14 @@ class DesiredState:
     base_first_parents: frozenset[str] = frozenset()
     landed_as: Mapping[str, str] = field(default_factory=dict)
     vanished: tuple[Experiment, ...] = ()
+    base_before: tuple[str, ...] = ()
     brought_by: Mapping[str, str] = field(default_factory=dict)
     base_asked: Mapping[str, str] = field(default_factory=dict)
     continued_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     begun_anew: Container[tuple[str, str]] = frozenset()
     signed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Every name of the base branch, the present one last."""
+        return (*self.base_before, self.base)

@@ -384,3 +384,14 @@ def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> Non
     assert told(team)["exp/squashed"].became.lifecycle == "merged"
     assert told(shallow) == told(team)
     assert experiments(shallow, "plan") == experiments(team, "plan")
+
+
+def test_a_branch_that_only_repeats_the_base_branch_is_not_merged_by_renaming_that(team: Shell) -> None:
+    heads(team, "exp/rep:main")
+    cd4ml(team, "reconcile")
+    git(remote(team), "branch", "--move", "main", "trunk")
+    git(team, "config", "cd4ml.base", "trunk")
+    assert told(team)["exp/rep"].became.lifecycle == "open"
+    cd4ml(team, "reconcile")
+    heads(team, "exp/rep:")
+    assert told(team)["exp/rep"].became.lifecycle == "discarded"

@@ -130,6 +130,16 @@ def test_a_merged_branch_is_not_recorded_again_at_every_move_of_the_base() -> No
         known = settle(state, known)
 
 
+def test_a_branch_that_only_repeats_the_base_branch_does_so_when_that_has_another_name() -> None:
+    trunk = replace(MAIN, branch="trunk")
+    repeat = replace(asks("exp/a", OLD, OLD, ancestor_of_base=True), commit=MAIN.commit)
+    known = settle(replace(desired(trunk, repeat, base_fingerprints=frozenset({OLD.fingerprint})), base="trunk"))
+    state = desired(MAIN, repeat, base_fingerprints=frozenset({OLD.fingerprint}), base_commits=frozenset({MAIN.commit}))
+    assert lifecycle(replace(state, base_before=("trunk",)), known)[0] == "open"
+    elsewhere = replace(state, base_before=("trunk",), base_commits=frozenset())
+    assert lifecycle(elsewhere, known)[0] == "merged", "somebody else's base branch, with other commits"
+
+
 def test_a_branch_that_repeats_main_is_open_however_often_main_comes_back_to_that() -> None:
     """The earliest record of the base branch counts, and not that of the commit that reverted it."""
     repeat = asks("exp/a", OLD, OLD)
@@ -296,7 +306,7 @@ def became(state: DesiredState, known: list[Entry], branch: str = "exp/a") -> Be
 def lives(state: DesiredState, known: list[Entry], branch: str = "exp/a") -> Lives:
     history = History.of(known)
     there = next((one for one in state.experiments if one.branch == branch), None)
-    return lives_of(branch, history, state, BaseRecord.of(history, "main"), there)
+    return lives_of(branch, history, state, BaseRecord.of(history, state), there)
 
 
 ANEW = asks("exp/a", components(spec="anew"), components(spec="anew"))

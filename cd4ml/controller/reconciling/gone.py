@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -22,8 +22,16 @@ class GoneFacts:
     A plan that nobody asks for its gone branches asks for none of this, and pays for none of it.
     """
 
-    def __init__(self, project: Project, reader: HeadReader, history: History, experiments: list[Experiment]) -> None:
+    def __init__(
+        self,
+        project: Project,
+        reader: HeadReader,
+        history: History,
+        experiments: list[Experiment],
+        base_names: Sequence[str],
+    ) -> None:
         self._project = project
+        self._base_names = base_names
         self._reader = reader
         self._whole = history
         self._experiments = experiments
@@ -77,7 +85,7 @@ class GoneFacts:
     def _asked_by_base(self) -> dict[str, str]:
         """By fingerprint, the first recorded commit of the base branch with it, or the first that came since."""
         found: dict[str, str] = {}
-        recorded = recorded_on_base(self._project, self._history, self._chain)
+        recorded = recorded_on_base(self._project, self._history, self._chain, self._base_names)
         for one in recorded:
             if one.fingerprint:
                 found.setdefault(one.fingerprint, one.commit)
@@ -118,13 +126,15 @@ class GoneFacts:
         return self._reader.begun_anew(pairs, frozenset(self._chain)) if pairs else frozenset()
 
 
-def recorded_on_base(project: Project, history: History, chain: Collection[str]) -> list[ExperimentRecord]:
-    """What was recorded of the base branch's commits that are on its first-parent chain still.
+def recorded_on_base(
+    project: Project, history: History, chain: Collection[str], names: Sequence[str]
+) -> list[ExperimentRecord]:
+    """What was recorded of the base branch's commits, under any of its names, that are on its first-parent chain still.
 
     It may have been moved back. Where its history is cut off in this clone, nobody can tell, and all are.
     """
     on_chain, whole = frozenset(chain), not project.repository.is_shallow
-    recorded = [entry.experiment for entry in history.of_branch(project.base)]
+    recorded = [entry.experiment for name in names for entry in history.of_branch(name)]
     return [one for one in recorded if one.commit in on_chain or not whole]
 
 

@@ -57,6 +57,6 @@ def lives_of_all(desired: DesiredState, history: History, only: frozenset[str] |
     there = {one.branch: one for one in desired.experiments}
     names = sorted(there.keys() | {name for name in history.branches if name != desired.base})
     names = names if only is None else [name for name in names if name in only]
-    history = history.looked_up([desired.base, *names], ())
-    base = BaseRecord.of(history, desired.base)
+    history = history.looked_up([*desired.base_names, *names], ())
+    base = BaseRecord.of(history, desired)
     return {name: lives_of(name, history, desired, base, there.get(name)) for name in names}

@@ -6,7 +6,7 @@ Desired is what the remote's heads ask for; observed is what the index holds and
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -91,15 +91,17 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
         ahead = mine if mine is not None and mine != commit and (mine, commit) not in behind else None
         experiments.append(replace(one, unpushed=ahead))
     known = {commit: head for commit, head in found.items() if isinstance(head, Head)}
-    facts = GoneFacts(project, reader, history, experiments)
+    before = _base_before(project, history, policy)
+    facts = GoneFacts(project, reader, history, experiments, (*before, project.base))
     desired = DesiredState(
         base=project.base,
         experiments=tuple(experiments),
-        base_fingerprints=_base_fingerprints(project, base_commit, history, reader),
+        base_fingerprints=_base_fingerprints(project, reader, history, (*before, project.base)),
         base_commits=facts.base_commits,
         base_first_parents=frozenset(project.repository.first_parents(base_commit)),
         landed_as=facts.landed_as({commit: head.landed_as for commit, head in known.items() if head.landed_as}),
         vanished=tuple(_experiment(branch, known[commit]) for branch, commit in vanished if commit in known),
+        base_before=before,
         brought_by=facts.brought_by,
         base_asked=facts.base_asked,
         continued_by=facts.continued_by,
@@ -256,10 +258,17 @@ class AskedTargets(Mapping[str, Asked]):
         return len(self._heads)
 
 
-def _base_fingerprints(project: Project, base_commit: str, history: History, reader: HeadReader) -> frozenset[str]:
+def _base_before(project: Project, history: History, policy: Spec) -> tuple[str, ...]:
+    """Names of no experiment that the base branch was last recorded under, but for the present one."""
+    others = [one for one in history.branches if one != project.base and not is_experiment(project, one, policy)]
+    known = history.looked_up(others, ()) if others else history
+    return tuple(one for one in others if known.of_branch(one)[-1].experiment.body["is_base"])
+
+
+def _base_fingerprints(project: Project, reader: HeadReader, history: History, names: Sequence[str]) -> frozenset[str]:
     """Fingerprints of the base branch's first-parent commits: recorded ones, and those that came since."""
-    chain = project.repository.first_parents(base_commit)
-    recorded = {one.commit: one.fingerprint for one in recorded_on_base(project, history, chain)}
+    chain = project.repository.first_parents(reader.base.commit)
+    recorded = {one.commit: one.fingerprint for one in recorded_on_base(project, history, chain, names)}
     found: set[str] = set()
     since: list[str] = []
     for commit in chain[:FIRST_PARENTS]:

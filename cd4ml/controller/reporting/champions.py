@@ -14,7 +14,7 @@ from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.lifecycles import lives_of_all
 from cd4ml.controller.reconciling.observe import Observation
 from cd4ml.errors import RemoteError, ToolError, UsageError
-from cd4ml.index.record import RemovalRecord, RunRecord
+from cd4ml.index.record import ExperimentRecord, RemovalRecord, RunRecord
 from cd4ml.index.removed import words
 from cd4ml.plan.standing import Evidence, Kind, PlanPolicy, Standing, stand
 from cd4ml.plan.state import Experiment, Lifecycle, Target
@@ -122,8 +122,7 @@ class References:
             found = self._result_at(commit, unlike=tip)
             if found is not None:
                 return commit, found
-        for one in reversed(self.observation.history.of_branch(self.project.base)):
-            asked = one.experiment
+        for asked in reversed(self._recorded):
             if asked.fingerprint is None or asked.fingerprint == tip:
                 continue
             known = self.observation.history.result(asked.fingerprint)
@@ -140,12 +139,18 @@ class References:
         """The first-parent chain of the base branch before its tip, the newest first."""
         return self.project.repository.first_parents(self.base.commit)[1:FIRST_PARENTS]
 
+    @cached_property
+    def _recorded(self) -> list[ExperimentRecord]:
+        """What was recorded of the base branch, under each of its names, the present one last."""
+        names, history = self.observation.desired.base_names, self.observation.history
+        return [one.experiment for name in names for one in history.of_branch(name)]
+
     def _merged_since_recorded(self) -> list[str]:
         """Commits of the base branch that brought a branch after the last one that was recorded, the newest first.
 
         Two merges that one reconcile sees leave no record of the base branch between them.
         """
-        recorded = {one.experiment.commit for one in self.observation.history.of_branch(self.project.base)}
+        recorded = {one.commit for one in self._recorded}
         since = [*takewhile(lambda commit: commit not in recorded, self._chain)]
         if not since:
             return []
