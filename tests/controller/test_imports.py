@@ -16,6 +16,7 @@ from cd4ml.controller.landing.fold import MOST_FOLDED
 from cd4ml.controller.landing.imports import import_runs
 from cd4ml.controller.project import Project
 from cd4ml.errors import RemoteError
+from cd4ml.gateways.git import RefUpdate
 from cd4ml.index.foreign import ForeignRun, import_body
 from tests.conftest import Shell
 from tests.controller.controller_world import cd4ml, commit, git, push, refs, remote, runs
@@ -291,28 +292,30 @@ def test_experiments_of_dvc_are_found_and_live_on_after_dvc_forgot_them(team: Sh
     assert set(made) <= set(held)
 
 
+@pytest.mark.parametrize("location", ["elsewhere", "a copy of it"])
 def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
-    team: Shell, monkeypatch: pytest.MonkeyPatch
+    team: Shell, monkeypatch: pytest.MonkeyPatch, location: str
 ) -> None:
-    """The other lands one of the two runs between the look and the push, by a commit of its own."""
+    """The other brings one of the two runs in, from the same store or a copy of it, between the look and the push."""
     some = ForeignRun("mlflow", "elsewhere", "x", "", "", "", "", True, {}, {}, {}, None, None)
     one, two = (replace(some, id=letter * 32, name=letter) for letter in "ab")
+    team.run("git", "clone", "--quiet", "../remote.git", "../other")
+    other = team.at(team.folder.parent / "other")
     land, others = imports._land, list[str]()
 
-    def landed(project: Project, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+    def landed(project: Project, bodies: Mapping[str, Mapping[str, Any]], along: RefUpdate) -> None:
         if not others:
-            (mine,) = (record_id for record_id, body in bodies.items() if body["name"] == "a")
-            others.append(mine)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("GIT_COMMITTER_NAME", "Somebody else")
-                land(project, {mine: bodies[mine]})
-        land(project, bodies)
+            others.append("is about to")
+            others.extend(import_runs(project_of(other), [replace(one, location=location)]).landed)
+        land(project, bodies, along)
 
     monkeypatch.setattr(imports, "_land", landed)
     done = import_runs(project_of(team), [one, two])
     assert [name for _, name in done.landed.values()] == ["b"]
-    assert (done.known, len(others)) == (1, 1)
-    assert imported(team, "role = 'imported'").keys() == {"a", "b"}
+    assert (done.known, len(others)) == (1, 2)
+    found = sorted((run["name"], run["id"]) for run in runs(team, "role = 'imported'"))
+    assert found == [("a", others[1]), ("b", next(iter(done.landed)))]
+    cd4ml(team, "verify")
 
 
 def test_a_fold_that_fails_is_told_and_what_has_landed_is_not_called_known(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from cd4ml.controller.landing.landed import current_cache, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError
 from cd4ml.gateways import dvc_experiments, mlflow
-from cd4ml.gateways.git import LANDING, RefUpdate, RemoteState
+from cd4ml.gateways.git import IMPORTS, LANDING, RefUpdate, RemoteState
 from cd4ml.index.filter import Field, OneOf
 from cd4ml.index.fold import check_landed
 from cd4ml.index.foreign import ForeignRun, import_body, redactions, run_id
@@ -24,7 +25,7 @@ from cd4ml.index.sql import compile_filter
 from cd4ml.spec.secrets import redacted
 
 _AT_ONCE = 200
-_TRIES = 3
+_TRIES = 8
 _LARGEST_LOOKED_INTO = 4 << 20
 _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
 """Over the query cache's entries: tombstones of imported runs."""
@@ -94,9 +95,14 @@ def _bring(
 ) -> tuple[Sequence[ForeignRun], Mapping[str, Mapping[str, Any]]]:
     """Land and fold those of the runs of which there is no record; gives them, and the records by id.
 
-    Where somebody else imports the same, what they land meanwhile is theirs.
+    Where somebody else imports the same, what they land meanwhile is theirs: whoever lands moves a ref that the other
+    does then not find as it was before he asked what is known.
     """
+    tool = next((run.tool for run in runs), None)
+    if tool is None:
+        return (), {}
     for left in reversed(range(_TRIES)):
+        before = project.repository.remote_ref(project.remote, IMPORTS + tool) or ""
         held = _held(project, trust.fetch(project), runs)
         fresh = {(run.tool, run_id(run)): run for run in reversed(runs) if (run.tool, run_id(run)) not in held}
         bodies = [import_body(run, anchor(run)) for run in fresh.values()]
@@ -104,7 +110,8 @@ def _bring(
         if not new or dry_run:
             break
         try:
-            _land(project, new)
+            mark = project.repository.write_blob(f"{uuid.uuid4()}\n".encode())
+            _land(project, new, RefUpdate(IMPORTS + tool, before, mark))
         except RemoteError:
             if not left:
                 raise
@@ -172,8 +179,8 @@ def _held(project: Project, state: RemoteState, runs: Iterable[ForeignRun]) -> f
     return frozenset(found)
 
 
-def _land(project: Project, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the records on the remote, in one push."""
+def _land(project: Project, bodies: Mapping[str, Mapping[str, Any]], along: RefUpdate) -> None:
+    """Put the records on the remote in one push, in which another ref moves, too."""
     repository = project.repository
     asked = [
         (str(body["commit"]), {RECORD_PATH: encode(body)}, f"cd4ml: import {record_id}\n")
@@ -187,7 +194,8 @@ def _land(project: Project, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         except IntegrityError as error:
             raise IntegrityError(f"{ref.removeprefix(LANDING)}: cannot be recorded: {error}") from error
     try:
-        repository.push(project.remote, [RefUpdate(*one) for one in zip(refs, [""] * len(refs), commits, strict=True)])
+        updates = [RefUpdate(ref, "", commit) for ref, commit in zip(refs, commits, strict=True)]
+        repository.push(project.remote, [*updates, along])
     except RemoteError as error:
         landing = trust.fetch(project).landing
         missing = [ref for ref, commit in zip(refs, commits, strict=True) if landing.get(ref) != commit]

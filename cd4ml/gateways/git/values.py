@@ -15,6 +15,9 @@ HEADS = "refs/heads/"
 TAGS = "refs/tags/"
 LANDING = "refs/cd4ml/landing/"
 CLAIMS = "refs/cd4ml/claims/"
+IMPORTS = "refs/cd4ml/imports/"
+"""Below it one ref for each tool that runs are imported from, which each import moves: of two at once, one sees it."""
+
 INDEX_BRANCH = "cd4ml/index"
 INDEX = HEADS + INDEX_BRANCH
 SEEN = "refs/cd4ml/remote/"
