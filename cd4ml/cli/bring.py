@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,6 +71,7 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
             "redacted": done.redacted,
             "empty": done.empty,
             "withheld": done.withheld,
+            "unreadable": [asdict(one) for one in done.unreadable],
             "dry_run": dry_run,
         }
         print_json("imports", [told])
@@ -91,6 +93,10 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
 
 
 def _tell_left_out(done: Imported, *, dry_run: bool) -> None:
+    for one in done.unreadable[:_LISTED]:
+        warn(f"left out: run {one.id} cannot be read: {one.why}")
+    if len(done.unreadable) > _LISTED:
+        warn(f"left out: {len(done.unreadable) - _LISTED} more that cannot be read: --json lists them")
     if done.empty:
         hold = "holds" if done.empty == 1 else "hold"
         warn(f"{done.empty} of them {hold} neither parameters nor metrics: files that Git does not have cannot be read")

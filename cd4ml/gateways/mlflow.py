@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from cd4ml.errors import RemoteError, UsageError
 from cd4ml.gateways.sqlite_file import copy_database, is_database
-from cd4ml.index.foreign import ForeignRun, without_secrets
+from cd4ml.index.foreign import ForeignRun, Unreadable, without_secrets
 from cd4ml.spec.text import one_line
 
 if TYPE_CHECKING:
@@ -137,20 +137,45 @@ def _experiment_pages(client: MlflowClient) -> Iterator[Sequence[Experiment]]:
             return
 
 
-def runs_of(client: MlflowClient, uri: str, experiments: dict[str, str]) -> Iterator[ForeignRun | None]:
+def runs_of(client: MlflowClient, uri: str, experiments: dict[str, str]) -> Iterator[ForeignRun | Unreadable | None]:
     """Every run of these experiments, the oldest first; nothing in place of one that has not ended."""
+    store = urlsplit(client.tracking_uri)
     for number, name in experiments.items():
-        token = None
-        while True:
-            with _failures():
-                page = client.search_runs(
-                    [number], max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
-                )
-            for run in page:
-                yield _foreign(run, uri, name)
-            token = page.token
-            if not token:
-                break
+        if store.scheme == "file":
+            found = _filed_runs(client, Path(unquote(store.path)) / number)
+        else:
+            found = _searched_runs(client, number)
+        for run in found:
+            yield run if isinstance(run, Unreadable) else _foreign(run, uri, name)
+
+
+def _searched_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    token = None
+    while True:
+        with _failures():
+            page = client.search_runs(
+                [experiment], max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _filed_runs(client: MlflowClient, folder: Path) -> Iterator[Run | Unreadable]:
+    """The same of a file store, one by one: a search there fails for all when one of them is damaged."""
+    found = []
+    for one in sorted(path.name for path in folder.iterdir() if (path / _DESCRIBED).is_file()):
+        if not (folder / one / _DESCRIBED).stat().st_size:  # as a client leaves that was killed
+            yield Unreadable(one_line(one, _MOST_SHOWN), f"its {_DESCRIBED} is empty")
+            continue
+        try:
+            found.append(client.get_run(one))
+        except Exception as error:  # noqa: BLE001  # whatever the client's readers of YAML and numbers raise
+            yield Unreadable(one_line(one, _MOST_SHOWN), _said(error))
+    yield from sorted(
+        (run for run in found if run.info.lifecycle_stage == "active"), key=lambda run: run.info.start_time or 0
+    )
 
 
 def _foreign(run: Run, uri: str, experiment: str) -> ForeignRun | None:
@@ -190,5 +215,9 @@ def _failures() -> Iterator[None]:
     except (RemoteError, UsageError):
         raise
     except Exception as error:  # the client raises what its stores do: of SQL, of HTTP, of its own
-        told = [line for line in str(error).splitlines() if line.strip() and not line.startswith("(Background on")]
-        raise RemoteError(f"MLflow: {one_line(told[0] if told else type(error).__name__, _MOST_SHOWN)}") from error
+        raise RemoteError(f"MLflow: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    told = [line for line in str(error).splitlines() if line.strip() and not line.startswith("(Background on")]
+    return one_line(told[0] if told else type(error).__name__, _MOST_SHOWN)

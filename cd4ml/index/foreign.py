@@ -56,6 +56,14 @@ class ForeignRun:
     commit: str | None = None
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A run that another tool's store holds and cannot give: its id there, and why."""
+
+    id: str
+    why: str
+
+
 def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
     """The sealed record of a foreign run that hangs on the commit ``anchor``, without credentials.
 

@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cd4ml.controller.project import Project
-from cd4ml.controller.reconciling.claims import Claims, running_elsewhere
+from cd4ml.controller.reconciling.claims import Claims, patience, running_elsewhere
 from cd4ml.controller.running.run import WORK_LOCK
+from cd4ml.errors import RemoteError
 from cd4ml.gateways.files import exclusive
-from cd4ml.gateways.git import CLAIMS, open_repository
+from cd4ml.gateways.git import CLAIMS, RefUpdate, Repository, open_repository
 from cd4ml.index.claims import (
     CLAIM_PREFIX,
     LARGEST_CLAIM,
@@ -207,6 +209,123 @@ def test_whatever_lies_among_the_claims_is_ignored_and_swept_away(world: World, 
         assert set(claims.look(state, PATIENCE)) == {PRINT, fingerprint("answered")}
         claims.tidy(state, PATIENCE, lambda one: one == fingerprint("answered"))
     assert world.refs(CLAIM_PREFIX) == [claim_ref(PRINT)]
+
+
+def test_tidying_sweeps_what_nobody_holds_any_more_and_leaves_what_is_held_here(
+    world: World, project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CD4ML_CLAIM_SECONDS", "600")
+    put(world.remote, claim_ref(PRINT), encode_claim(OTHER))
+    mine, own = project(), fingerprint("own")
+    with Claims(mine) as claims:
+        assert claims.take(own, "exp/b", mine.repository.fetch("origin"))
+        state = mine.repository.fetch("origin")
+        for looks in range(UNCHANGED_LOOKS + 1):
+            monkeypatch.setattr("cd4ml.controller.reconciling.claims.time.monotonic", lambda now=600.0 * looks: now)
+            claims.tidy(state, PATIENCE, lambda one: one == own)
+            assert world.refs(CLAIM_PREFIX) == sorted([claim_ref(PRINT), claim_ref(own)])
+            assert (PRINT in claims.look(state, PATIENCE)) == (looks < UNCHANGED_LOOKS)
+        claims.tidy(state, PATIENCE, lambda one: one == own)
+        assert world.refs(CLAIM_PREFIX) == [claim_ref(own)]
+
+
+def test_a_claim_whose_every_push_is_reported_as_failed_is_held_where_it_took_place(
+    world: World, project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push = Repository.push
+
+    def cut_off(self: Repository, remote_name: str, updates: Sequence[RefUpdate], **options: Any) -> None:
+        push(self, remote_name, updates, **options)
+        raise RemoteError("the remote end hung up unexpectedly")
+
+    monkeypatch.setattr(Repository, "push", cut_off)
+    mine = project()
+    with Claims(mine) as claims:
+        assert claims.take(PRINT, "exp/a", mine.repository.fetch("origin"))
+        wait_for(lambda: (found := claimed(world)) is not None and found.beat > 3)
+    assert world.refs(CLAIM_PREFIX) == []
+
+
+def test_a_claim_outlives_a_time_in_which_the_remote_cannot_be_reached(
+    world: World, project: Callable[[], Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push, ask = Repository.push, Repository.remote_ref
+    away, asked = [False], []
+
+    def pushed(self: Repository, remote_name: str, updates: Sequence[RefUpdate], **options: Any) -> None:
+        if away[0]:
+            raise RemoteError("no route to host")
+        push(self, remote_name, updates, **options)
+
+    def told(self: Repository, remote_name: str, ref: str) -> str | None:
+        if away[0]:
+            asked.append(ref)
+            raise RemoteError("no route to host")
+        return ask(self, remote_name, ref)
+
+    monkeypatch.setattr(Repository, "push", pushed)
+    monkeypatch.setattr(Repository, "remote_ref", told)
+    mine = project()
+    with Claims(mine) as claims:
+        assert claims.take(PRINT, "exp/a", mine.repository.fetch("origin"))
+        away[0] = True
+        wait_for(lambda: len(asked) > 1)
+        before = claimed(world)
+        away[0] = False
+        wait_for(lambda: (found := claimed(world)) is not None and before is not None and found.beat > before.beat)
+    assert world.refs(CLAIM_PREFIX) == []
+
+
+def test_where_a_dead_claim_may_not_be_replaced_its_run_is_made_without_one(
+    world: World, project: Callable[[], Project]
+) -> None:
+    put(world.remote, claim_ref(PRINT), encode_claim(OTHER))
+    update = world.remote / "hooks/update"
+    update.write_text("#!/bin/sh\nexit 1\n", "utf-8")
+    update.chmod(0o755)
+    mine = project()
+    with Claims(mine) as claims:
+        assert claims.take(PRINT, "exp/a", mine.repository.fetch("origin"))
+
+
+def test_of_the_many_reconciles_of_a_clone_the_last_are_known_as_its_own(
+    world: World, project: Callable[[], Project]
+) -> None:
+    mine, older = project(), [hexes(number, 32) for number in range(200)]
+    mine.private.mkdir(exist_ok=True)
+    (mine.private / "claims.json").write_text(json.dumps({"holders": older, "seen": {}}), "utf-8")
+    with Claims(mine) as claims:
+        assert claims.take(PRINT, "exp/a", mine.repository.fetch("origin"))
+        left = claimed(world)
+    assert left is not None
+    put(world.remote, claim_ref(PRINT), encode_claim(left))  # as if it had been killed
+    with Claims(mine) as claims:
+        assert claims.look(mine.repository.fetch("origin"), PATIENCE) == {}
+    assert len(json.loads((mine.private / "claims.json").read_text("utf-8"))["holders"]) < len(older)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"holders": 1, "seen": {}}', '{"seen": {"x": {"odd": 1}}}', None])
+def test_notes_on_claims_that_are_damaged_or_cannot_be_written_keep_nobody_from_working(
+    world: World, project: Callable[[], Project], content: str | None
+) -> None:
+    put(world.remote, claim_ref(PRINT), encode_claim(OTHER))
+    mine, own = project(), fingerprint("own")
+    notes = mine.private / "claims.json"
+    notes.parent.mkdir(exist_ok=True)
+    if content is None:
+        notes.mkdir()
+    else:
+        notes.write_text(content, "utf-8")
+    with Claims(mine) as claims:
+        state = mine.repository.fetch("origin")
+        assert set(claims.look(state, PATIENCE)) == {PRINT}
+        assert claims.take(own, "exp/b", state)
+    assert world.refs(CLAIM_PREFIX) == [claim_ref(PRINT)]
+
+
+def test_a_claim_is_believed_for_longer_than_a_run_and_its_repetition_may_take() -> None:
+    policy = SimpleNamespace(executor=SimpleNamespace(timeout_minutes=60))
+    assert patience(policy) > 2 * 60 * 60  # type: ignore[arg-type]  # all that it reads
 
 
 # ── the verbs ──

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
@@ -174,6 +175,25 @@ def test_a_file_store_is_only_read(team: Shell, file_store: Path, more: tuple[st
     done = cd4ml(team, "import", "mlflow", str(file_store), *more)
     assert done.err == ""
     assert content(file_store) == before
+
+
+def test_runs_of_a_file_store_that_cannot_be_read_are_named_and_the_others_come(team: Shell, file_store: Path) -> None:
+    """One whose client was killed as it began, and one with a metric that is no number."""
+    (sound,) = (path.parent for path in file_store.glob("*/*/meta.yaml"))
+    empty, wrong = (sound.parent / (letter * 32) for letter in "ab")
+    for one in (empty, wrong):
+        shutil.copytree(sound, one)
+        (one / "meta.yaml").write_text((sound / "meta.yaml").read_text("utf-8").replace(sound.name, one.name), "utf-8")
+    (empty / "meta.yaml").write_text("", "utf-8")
+    (wrong / "metrics" / "rmse").write_text("not a number\n", "utf-8")
+    done = cd4ml(team, "import", "mlflow", str(file_store))
+    assert "1 run imported" in done.out
+    first, second = done.lines
+    assert first == f"cd4ml: left out: run {empty.name} cannot be read: its meta.yaml is empty"
+    assert second.startswith(f"cd4ml: left out: run {wrong.name} cannot be read: ")
+    told = cd4ml(team, "import", "mlflow", str(file_store), "--json").json
+    assert_published(told, "imports")
+    assert [one["id"] for one in told["imports"][0]["unreadable"]] == [empty.name, wrong.name]
 
 
 def test_a_folder_that_is_no_file_store_is_refused_and_left_alone(team: Shell) -> None:

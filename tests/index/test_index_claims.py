@@ -91,6 +91,7 @@ def test_two_unchanged_looks_an_interval_apart_show_that_a_claim_is_abandoned() 
         ([(0.0, CLAIM), (15.0, CLAIM), (30.0, replace(CLAIM, holder=hexes("other", 32)))], False),
         ([(0.0, CLAIM), (15.0, CLAIM), (20.0, None), (30.0, CLAIM)], False),
         ([(9e6, CLAIM), (9e6 + 15, CLAIM), (5.0, CLAIM)], False),  # this machine was started anew
+        ([(9e6, CLAIM), (5.0, CLAIM), (20.0, CLAIM), (35.0, CLAIM)], True),  # and counts from then on
     ):
         assert is_abandoned(looks(*seen)[PRINT], seen[-1][0], PATIENCE) is abandoned, seen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from cd4ml.index.filter import And, Comparison, Field, Filter, Not, OneOf, Or, T
 from cd4ml.index.query import MAX_CHARACTERS, MAX_NESTING, parse
 from cd4ml.index.rows import Row
 from cd4ml.index.sql import compile_filter, compile_order
-from tests.index.filter_world import KEYS, NAMED, NOW, NUMBERS, SLICED, WORDS, filters, row, truth
+from cd4ml.spec.fingerprint import COMPONENTS
+from tests.index.filter_world import COMPARE, KEYS, NAMED, NOW, NUMBERS, SLICED, WORDS, filters, row, truth
 
 TIMES = st.sampled_from([None, "2026-11-03T00:00:00Z", "2026-11-03T10:00:00Z", "2026-11-03T10:00:00.500000Z"])
 
@@ -154,6 +155,29 @@ def test_filters_that_people_write_find_what_they_mean(cache: QueryCache) -> Non
     assert len(searched(cache, "metrics.test.rmse = 20 and conclusion is null and params.model is not null")) == 20
 
 
+def test_not_stands_at_a_test_or_inside_it_and_twice_is_nothing(cache: QueryCache) -> None:
+    for test, inside in (
+        ("params.seed between 2 and 18", "params.seed not between 2 and 18"),
+        ("params.seed in (2, 3)", "params.seed not in (2, 3)"),
+        ("branch like 'exp/1%'", "branch not like 'exp/1%'"),
+        ("params.seed is null", "params.seed is not null"),
+    ):
+        found, others = searched(cache, test), searched(cache, inside)
+        assert sorted([*found, *others]) == ids(*range(20)), test
+        assert (searched(cache, f"not {test}"), searched(cache, f"not {inside}")) == (others, found), test
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("params.seed between 1 and 'x'", "params.seed between 'a' and 7", "not params.seed in (1, 'x')"),
+        *("params.seed not in (1, 'x')", "params.seed in ('1', true)", "params.seed not in ('1', true)"),
+    ],
+)
+def test_values_of_several_types_are_compared_each_with_its_own(cache: QueryCache, text: str) -> None:
+    assert searched(cache, text) == []
+
+
 @pytest.mark.parametrize("text", ["[a]", "a*", "?", "[", "]", "a[b", "^a"])
 def test_only_percent_and_underscore_are_wildcards(tmp_path: Path, text: str) -> None:
     cache = QueryCache.of([row(0, name=text), row(1, name="a"), row(2, name="ab")])
@@ -162,7 +186,7 @@ def test_only_percent_and_underscore_are_wildcards(tmp_path: Path, text: str) ->
 
 def test_integers_beyond_64_bits_are_compared_as_far_as_a_float_goes(tmp_path: Path) -> None:
     cache = QueryCache.of([row(0, params={"x": 2**70}), row(1, params={"x": 10**400}), row(2, params={"x": 1})])
-    assert searched(cache, f"params.x >= {2**70}") == ids(0)
+    assert searched(cache, f"params.x >= {2**70}") == searched(cache, f"params.x > {2**63}") == ids(0)
     assert searched(cache, "params.x is not null") == ids(0, 1, 2)
 
 
@@ -177,6 +201,53 @@ def test_what_is_missing_or_of_another_type_matches_neither_a_comparison_nor_its
         assert searched(cache, test) == searched(cache, f"not {test}") == []
 
 
+@pytest.mark.parametrize("operator", COMPARE)
+def test_every_row_with_a_value_passes_either_a_comparison_or_its_negation(cache: QueryCache, operator: str) -> None:
+    passing = [number for number in range(20) if COMPARE[operator](number, 3)]
+    others = [number for number in range(20) if number not in passing]
+    for field, value in (("params.seed", "3"), ("fold", "4"), ("components.spec", f"'{3:064x}'")):
+        assert searched(cache, f"{field} {operator} {value}") == ids(*passing), field
+        assert searched(cache, f"not {field} {operator} {value}") == ids(*others), field
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        *(("tags.team = 'a'", [0]), ("tags.team = 'b'", []), ("tags.team is null", [1, 2])),
+        *(("tags.plain is null", [0, 1, 2]), ("tags = 'plain'", [0]), ("tags = 'team=b'", [0]), ("tags is null", [2])),
+        *(("tags.0 is null", [0, 1, 2]), ("tags != 'plain'", [1, 2])),
+    ],
+)
+def test_a_tag_is_a_text_and_one_with_a_key_has_a_value_the_first_of_its_key(text: str, found: list[int]) -> None:
+    tags = ("team=a", "team=b", "plain"), ("other",), ()
+    cache = QueryCache.of([row(number, tags=held) for number, held in enumerate(tags)])
+    assert searched(cache, text) == ids(*found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("params.x = true", [0]), ("params.x != true", [1]), ("params.x = 1", [2]), ("params.x < 1", [3])],
+)
+def test_a_truth_value_is_no_number(text: str, found: list[int]) -> None:
+    cache = QueryCache.of([row(number, params={"x": value}) for number, value in enumerate((True, False, 1, 0))])
+    assert searched(cache, text) == ids(*found)
+
+
+def test_a_component_that_this_version_does_not_know_is_found_beside_all_that_it_knows() -> None:
+    known = dict.fromkeys(COMPONENTS, "0" * 64)
+    cache = QueryCache.of([row(0, components=known), row(1, components={**known, "later": "f" * 64})])
+    assert searched(cache, "components.later like 'f%'") == ids(1)
+    assert searched(cache, "components.later is null") == ids(0)
+
+
+@pytest.mark.parametrize("text", ["lifecycle = 'open'", "name = 'x' or not (side = 'head' and lifecycle = 'open')"])
+def test_a_filter_knows_which_fields_it_asks_for_wherever_they_stand(text: str) -> None:
+    where = compile_filter(parse(text), NOW)
+    assert where is not None
+    assert "lifecycle" in where.heads
+    assert where.heads <= {"lifecycle", "name", "side"}
+
+
 def test_age_counts_back_from_now_to_the_end_of_the_run_or_to_the_commit(tmp_path: Path) -> None:
     day = timedelta(days=1)
 
@@ -189,6 +260,9 @@ def test_age_counts_back_from_now_to_the_end_of_the_run_or_to_the_commit(tmp_pat
     assert searched(cache, "age between 60h and 80h") == ids(2)
     assert searched(cache, "not age < 9999999w") == []
     assert searched(cache, f"finished = '{ago(9)}'") == ids(1)
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=-11)))
+    for asked, passing in (("age < 48h", 0), ("age <= 48h", 1)):
+        assert len(cache.search(compile_filter(parse(asked), elsewhere))) == passing
 
 
 def test_no_text_of_a_filter_becomes_sql(cache: QueryCache) -> None:
@@ -208,6 +282,41 @@ def test_results_come_in_the_order_asked_with_what_is_missing_last(cache: QueryC
     assert searched(mixed, "", order_by=compile_order("metrics.rmse")) == ids(1, 2, 0, 3)
     assert searched(mixed, "", order_by=compile_order("metrics.rmse DESC")) == ids(2, 1, 0, 3)
     assert searched(mixed, "", order_by=compile_order("params.model.name asc"), limit=0) == []
+    assert searched(mixed, "", order_by=compile_order("outcome, metrics.rmse desc")) == ids(2, 1, 0, 3)
+    holding = QueryCache.of([row(0, params={"x": {"y": 1}}), row(1, params={"x": 1}), row(2, params={})])
+    for order in ("params.x", "params.x desc", "outcome, params.x", "outcome, params.x desc"):
+        assert searched(holding, "", order_by=compile_order(order)) == ids(1, 0, 2), "what holds fields has no value"
+    named = QueryCache.of([row(0, author=None), row(1, author="Bob"), row(2, author="Ada")])
+    assert searched(named, "", order_by=compile_order("author")) == ids(2, 1, 0)
+    assert searched(named, "", order_by=compile_order("author desc")) == ids(1, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{0} > 3", "{0} < 9", "not {0} > 3", "{0} != 4", "{0} between 1 and 9", "{0} in (2, 4)", "not {0} in (2, 4)"),
+        *("{0} is null", "{0} is not null", "not {0} is null and {0} != 4", "{0} is null or {0} < 3"),
+    ],
+)
+@pytest.mark.parametrize("field", ["params.x", "metrics.rmse"])
+def test_an_order_by_a_field_that_is_asked_for_finds_the_same_rows(text: str, field: str) -> None:
+    """Such a search goes along the values of the field, and tests them on its way."""
+    values = (4, "5", 2, True, {"y": 1}, None, False, "a", 7, 4)
+    numbers = {"metrics.rmse": [one if isinstance(one, int) else None for one in values]}.get(field, values)
+    place = field.partition(".")[0]
+    cache = QueryCache.of(
+        [
+            row(number, **{place: {"validation": {"rmse": value}} if place == "metrics" else {"x": value}})
+            for number, value in enumerate(numbers)
+        ]
+    )
+    docs = cache.search()
+    filter_ = parse(text.format(field))
+    assert filter_ is not None
+    expected = [doc["id"] for doc in docs if truth(filter_, doc) is True]
+    assert searched(cache, text.format(field)) == expected
+    for order in (field, f"{field} desc"):
+        assert sorted(searched(cache, text.format(field), order_by=compile_order(order))) == expected
 
 
 @pytest.mark.parametrize("text", ["", "metrics.rmse down", "rmse", "age", "metrics", "name; drop", "name desc desc"])

@@ -140,6 +140,15 @@ def test_a_branch_that_only_repeats_the_base_branch_does_so_when_that_has_anothe
     assert lifecycle(elsewhere, known)[0] == "merged", "somebody else's base branch, with other commits"
 
 
+def test_the_earliest_record_counts_whichever_name_the_base_branch_had_then() -> None:
+    """It was called otherwise for a while, and has its name back."""
+    prints, repeat = frozenset({OLD.fingerprint}), asks("exp/a", OLD, OLD)
+    known = settle(desired(MAIN, repeat, base_fingerprints=prints), settle(desired(MAIN)))
+    known = settle(replace(desired(replace(MAIN, branch="trunk")), base="trunk"), known)
+    asked = {"base_commits": frozenset({MAIN.commit}), "base_before": ("trunk",)}
+    assert lifecycle(desired(MAIN, repeat, base_fingerprints=prints, **asked), known)[0] == "open"
+
+
 def test_a_branch_that_repeats_main_is_open_however_often_main_comes_back_to_that() -> None:
     """The earliest record of the base branch counts, and not that of the commit that reverted it."""
     repeat = asks("exp/a", OLD, OLD)

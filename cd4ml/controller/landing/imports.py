@@ -19,7 +19,7 @@ from cd4ml.gateways import dvc_experiments, mlflow
 from cd4ml.gateways.git import IMPORTS, LANDING, RefUpdate, RemoteState
 from cd4ml.index.filter import Field, OneOf
 from cd4ml.index.fold import check_landed
-from cd4ml.index.foreign import ForeignRun, import_body, redactions, run_id
+from cd4ml.index.foreign import ForeignRun, Unreadable, import_body, redactions, run_id
 from cd4ml.index.record import RECORD_PATH, encode
 from cd4ml.index.sql import compile_filter
 from cd4ml.spec.secrets import redacted
@@ -33,7 +33,7 @@ _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE r
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: new records, how many runs were known already, and how many have not ended.
+    """What an import did: new records, how many runs were known already, how many have not ended, and which are damaged.
 
     ``landed`` are the ids of the new records, each with the run's experiment and name in the tool that it is of.
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
@@ -47,10 +47,11 @@ class Imported:
     redacted: int = 0
     empty: int = 0
     withheld: int = 0
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 @contextmanager
-def from_mlflow(uri: str, experiments: Sequence[str]) -> Iterator[Iterable[ForeignRun | None]]:
+def from_mlflow(uri: str, experiments: Sequence[str]) -> Iterator[Iterable[ForeignRun | Unreadable | None]]:
     """The runs of an MLflow tracking store. Raises UsageError, RemoteError."""
     with mlflow.open_store(uri) as client:
         yield mlflow.runs_of(client, uri, mlflow.experiments_of(client, experiments))
@@ -61,7 +62,7 @@ def from_dvc(project: Project) -> Iterable[ForeignRun | None]:
     return dvc_experiments.experiments_of(project.work_tree())
 
 
-def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run: bool = False) -> Imported:
+def import_runs(project: Project, runs: Iterable[ForeignRun | Unreadable | None], *, dry_run: bool = False) -> Imported:
     """Land a record for each run that the index does not hold, and fold them.
 
     A tool's own id is unique everywhere, so a run is known by it wherever its store lies and whatever it is called
@@ -78,16 +79,18 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | None], *, dry_run:
     published = _Published(project, tuple(state.heads.values()))
     landed: dict[str, tuple[str, str]] = {}
     known = unfinished = left_out = empty = 0
+    unreadable: list[Unreadable] = []
     pending = iter(runs)
     while chunk := list(islice(pending, _AT_ONCE)):
-        ended = [run for run in chunk if run is not None]
-        unfinished += len(chunk) - len(ended)
+        ended = [run for run in chunk if isinstance(run, ForeignRun)]
+        unreadable += (run for run in chunk if isinstance(run, Unreadable))
+        unfinished += chunk.count(None)
         fresh, new = _bring(project, ended, lambda run: published.anchor(run, base), dry_run=dry_run)
         known += len(ended) - len(fresh)
         left_out += sum(map(redactions, fresh))
         empty += sum(not (body["params"] or body["metrics"]) for body in new.values())
         landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
-    return Imported(landed, known, unfinished, left_out, empty, len(published.withheld))
+    return Imported(landed, known, unfinished, left_out, empty, len(published.withheld), tuple(unreadable))
 
 
 def _bring(
