@@ -33,12 +33,12 @@ _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE r
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: new records, how many runs were known already, how many have not ended, and which are damaged.
+    """What an import did: new records, how many runs were known already, and how many have not ended.
 
     ``landed`` are the ids of the new records, each with the run's experiment and name in the tool that it is of.
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
     ``empty`` of the new records that hold neither parameters nor metrics; ``withheld`` of the runs of DVC whose commit
-    is not published, since what it brings may hold a credential.
+    is not published, since what it brings may hold a credential. ``unreadable`` are runs that their store cannot give.
     """
 
     landed: Mapping[str, tuple[str, str]]
