@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from cd4ml.controller.history import reproduce
+from cd4ml.controller.history.models import load_model
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.running.run import Attempt, attempt
+from cd4ml.errors import RemoteError
 from cd4ml.index.record import RECORD_PATH
 from cd4ml.spec.pipeline import MODEL
 from tests.conftest import Shell
@@ -51,6 +53,8 @@ def test_what_a_rule_let_go_is_stored_again_byte_by_byte(team: Shell) -> None:
     freed = {one["md5"] for one in cd4ml(team, "gc", "--apply", "--yes", "--json").json["freed"]}
     assert freed
     assert not freed & set(listing(storage(team)))
+    with pytest.raises(RemoteError, match=rf"were let go on .*: cd4ml reproduce {run['id']} --store makes them again"):
+        load_model(project_of(team), run["id"])
     (again,) = cd4ml(team, "reproduce", run["id"], "--store", "--json").json["reproductions"]
     assert set(again["stored"]) >= {"artifacts/train/model.skops", "artifacts/predict/predictions.parquet"}
     assert again["withheld"] == []

@@ -338,6 +338,11 @@ def test_facts_of_many_commits_are_asked_for_at_once_also_where_some_are_not_her
     assert log.read_text("utf-8").count("built-in: git") == 1
 
 
+def test_who_wrote_what_leaves_out_a_commit_that_is_not_here(home: Path, repository: Repository) -> None:
+    one = commit(home, "one")
+    assert one in repository.authorship(["0" * 40, one])
+
+
 def test_facts_of_many_commits_leave_out_what_is_none(home: Path, repository: Repository) -> None:
     asked = [head(home), blob(home), repository.tree_of("HEAD")]
     assert repository.commit_infos(asked) == {head(home): repository.commit_info(head(home))}

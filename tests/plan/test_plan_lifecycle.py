@@ -457,6 +457,14 @@ def test_a_vanished_head_is_recorded_with_the_run_that_answers_it() -> None:
     assert action.answer["head"] == action.answer["merge"] == item.answer["head"] is not None
 
 
+def test_a_vanished_head_waits_for_a_run_of_the_same_that_another_branch_asks_for() -> None:
+    """As of a branch that was merged by a fast-forward and deleted before anybody reconciled it."""
+    state = desired(asks("main", NEW), vanished=(asks("exp/a", NEW, NEW),))
+    assert briefly(plan_of(state), "exp/a") == []
+    (record,) = History.of(settle(state)).of_branch("exp/a")
+    assert record.experiment.answer["head"] is not None
+
+
 def test_a_vanished_head_that_is_there_under_another_name_was_renamed_and_is_recorded_once_that_is_gone() -> None:
     other = replace(ASKED, branch="exp/b")
     known = settle(desired(MAIN, other))

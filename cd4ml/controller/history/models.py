@@ -9,10 +9,13 @@ from typing import Any
 
 from cd4ml.controller.desired.specs import spec_of
 from cd4ml.controller.history.search import known_state, named_run
+from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.dvc import Storage
 from cd4ml.gateways.files import FileDigest, digest_file
+from cd4ml.index.removed import counting
+from cd4ml.plan.reason import removed
 from cd4ml.spec.pipeline import MODEL
 
 
@@ -34,7 +37,13 @@ def load_model(project: Project, name: str) -> Any:
     if base_commit is None:
         raise RepositoryError(f"{project.remote}: has no branch {project.base}, which says what a model may hold")
     policy, _ = spec_of(project, base_commit)
-    data = _bytes(project.storage(base_commit), FileDigest(**known), f"{run.id}: {MODEL}")
+    try:
+        data = _bytes(project.storage(base_commit), FileDigest(**known), f"{run.id}: {MODEL}")
+    except RemoteError as error:
+        removals = IndexHistory(current_cache(project, state), drafts=True).removals_of([run.id])
+        if (gone := counting(removals).get(run.id)) is None:
+            raise
+        raise RemoteError(f"{run.id}: {removed(gone.removal)}") from error
     return load(data, MODEL_PACKAGES | frozenset(policy.allowed_packages))
 
 

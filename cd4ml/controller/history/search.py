@@ -151,14 +151,23 @@ def named_run(project: Project, name: str) -> RunEntry:
 
 
 def known_state(project: Project) -> tuple[RemoteState, str]:
-    """What the remote holds now; where it cannot be reached, what the last fetch saw, and why."""
+    """What the remote holds now, and what makes it less than the truth.
+
+    Where the remote cannot be reached, it is what the last fetch saw.
+    """
     try:
-        return trust.read(project), ""
+        return trust.read(project), _cut_off(project)
     except RemoteError as error:
         seen = trust.last_seen(project)
         if not seen.heads:
             raise
         return seen, f"{error}: showing what the last fetch saw"
+
+
+def _cut_off(project: Project) -> str:
+    if not project.repository.is_shallow:
+        return ""
+    return f"what became of branches is not all here, where history is cut off: git fetch --unshallow {project.remote}"
 
 
 def cache_with_lifecycles(project: Project, state: RemoteState) -> QueryCache:

@@ -170,8 +170,9 @@ class Commits(Objects):
         """Parents and authors of all commits in the histories of ``heads``; those that are not here are left out."""
         if not heads:
             return {}
-        options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", "-z", "--ignore-missing")
-        told = self.git("log", "--stdin", *options, "--format=%H%x00%P%x00%an <%ae> %at", stdin=_lines(heads)).text
+        options = ("--no-patch", "--no-show-signature", "--no-notes", "--encoding=UTF-8", "-z")
+        asked = ("--ignore-missing", "--stdin")  # in this order: what is read as it is met ignores what it knows of
+        told = self.git("log", *options, "--format=%H%x00%P%x00%an <%ae> %at", *asked, stdin=_lines(heads)).text
         fields = told.removesuffix("\0").split("\0")
         parts = (fields[start : start + 3] for start in range(0, len(fields) - 2, 3))
         return {commit: Authorship(tuple(parents.split()), stamp) for commit, parents, stamp in parts}
