@@ -21,8 +21,9 @@ def about(database: sqlite3.Connection) -> dict[str, Any]:
 
 
 def is_usable(database: sqlite3.Connection, version: str) -> bool:
-    """Was it written by this version of the program?"""
-    return bool(about(database).get("version") == version)
+    """Was it written by this version of the program, and does it say of which index?"""
+    told = about(database)
+    return told.get("version") == version and "index" in told
 
 
 def holds(database: sqlite3.Connection, wanted: Wanted) -> bool:

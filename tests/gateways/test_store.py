@@ -225,6 +225,26 @@ def test_a_damaged_or_foreign_file_changes_no_answer_and_is_replaced(
     again.close()
 
 
+@pytest.mark.parametrize("name", ["index", "version", "layout", "complete"])
+@pytest.mark.parametrize("state", ["1", "2"])
+def test_a_cache_that_does_not_say_what_it_is_of_is_made_anew(tmp_path: Path, name: str, state: str) -> None:
+    """As one flipped byte of the file makes of it."""
+    folds = [[run_body(1)], [run_body(2)]]
+    source = Index({"1": folds[:1], "2": folds})
+    path = tmp_path / "query.sqlite"
+    cache = QueryCache(path)
+    cache.refresh(wanted("1"), source)
+    cache.close()
+    database = sqlite3.connect(path)
+    database.execute("UPDATE about SET name = 'else' WHERE name = ?", (name,))
+    database.commit()
+    database.close()
+    other = QueryCache(path)
+    other.refresh(wanted(state), source)
+    assert len(other.search()) == int(state)
+    other.close()
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_flipped_byte_raises_or_shows_a_row_that_was_not_written(
