@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from mmap import ACCESS_READ, mmap
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _FILE_MODES = frozenset({"100644", "100755"})
 _KINDS = {"120000": "symbolic link", "160000": "submodule"}
 _LONGEST_NAME = 255
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_REMEMBERED = 1024
 _AT_ONCE = 2000
 _NO_BASE = "0" * 40
 _LARGEST_FOLDER = 32 << 20
@@ -104,9 +107,21 @@ class Objects(Connection):
             mode, _, object_id = meta.decode().split(" ")
             yield mode, object_id, name
 
+    def _at(self, treeish: str, path: str) -> tuple[tuple[str, str, bytes], ...]:
+        """What is at ``path``. The answer about an object id never changes, and plans ask for it again and again."""
+        ask = self._remembered if _OBJECT_ID.fullmatch(treeish) else self._asked
+        return ask(treeish, path.rstrip("/") or ".")
+
+    def _asked(self, treeish: str, path: str) -> tuple[tuple[str, str, bytes], ...]:
+        return tuple(self._listed(treeish, path))
+
+    @cached_property
+    def _remembered(self) -> Callable[[str, str], tuple[tuple[str, str, bytes], ...]]:
+        return lru_cache(_REMEMBERED)(self._asked)
+
     def entry(self, treeish: str, path: str) -> str | None:
         """The object id at ``path`` in a tree, or nothing; nothing for a path that leads out of it, too."""
-        return next((object_id for _, object_id, _ in self._listed(treeish, path.rstrip("/") or ".")), None)
+        return next((object_id for _, object_id, _ in self._at(treeish, path)), None)
 
     def read_files(self, treeish: str, folder: str) -> dict[str, bytes]:
         """Every regular file under ``folder``, by its path from the root of the tree.
@@ -140,7 +155,7 @@ class Objects(Connection):
 
     def read_blob(self, treeish: str, path: str, limit: int) -> bytes | None:
         """The bytes at ``path``, or nothing when there is no regular file; the first ``limit`` + 1 of them."""
-        for mode, object_id, _ in self._listed(treeish, path.rstrip("/") or "."):
+        for mode, object_id, _ in self._at(treeish, path):
             if mode in _FILE_MODES:
                 whole = self._read_object(object_id, limit)
                 return self._first_bytes(object_id, limit + 1) if whole is None else whole

@@ -149,7 +149,7 @@ class Remotes(Commits):
                 text = path.read_text("utf-8", "surrogateescape")
                 parts = (line.partition(" ") for line in text.split("\n")[:-1])  # the last may be half a line
                 found |= {branch: commit for commit, _, branch in parts if branch}
-        known = self._refs(SEEN + "heads/")
+        known = self._refs(SEEN + "heads/") if found else {}
         return {
             branch: commit
             for branch, commit in found.items()
