@@ -148,8 +148,11 @@ def lives_of(
 ) -> Lives:
     """What became of a branch and of its earlier lives; ``present`` is what its head asks for, if it is there.
 
-    The branch has a record, or is there.
+    The branch has a record, or is there. A name that the base branch had before goes by its present one.
     """
+    if branch in desired.base_before and present is None:
+        last = history.of_branch(branch)[-1].experiment.commit
+        return Lives(Became(Lifecycle.OPEN, commit=last, renamed=desired.base))
     records = _by_commit(history.of_branch(branch))
     commits = succession(branch, history, present)
     own = {commit: _own_fate(commit, records.get(commit, ()), desired, base, present) for commit in commits}

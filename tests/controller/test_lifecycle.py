@@ -398,3 +398,4 @@ def test_a_branch_that_only_repeats_the_base_branch_is_not_merged_by_renaming_th
     cd4ml(team, "reconcile")
     heads(team, "exp/rep:")
     assert told(team)["exp/rep"].became.lifecycle == "discarded"
+    assert experiments(team)["main"]["reason"] == "branch gone: renamed to trunk"

@@ -136,6 +136,7 @@ def test_a_branch_that_only_repeats_the_base_branch_does_so_when_that_has_anothe
     known = settle(replace(desired(trunk, repeat, base_fingerprints=frozenset({OLD.fingerprint})), base="trunk"))
     state = desired(MAIN, repeat, base_fingerprints=frozenset({OLD.fingerprint}), base_commits=frozenset({MAIN.commit}))
     assert lifecycle(replace(state, base_before=("trunk",)), known)[0] == "open"
+    assert became(replace(state, base_before=("trunk",)), known, "trunk").renamed == "main"
     elsewhere = replace(state, base_before=("trunk",), base_commits=frozenset())
     assert lifecycle(elsewhere, known)[0] == "merged", "somebody else's base branch, with other commits"
 
