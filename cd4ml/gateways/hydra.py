@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cd4ml.errors import Cd4mlError, ConfigError, Problem
@@ -26,6 +26,7 @@ from cd4ml.spec import sources
 from cd4ml.spec.override import OVERRIDE, Operation, Override
 
 if TYPE_CHECKING:
+    from hydra.core.config_store import ConfigNode
     from omegaconf import DictConfig
 
 _JOB = "cd4ml"
@@ -249,7 +250,6 @@ def _read(files: Mapping[str, bytes]) -> list[_File]:
 def _compose(files: Iterable[_File], overrides: tuple[str, ...]) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
-    from hydra.conf import HydraConf
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.singleton import Singleton
@@ -262,7 +262,7 @@ def _compose(files: Iterable[_File], overrides: tuple[str, ...]) -> DictConfig:
         GlobalHydra.instance().clear()
         try:
             store.repo = {name: registered[name] for name in _HYDRAS_OWN if name in registered}
-            store.store("config", HydraConf(defaults=[]), "hydra", provider="hydra")
+            store.repo["hydra"] = {"config.yaml": _hydras_node()}
             for one in files:
                 group, _, name = one.path.removeprefix(sources.CONF).rpartition("/")
                 store.store(name, one.body, group or None, "_global_" if one.is_global else None)
@@ -271,6 +271,16 @@ def _compose(files: Iterable[_File], overrides: tuple[str, ...]) -> DictConfig:
         finally:
             store.repo = registered
             Singleton.set_state(before)
+
+
+@cache
+def _hydras_node() -> ConfigNode:
+    """Hydra's own node, without its defaults. Whoever loads it is given a copy."""
+    from hydra.conf import HydraConf
+    from hydra.core.config_store import ConfigNode
+    from omegaconf import OmegaConf
+
+    return ConfigNode("config.yaml", OmegaConf.structured(HydraConf(defaults=[])), "hydra", None, "hydra")
 
 
 def _plain(config: DictConfig, *, resolve: bool) -> dict[Any, Any]:
