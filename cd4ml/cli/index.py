@@ -64,5 +64,5 @@ def note(
     from cd4ml.controller.editing.experiments import add_note
 
     options: Context = context.obj
-    record = add_note(options.project(), branch, text)
-    say(f"noted as {record}")
+    record, of = add_note(options.project(), branch, text)
+    say(f"noted as {record} of {of}")

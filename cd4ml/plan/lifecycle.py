@@ -160,7 +160,8 @@ def lives_of(
     latest = _fate_of_last(lives[-1][-1], own, records, history, desired, base, present)
     earlier: dict[str, Became] = {}
     for life in lives:
-        fate = latest if life is lives[-1] else own[life[-1]] or _discarded(records[life[-1]], desired)
+        ended = life[-1]
+        fate = latest if life is lives[-1] else own[ended] or _fate_of_gone(records[ended], history, desired, base)
         earlier |= {commit: own[commit] or fate for commit in life}
     return Lives(latest, {commit: fate for commit, fate in earlier.items() if fate != latest})
 
@@ -227,13 +228,21 @@ def _fate_of_last(
         return fate
     if present is not None:
         return Became(Lifecycle.OPEN, commit=commit)
-    renamed = renamed_to(records[commit][-1], history, desired)
+    return _fate_of_gone(records[commit], history, desired, base)
+
+
+def _fate_of_gone(
+    records: Sequence[ExperimentEntry], history: History, desired: DesiredState, base: BaseRecord
+) -> Became:
+    """What became of the last commit of a life that is over, and that was not merged by itself."""
+    last = records[-1]
+    renamed = renamed_to(last, history, desired)
     if renamed is None:
-        return _discarded(records[commit], desired)
+        return _discarded(records, desired)
     entries = [entry for entry in history.of_branch(renamed.branch) if entry.experiment.commit == renamed.commit]
     now = _own_fate(renamed.commit, entries, desired, base, renamed)
     if now is None:
-        return Became(Lifecycle.OPEN, commit=commit, renamed=renamed.branch)
+        return Became(Lifecycle.OPEN, commit=last.experiment.commit, renamed=renamed.branch)
     return replace(now, renamed=renamed.branch)
 
 

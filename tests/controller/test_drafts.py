@@ -138,3 +138,21 @@ def test_publishing_a_branch_that_is_named_lands_no_draft_of_another(team: Shell
     git(team, "update-ref", "refs/heads/exp/other", commit(team, "main", refused))
     cd4ml(team, "reconcile", "--publish", "exp/other", code=1)
     assert drafts(team) == [draft]
+
+
+def test_a_draft_that_holds_no_record_is_left_alone_and_keeps_nobody_from_reconciling(team: Shell) -> None:
+    made = git(team, "commit-tree", "main^{tree}", "-p", "main", "-m", f"A draft\n\nFingerprint: {'0' * 64}")
+    git(team, "update-ref", f"refs/cd4ml/draft/r{'0' * 20}", made)
+    cd4ml(team, "reconcile", "--publish")
+    assert drafts(team) == [made]
+    assert "refs/cd4ml/draft" not in refs(team)
+
+
+def test_a_draft_of_an_earlier_commit_lands_once_its_branch_is_pushed_with_what_came_after(team: Shell) -> None:
+    mine = commit(team, "main", {**gusty(team), BASELINE: OTHER_SEED.format(seed=1)})
+    git(team, "update-ref", "refs/heads/exp/mine", mine)
+    cd4ml(team, "reconcile", "exp/mine", code=1)
+    push(team, "refs/heads/exp/mine", commit(team, mine, {"notes.md": "what came after\n"}))
+    assert "validate started" not in cd4ml(team, "reconcile").err
+    assert drafts(team) == []
+    assert {run["source_commit"] for run in runs(team, "branch = 'exp/mine'")} == {mine}

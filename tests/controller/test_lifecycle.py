@@ -389,6 +389,16 @@ def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> Non
     assert experiments(shallow, "plan") == experiments(team, "plan")
 
 
+def test_a_note_under_an_old_name_goes_to_the_new_one(team: Shell) -> None:
+    made = branch(team, "exp/old", refused("old", 5))
+    cd4ml(team, "reconcile")
+    heads(team, "exp/old:", f"exp/new:{made}")
+    cd4ml(team, "reconcile")
+    assert cd4ml(team, "note", "exp/old", "Depth helped.").out.endswith(" of exp/new\n")
+    assert (told(team)["exp/old"].became.renamed, told(team)["exp/new"].became.lifecycle) == ("exp/new", "open")
+    assert {run["branch"]: run["conclusion"] for run in runs(team)}["exp/new"] == "Depth helped."
+
+
 def test_a_branch_that_only_repeats_the_base_branch_is_not_merged_by_renaming_that(team: Shell) -> None:
     heads(team, "exp/rep:main")
     cd4ml(team, "reconcile")

@@ -71,6 +71,8 @@ def test_rejected_data_is_a_result_that_names_the_expectation(team: Shell) -> No
     item = experiments(team)["exp/gusts"]
     assert (item["sync"], item["health"]) == ("Synced", "Degraded")
     assert "expect_column_values_to_not_be_null on wind_gust" in item["reason"]
+    shown = cd4ml(team, "show", "exp/gusts").out
+    assert "expect_column_values_to_not_be_null on wind_gust (critical)" in " ".join(shown.split())
     cd4ml(team, "reconcile", "exp/gusts", code=1)
     cd4ml(team, "plan", "--exit-code")
 

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from cd4ml.controller.landing.land import land_record
+from cd4ml.controller.project import Project
+from cd4ml.errors import IntegrityError
+from cd4ml.gateways.git import open_repository
 from cd4ml.gateways.process import CRASH_POINTS
 from tests.controller.writers_world import World, until
 
@@ -48,6 +52,15 @@ def test_writers_of_distinct_runs_land_each_record_exactly_once_while_others_fol
     assert sorted(words[2] for words in world.lines("done") if words[1] == "land") == sorted(ids(records))
     assert world.run([world.worker("fold")]) == [0]
     world.assert_sound(ids(records))
+
+
+@pytest.mark.parametrize("changed", [{"branch": ""}, {"metrics": {"validation": {"rmse": "good"}}}])
+def test_a_record_that_no_fold_would_take_does_not_leave_its_clone(world: World, changed: dict[str, Any]) -> None:
+    project = Project(open_repository(world.clone()), "origin", "main")
+    with pytest.raises(IntegrityError):
+        land_record(project, world.record("odd", **changed))
+    project.repository.close()
+    assert world.refs("refs/cd4ml/") == []
 
 
 def test_writers_of_one_fingerprint_leave_one_result_that_later_folds_do_not_move(world: World) -> None:

@@ -13,7 +13,7 @@ from cd4ml.index.history import History
 from cd4ml.index.record import Entry
 from cd4ml.plan.action import RecordExperiment
 from cd4ml.plan.lifecycle import BaseRecord, Became, Lives, lives_of
-from cd4ml.plan.state import DesiredState, Experiment
+from cd4ml.plan.state import DesiredState, Experiment, Lifecycle
 from tests.plan.plan_world import asks, briefly, components, desired, entry, hexes, plan_of, settle, target
 
 OLD = components()
@@ -420,6 +420,15 @@ def test_a_branch_that_was_there_with_other_work_and_took_it_in_is_another_branc
     known = settle(desired(MAIN, ASKED, other))
     took_in = asks("exp/b", components(spec="both"), components(spec="both"))
     assert (became(renamed(took_in), known).lifecycle, became(renamed(took_in), known).renamed) == ("discarded", "")
+
+
+def test_a_branch_that_was_renamed_stays_so_when_its_old_name_is_used_for_other_work() -> None:
+    known = settle(renamed(B), known_before_the_merge())
+    anew = frozenset({(ASKED.commit, ANEW.commit)})
+    state = replace(renamed(B), experiments=(MAIN, B, ANEW), begun_anew=anew)
+    known = settle(state, known)
+    assert became(state, known).lifecycle == "open"
+    assert lives(state, known).of(ASKED.commit) == Became(Lifecycle.OPEN, commit=ASKED.commit, renamed="exp/b")
 
 
 def test_a_copy_that_came_later_and_stood_beside_it_is_another_branch() -> None:

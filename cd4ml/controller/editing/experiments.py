@@ -13,6 +13,7 @@ from cd4ml.controller.landing.fold import fold_landed
 from cd4ml.controller.landing.land import land_experiment
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import CONF, Project
+from cd4ml.controller.reconciling.lifecycles import lifecycles
 from cd4ml.controller.reconciling.observe import known_branches
 from cd4ml.errors import ConfigError, RepositoryError, UsageError
 from cd4ml.gateways.hydra import compose, parse_overrides
@@ -115,10 +116,11 @@ def check_model(spec: Spec, origin: Mapping[str, str], policy: Spec) -> None:
         raise ConfigError(problems)
 
 
-def add_note(project: Project, branch: str, text: str) -> str:
-    """Write a conclusion beside the newest experiment record of a branch; gives the new record's id.
+def add_note(project: Project, branch: str, text: str) -> tuple[str, str]:
+    """Write a conclusion beside the newest experiment record of a branch.
 
-    Raises UsageError for a text that no record takes or a branch that nobody knows.
+    Gives the new record's id and its branch: that under which a renamed one goes on, whose old name would seem to be
+    there again. Raises UsageError for a text that no record takes or a branch that nobody knows.
     """
     if not text.strip():
         raise UsageError("the note is empty")
@@ -131,7 +133,11 @@ def add_note(project: Project, branch: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError("the note is not valid Unicode") from error
     (branch,) = known_branches(project, [branch])
-    records = read_history(project, trust.fetch(project), drafts=False).of_branch(branch)
+    state = trust.fetch(project)
+    history = read_history(project, state, drafts=False)
+    if branch not in state.heads and (lives := lifecycles(project, state, history, frozenset({branch})).get(branch)):
+        branch = lives.became.renamed or branch
+    records = history.of_branch(branch)
     if not records:
         raise RepositoryError(
             f"{branch}: the index has no experiment record of it to note something on: reconcile it first"
@@ -139,4 +145,4 @@ def add_note(project: Project, branch: str, text: str) -> str:
     body = {**records[-1].experiment.body, "conclusion": text, "noted_by": project.repository.me()}
     record_id = land_experiment(project, body)
     fold_landed(project, trust.fetch(project))
-    return record_id
+    return record_id, branch
