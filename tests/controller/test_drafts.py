@@ -9,6 +9,7 @@ from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
     OTHER_SEED,
+    branch,
     cd4ml,
     commit,
     git,
@@ -146,6 +147,23 @@ def test_a_draft_that_holds_no_record_is_left_alone_and_keeps_nobody_from_reconc
     cd4ml(team, "reconcile", "--publish")
     assert drafts(team) == [made]
     assert "refs/cd4ml/draft" not in refs(team)
+
+
+def test_a_draft_whose_commit_tells_no_fingerprint_keeps_no_verb_from_working(team: Shell) -> None:
+    git(team, "update-ref", f"refs/cd4ml/draft/r{'0' * 20}", "main")
+    for verb in ("plan", "reconcile", "status", "search", "gc"):
+        cd4ml(team, verb)
+    cd4ml(team, "run", "validation=gusts", code=1)
+    assert git(team, "rev-parse", "main") in drafts(team)
+
+
+def test_a_draft_is_one_whatever_separates_trailers_for_its_user(team: Shell) -> None:
+    git(team, "config", "trailer.separators", "=")
+    cd4ml(team, "run", "validation=gusts", code=1)
+    (draft,) = drafts(team)
+    branch(team, "exp/x", gusty(team))
+    assert "validate started" not in cd4ml(team, "reconcile", code=None).err
+    assert draft not in drafts(team), "it answers the branch"
 
 
 def test_a_draft_of_an_earlier_commit_lands_once_its_branch_is_pushed_with_what_came_after(team: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,9 @@ from cd4ml.gateways.git.values import (
 )
 
 _LEAF = "/-"
+_FINGERPRINT = re.compile(r"^Fingerprint: ([0-9a-f]{64})$", re.MULTILINE)
+"""The trailer of a run's landed commit."""
+
 _NOTES = "fetching-"
 """How the name of a file begins, in cd4ml's private folder, that holds the heads that a fetch may drop."""
 
@@ -176,11 +180,18 @@ class Remotes(Commits):
             self.git("update-ref", "--stdin", stdin=lines.encode(), allowed=(0, 128))
 
     def drafts_by_age(self) -> dict[str, Draft]:
-        """The drafts by the name of their record, the oldest first."""
-        form = "%(objectname) %(refname) %(contents:trailers:key=Fingerprint,valueonly)"
-        listed = self.git("for-each-ref", "--sort=committerdate", f"--format={form}%00", DRAFT).text
-        parts = (line.strip().split(" ", 2) for line in listed.split("\0") if line.strip())
-        return {ref.removeprefix(DRAFT): Draft(commit, fingerprint.strip()) for commit, ref, fingerprint in parts}
+        """The drafts by the name of their record, the oldest first; of a commit that tells no fingerprint, with none.
+
+        The trailer is read here: what Git takes for one follows the user's settings.
+        """
+        form = "%(objectname)%00%(refname)%00%(contents)%00"
+        listed = self.git("for-each-ref", "--sort=committerdate", f"--format={form}", DRAFT).text
+        fields = listed.removesuffix("\0\n").split("\0") if listed else []
+        found = {}
+        for commit, ref, message in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
+            told = _FINGERPRINT.findall(message)
+            found[ref.removeprefix(DRAFT)] = Draft(commit.strip(), told[-1] if told else "")
+        return found
 
     def keep_draft(self, name: str, commit: str) -> None:
         """Keep a record's commit here alone, under the name that it would land with."""
