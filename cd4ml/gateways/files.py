@@ -18,6 +18,8 @@ from typing import IO
 from cd4ml.errors import IntegrityError
 
 _CHUNK = 1 << 20
+_LOCK = "cd4ml.lock"
+"""In a folder of ``scratch``: held by the process that it is of."""
 
 
 @dataclass(frozen=True)
@@ -197,3 +199,18 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+@contextlib.contextmanager
+def scratch(prefix: str) -> Iterator[Path]:
+    """A new and empty folder, where temporary files are kept, that is gone when the block ends.
+
+    Of a process that was killed it goes when somebody next asks for one of the same prefix.
+    """
+    for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
+        if not is_held(lock):
+            shutil.rmtree(lock.parent, ignore_errors=True)  # such as somebody else's
+    with tempfile.TemporaryDirectory(prefix=prefix) as parent, exclusive(Path(parent) / _LOCK):
+        folder = Path(parent) / "content"
+        folder.mkdir()
+        yield folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cd4ml.errors import RemoteError, UsageError
+from cd4ml.gateways.files import scratch
 from cd4ml.gateways.sqlite_file import copy_database, is_database
 from cd4ml.index.foreign import ForeignRun, Unreadable, without_secrets
 from cd4ml.spec.text import one_line
@@ -57,9 +57,9 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
         raise UsageError("importing from MLflow needs its client: pip install 'cd4ml[mlflow]'") from error
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="cd4ml-mlflow-") as folder:
+    with scratch("cd4ml-mlflow-") as folder:
         with _failures():
-            readable = _readable(uri, Path(folder))
+            readable = _readable(uri, folder)
             client = MlflowClient(tracking_uri=readable)
         yield client
 

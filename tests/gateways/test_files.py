@@ -10,6 +10,8 @@ import resource
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +32,7 @@ from cd4ml.gateways.files import (
     hand_over,
     remove_tree,
     replacing,
+    scratch,
     write_atomically,
 )
 
@@ -335,3 +338,27 @@ def test_a_link_and_a_pipe_that_somebody_named_are_written_through_and_stay(tmp_
         hand_over(tmp_path / "pipe", b"z")
         assert read.result() == b"z"
     assert (tmp_path / "pipe").is_fifo()
+
+
+_KILLED_IN_ITS_FOLDER = """
+import os, signal
+from cd4ml.gateways.files import scratch
+with scratch("cd4ml-test-") as folder:
+    (folder / "large").write_text("what it was at")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_temporary_folder_goes_at_the_end_and_that_of_a_killed_process_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    killed = subprocess.run([sys.executable, "-c", _KILLED_IN_ITS_FOLDER], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    with scratch("cd4ml-test-") as one, scratch("cd4ml-test-") as other:
+        assert not left.exists()
+        assert one != other
+        assert one.is_dir(), "nobody takes it from who is at it"
+    assert list(tmp_path.iterdir()) == []
