@@ -6,7 +6,6 @@ and refs are not touched; what is wrong with them is for ``cd4ml restore``.
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -18,7 +17,7 @@ from cd4ml.controller.care.verify import Report, Scope, verify
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, ToolError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
-from cd4ml.gateways.files import FileDigest, copy_verified, digest_file
+from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, scratch
 from cd4ml.gateways.git import HEADS, INDEX, LANDING
 from cd4ml.gateways.git.integrity import (
     TransferError,
@@ -216,8 +215,8 @@ def _from_git(project: Project, needed: Needed, cached: Path) -> None:
     data = read_objects(project.repository, [object_id])[object_id] if object_id else None
     if data is None:
         raise IntegrityError(f"{needed.md5}: is not in Git")
-    with tempfile.TemporaryDirectory(prefix="cd4ml-repair-") as folder:
-        path = Path(folder) / "object"
+    with scratch("cd4ml-repair-") as folder:
+        path = folder / "object"
         path.write_bytes(data)
         copy_verified(path, cached, needed.sha256)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from cd4ml.controller.running.environment import environment_differences, execut
 from cd4ml.controller.running.run import WAITING, WORK_LOCK, Job, Watch, attempt, clear_leftovers, discard, judge
 from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, StageFailed, UsageError
-from cd4ml.gateways.files import exclusive
+from cd4ml.gateways.files import exclusive, scratch
 from cd4ml.index.record import RunRecord
 from cd4ml.promotion.compare import finite, side_digest
 from cd4ml.promotion.configuration import config_changes
@@ -231,9 +230,9 @@ def _judged(project: Project, bundle: Bundle, base: Base, asked: Asked) -> _Told
     limited = Base(base.commit, _limited(base.policy))
     job = _job(bundle.commit, bundle.tree, asked, limited, load_templates(project, base.commit), "")
     job = replace(job, tree=project.repository.tree_of(bundle.commit), python=sys.executable if here else "")
-    with tempfile.TemporaryDirectory(prefix="cd4ml-unverified-") as name:
-        execution = unpack(bundle, pipeline_of(asked.spec), Path(name) / "run", OF_FORKS)
-        truth = Path(name) / "truth"
+    with scratch("cd4ml-unverified-") as folder:
+        execution = unpack(bundle, pipeline_of(asked.spec), folder / "run", OF_FORKS)
+        truth = folder / "truth"
         verdict = judge(project, job, execution, raw=raw, warm="", stop=threading.Event(), truth=truth)
     split = verdict.split.get("validation") or {}
     how = f"judged here from its predictions, by the data that {project.base} pins"

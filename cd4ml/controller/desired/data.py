@@ -7,7 +7,6 @@ kept for ingest in a folder of cd4ml's own under their SHA-256; every copy on th
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from typing import Any
 from cd4ml.controller.project import CONF, Project
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RemoteError, StageFailed, UsageError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, write_atomically
+from cd4ml.gateways.files import FileDigest, copy_verified, digest_file, scratch, write_atomically
 from cd4ml.gateways.hydra import compose
 from cd4ml.gateways.sources import fetch_source, file_name
 from cd4ml.spec.experiment import SourceSpec, Spec
@@ -212,8 +211,8 @@ def _look(project: Project, source: SourceSpec, storage: Storage, erased: Mappin
     path = project.work_tree() / pin_path(source.name)
     before = _pinned(path, source.name)
     name = file_name(source)
-    with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as folder:
-        raw = Path(folder) / "raw"
+    with scratch("cd4ml-source-") as folder:
+        raw = folder / "raw"
         fetch_source(source, project.work_tree(), raw)
         digest = digest_file(raw)
         if digest.md5 in erased and is_gone(storage, digest.md5):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from cd4ml.controller.desired.specs import spec_of
@@ -13,7 +11,7 @@ from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError, RepositoryError, UsageError
 from cd4ml.gateways.dvc import Storage
-from cd4ml.gateways.files import FileDigest, digest_file
+from cd4ml.gateways.files import FileDigest, digest_file, scratch
 from cd4ml.index.removed import counting
 from cd4ml.plan.reason import removed
 from cd4ml.spec.pipeline import MODEL
@@ -52,8 +50,8 @@ def _bytes(storage: Storage, expected: FileDigest, what: str) -> bytes:
     if cached.is_file() and digest_file(cached) == expected:
         data = cached.read_bytes()
     elif storage.remote:
-        with tempfile.TemporaryDirectory(prefix="cd4ml-model-") as folder, storage.open_remote() as remote:
-            target = Path(folder) / "model"
+        with scratch("cd4ml-model-") as folder, storage.open_remote() as remote:
+            target = folder / "model"
             remote.retrieve(expected.md5, expected.sha256, target)
             data = target.read_bytes()
     else:

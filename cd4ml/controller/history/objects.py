@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import IO, Any
 
 from cd4ml.errors import IntegrityError, RemoteError
 from cd4ml.gateways.dvc import RemoteObjects, Storage
-from cd4ml.gateways.files import FileDigest, copy_verified
+from cd4ml.gateways.files import FileDigest, copy_verified, scratch
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -28,7 +27,7 @@ class Objects:
         self._remote: RemoteObjects | None = None
 
     def __enter__(self) -> Objects:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cd4ml-objects-")))
+        self._folder = self._stack.enter_context(scratch("cd4ml-objects-"))
         return self
 
     def __exit__(self, *_: object) -> None:

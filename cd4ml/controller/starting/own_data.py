@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from cd4ml.controller.starting.proposed_conf import Place, check_name
 from cd4ml.controller.starting.proposed_doubts import USUAL, Reading
 from cd4ml.controller.starting.proposed_reading import propose_reading
 from cd4ml.errors import StageFailed, UsageError
-from cd4ml.gateways.files import digest_file, replacing
+from cd4ml.gateways.files import digest_file, replacing, scratch
 from cd4ml.gateways.sources import fetch
 from cd4ml.spec.checks import location as check_location
 
@@ -68,12 +67,12 @@ def read_own_table(data: str, folder: Path, here: Path, name: str = "") -> OwnTa
     file = data.split("?", 1)[0].rstrip("/").rpartition("/")[2] if remote else path.name
     base, ending, packed = _parts(file)
     chosen = check_name(name) if name else _slug(base)
-    with tempfile.TemporaryDirectory(prefix="cd4ml-source-") as fetched:
+    with scratch("cd4ml-source-") as fetched:
         raw = path
         if remote:
             if message := check_location(data):
                 raise UsageError(f"--data: {data}: {message}")
-            raw = Path(fetched) / "raw"
+            raw = fetched / "raw"
             fetch(data, folder, raw)
         file_format = _format(raw, ending)
         delimiter = _delimiter(raw, packed) if file_format == "csv" else ","
