@@ -22,6 +22,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cd4ml.errors import UsageError
 from cd4ml.gateways.process import thread_environment
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def search(
     from cd4ml.report.runs import frame
 
     order, shown = (text if isinstance(text, str) else ", ".join(text) for text in (order_by, columns))
+    _check_text(filter, order, shown)
     found = ask(_project(directory, remote), filter, order=order, limit=limit, columns=shown)
     for line in found.hints:
         warnings.warn(line, stacklevel=2)
@@ -151,7 +153,17 @@ def load_model(run: str, directory: str | Path = ".", *, remote: str = "") -> An
     """
     from cd4ml.controller.history.models import load_model as load
 
+    _check_text(run)
     return load(_project(directory, remote), run)
+
+
+def _check_text(*texts: str) -> None:
+    """The command line is given no other: half of a surrogate pair is nowhere in an index, nor can it be looked for."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{text[:80]!r} is not valid Unicode") from None
 
 
 def _project(directory: str | Path, remote: str) -> Project:

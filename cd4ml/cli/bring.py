@@ -71,6 +71,7 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
             "redacted": done.redacted,
             "empty": done.empty,
             "withheld": done.withheld,
+            "cut": done.cut,
             "unreadable": [asdict(one) for one in done.unreadable],
             "dry_run": dry_run,
         }
@@ -94,7 +95,7 @@ def _tell(done: Imported, *, dry_run: bool, as_json: bool) -> None:
 
 def _tell_left_out(done: Imported, *, dry_run: bool) -> None:
     for one in done.unreadable[:_LISTED]:
-        warn(f"left out: run {one.id} cannot be read: {one.why}")
+        warn(f"left out: run {one.id}: {one.why}")
     if len(done.unreadable) > _LISTED:
         warn(f"left out: {len(done.unreadable) - _LISTED} more that cannot be read: --json lists them")
     if done.empty:
@@ -103,6 +104,9 @@ def _tell_left_out(done: Imported, *, dry_run: bool) -> None:
     if done.redacted:
         values = f"{done.redacted} value{'s' * (done.redacted != 1)}"
         say(f"{values} seemed to hold a credential, which {'would be' if dry_run else 'was'} left out")
+    if done.cut:
+        values = f"{done.cut} value{'s' * (done.cut != 1)}"
+        warn(f"{values} {'is' if done.cut == 1 else 'are'} longer or more than a record holds, and cut or left out")
     if done.withheld:
         commits = "commit" if done.withheld == 1 else "commits"
         stay = "would stay" if dry_run else "stays" if done.withheld == 1 else "stay"

@@ -28,11 +28,22 @@ _SIDES: Mapping[str, str] = {
     "test": "test",
 }
 _SIDED = re.compile(rf"(?P<side>{'|'.join(_SIDES)})[_./ ](?P<name>.+)", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_MOST = 500
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""As JSON writes one, or nearly: a text that begins with further zeros names something, such as a day or a shop."""
+
+_LONGEST_NAME = 500
+_MOST_ITEMS = 500
+_MOST_METRICS = 5000
+_MOST_TAGS = 1000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""With half of a pair of surrogates, which JSON can name and no file can hold."""
+
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
-_MOST_TEXT = 4000
+_LONGEST_RUN_NAME = 200
+_LONGEST_TEXT = 4000
+_LONGEST_PARAM = 10_000
+"""Longer than MLflow takes them."""
+
 _INT64 = 1 << 63
 
 
@@ -80,7 +91,7 @@ def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
                 "id": run_id(run),
             },
             "source_commit": run.commit if re.fullmatch(r"[0-9a-f]{40}", run.commit or "") else None,
-            "name": one_line(run.name, 200),
+            "name": one_line(run.name, _LONGEST_RUN_NAME),
             "author": one_line(run.author, 500),
             "description": _text(run.description),
             "outcome": "succeeded" if run.succeeded else "failed",
@@ -105,6 +116,17 @@ def redactions(run: ForeignRun) -> int:
     return sum(redacted(text) != text for text in (*told, *(f"{name} {value}" for name, value in named)))
 
 
+def cuts(run: ForeignRun) -> int:
+    """How many values of the run are longer, or come after more others, than a record holds."""
+    numbers = sum(1 for _ in _numbers(run.metrics))
+    left_out = numbers - sum(map(len, _metrics(run.metrics).values())) + max(0, len(run.tags) - _MOST_TAGS)
+    texts = [(run.description, _LONGEST_TEXT), *((str(value), _LONGEST_TEXT) for value in run.tags.values())]
+    texts += [(value, _LONGEST_PARAM) for _, value in _leaves(run.params) if isinstance(value, str)]
+    lists = [value for _, value in _leaves(run.params) if isinstance(value, list | tuple)]
+    long = sum(len(redacted(text)) > most for text, most in (*texts, (run.name, _LONGEST_RUN_NAME)))
+    return left_out + long + sum(len(value) > _MOST_ITEMS for value in lists)
+
+
 def without_secrets(location: str) -> str:
     """A URL without its user part and query: either may hold a password."""
     return _PASSWORD.sub("", location).partition("?")[0]
@@ -124,7 +146,7 @@ def _params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
-    named = ((one_line(name, _MOST), value) for name, value in _leaves(params))
+    named = ((one_line(name, _LONGEST_NAME), value) for name, value in _leaves(params))
     return {name: value for name, value in named if name}
 
 
@@ -148,19 +170,19 @@ def _typed(value: Any) -> Any:
             return text.lower() == "true"
         if _NUMBER.fullmatch(text):
             return _whole_or_real(text)
-        return _text(value)
+        return _text(value, _LONGEST_PARAM)
     if isinstance(value, float):
         return _finite(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value if -_INT64 <= value < _INT64 else _finite(value)
     if isinstance(value, list | tuple):
-        return [_typed(one) for one in value[:_MOST]]
+        return [_typed(one) for one in value[:_MOST_ITEMS]]
     return value if value is None or isinstance(value, bool) else _text(json.dumps(value, default=str))
 
 
 def _whole_or_real(text: str) -> int | float | str:
-    if text.lstrip("+-").isdigit() and len(text) < 20 and -_INT64 <= int(text) < _INT64:
-        return int(text)
+    if text.lstrip("+-").isdigit():  # one beyond 64 bits is a name, too: as a number it would lose digits
+        return int(text) if len(text) <= len(str(-_INT64)) and -_INT64 <= int(text) < _INT64 else text
     number = _finite(text)
     return text if number is None else number
 
@@ -174,22 +196,24 @@ def _finite(value: Any) -> float | None:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By side, none lost. A name that begins with one (``val_rmse``, ``test.f1``) says so.
+    """By side. A name that begins with one (``val_rmse``, ``test.f1``) says so.
 
     Any other counts as validation; beside one that says so it is of the training side, as Keras writes ``loss`` and
     ``val_loss``. Where both places are taken, or several names mean one place, the later keeps its whole name.
     """
-    numbers = {
-        name: number
-        for name, value in _flat(metrics).items()
-        if not isinstance(value, bool | str) and (number := _finite(value)) is not None
-    }
+    numbers = dict(_numbers(metrics))
     found: dict[str, dict[str, float]] = {}
     for name in sorted(numbers, key=lambda name: (_SIDED.fullmatch(name) is None, name)):
         side, short = next(place for place in _places(name) if place[1] not in found.get(place[0], {}))
-        if len(found.get(side, {})) < _MOST:
+        if len(found.get(side, {})) < _MOST_METRICS:
             found.setdefault(side, {})[short] = numbers[name]
     return {side: dict(sorted(found[side].items())) for side in sorted(found)}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in _flat(metrics).items():
+        if not isinstance(value, bool | str) and (number := _finite(value)) is not None:
+            yield name, number
 
 
 def _places(name: str) -> Iterator[tuple[str, str]]:
@@ -202,10 +226,11 @@ def _places(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    kept = sorted((one_line(name, _MOST), _text(str(value))) for name, value in tags.items())
-    return {name: value for name, value in kept[:_MOST] if name}
+    kept = sorted((one_line(name, _LONGEST_NAME), _text(str(value))) for name, value in tags.items())
+    return {name: value for name, value in kept[:_MOST_TAGS] if name}
 
 
-def _text(text: str) -> str:
+def _text(text: str, most: int = _LONGEST_TEXT) -> str:
     """Text as records hold it on several lines; the credentials go before the cut, since half a one is not found."""
-    return _CONTROL.sub(" ", redacted(text))[:_MOST_TEXT]
+    told = _CONTROL.sub(" ", redacted(text))
+    return told if len(told) <= most else f"{told[: most - 1]}…"

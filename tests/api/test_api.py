@@ -140,6 +140,10 @@ def test_a_model_comes_from_the_cache_or_the_remote_and_is_what_was_recorded_to_
     storage.mkdir()
     with pytest.raises(RemoteError, match="not there"):
         cd4ml.load_model("main", project.folder)
+    with pytest.raises(UsageError, match="is not valid Unicode"):
+        cd4ml.load_model("\ud800", project.folder)
+    with pytest.raises(UsageError, match="is not valid Unicode"):
+        cd4ml.search("name = '\ud800'", project.folder)
     with pytest.raises(UsageError, match="no run is named"):
         cd4ml.load_model("nothing", project.folder)
 

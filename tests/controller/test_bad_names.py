@@ -16,6 +16,7 @@ from tests.controller.controller_world import (
     OTHER_SEED,
     branch,
     cd4ml,
+    commit,
     experiments,
     git,
     gusty,
@@ -113,6 +114,15 @@ def test_every_other_name_opens_an_experiment_or_is_refused_in_a_line_and_none_i
         assert found[name]["sync"] == "Synced", found[name]
     assert not list(team.folder.parent.rglob("canary"))
     cd4ml(team, "plan", "--exit-code")
+
+
+def test_where_any_name_is_an_experiments_neither_main_nor_the_branch_of_the_index_is_one(team: Shell) -> None:
+    made = commit(team, "main", {BASELINE: '# @package _global_\nexperiments: {branches: ["*"]}\n'})
+    for name in ("main", "any/name"):
+        push(team, f"refs/heads/{name}", made)
+    found = experiments(team)
+    assert set(found) == {"main", "any/name"}
+    cd4ml(team, "status", "cd4ml/index", code=2)
 
 
 def test_an_experiment_below_another_one_is_refused_and_named_by_git(team: Shell) -> None:

@@ -9,9 +9,11 @@ from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
     OTHER_SEED,
+    Content,
     branch,
     cd4ml,
     commit,
+    experiments,
     git,
     gusty,
     push,
@@ -95,8 +97,10 @@ def test_a_draft_whose_outputs_were_cleared_is_forgotten_and_run_again(team: She
     cd4ml(team, "new", "mine", "model.parameters.alpha=9")
     cd4ml(team, "reconcile", "exp/mine")
     team.run("git", "push", "--quiet", "origin", "exp/mine")
-    team.run("rm", "-rf", ".dvc/cache")
-    cd4ml(team, "reconcile", "exp/mine")
+    (draft,) = drafts(team)
+    for name in sorted(outputs_of_commit(team, draft))[1:]:  # one is there still
+        (team.folder / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]).unlink()
+    assert "train started" in cd4ml(team, "reconcile", "exp/mine").err
     cd4ml(team, "plan", "--exit-code")
 
 
@@ -174,3 +178,11 @@ def test_a_draft_of_an_earlier_commit_lands_once_its_branch_is_pushed_with_what_
     assert "validate started" not in cd4ml(team, "reconcile").err
     assert drafts(team) == []
     assert {run["source_commit"] for run in runs(team, "branch = 'exp/mine'")} == {mine}
+
+
+def test_a_local_branch_is_said_to_be_ahead_where_it_is_and_not_where_it_is_behind(team: Shell) -> None:
+    refused: dict[str, Content] = {BASELINE: "# @package _global_\nvalidation: {expectations: []}\n"}
+    pushed = branch(team, "exp/x", refused)
+    for local, ahead in (("main", False), (pushed, False), (commit(team, pushed, {"notes.md": "more\n"}), True)):
+        git(team, "update-ref", "refs/heads/exp/x", local)
+        assert ("is not pushed" in experiments(team)["exp/x"]["reason"]) == ahead, local

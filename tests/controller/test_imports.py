@@ -189,11 +189,19 @@ def test_runs_of_a_file_store_that_cannot_be_read_are_named_and_the_others_come(
     done = cd4ml(team, "import", "mlflow", str(file_store))
     assert "1 run imported" in done.out
     first, second = done.lines
-    assert first == f"cd4ml: left out: run {empty.name} cannot be read: its meta.yaml is empty"
-    assert second.startswith(f"cd4ml: left out: run {wrong.name} cannot be read: ")
+    assert first == f"cd4ml: left out: run {empty.name}: its meta.yaml is empty"
+    assert second.startswith(f"cd4ml: left out: run {wrong.name}: ")
     told = cd4ml(team, "import", "mlflow", str(file_store), "--json").json
     assert_published(told, "imports")
     assert [one["id"] for one in told["imports"][0]["unreadable"]] == [empty.name, wrong.name]
+
+
+def test_a_run_that_is_larger_than_a_record_is_named_and_the_others_come(team: Shell) -> None:
+    some = ForeignRun("mlflow", "elsewhere", "x", "a" * 32, "a", "", "", True, {}, {}, {}, None, None)
+    large = replace(some, id="b" * 32, params={f"p{number}": "x" * 9000 for number in range(120)})
+    done = import_runs(project_of(team), [some, large])
+    assert [name for _, name in done.landed.values()] == ["a"]
+    assert [(one.id, one.why) for one in done.unreadable] == [("b" * 32, "it is larger than a record may be (1 MiB)")]
 
 
 def test_a_folder_that_is_no_file_store_is_refused_and_left_alone(team: Shell) -> None:

@@ -379,6 +379,7 @@ def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> Non
     cd4ml(team, "reconcile", code=None)
     squash = commit(team, "main", {**gusty(team), "notes.md": "what else was squashed\n"})
     heads(team, f"main:{squash}", "exp/squashed:")
+    assert told(team)["exp/squashed"].became.lifecycle == "merged", "also before main is recorded there"
     cd4ml(team, "reconcile", code=None)
     heads(team, f"main:{commit(team, squash, {'conf/config.yaml': before})}")
     cd4ml(team, "reconcile", code=None)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cd4ml.index.foreign import ForeignRun, import_body, redactions
+from cd4ml.index.foreign import ForeignRun, cuts, import_body, redactions
+from cd4ml.index.validate import validate_body
 
 TOKEN = f"ghp_{'A1b2' * 9}"
 URL = "postgresql://u:Passw0rd@h/x"
@@ -27,7 +28,7 @@ PLAIN = ForeignRun("mlflow", "x", "x", "f" * 32, "name", "ada", "text", True, {"
         {"params": {"a": {"b": [URL, 1]}}},
         {"params": {"a": [{"b": URL}]}},
         {"params": {f"a.{TOKEN}": 1}},
-        {"params": {"key": "x" * 3990 + TOKEN}},
+        {"params": {"key": "x" * 9990 + TOKEN}},
         {"tags": {"key": KEY}},
         {"tags": {TOKEN: "x"}},
         {"metrics": {TOKEN: 1.0}},
@@ -72,3 +73,49 @@ def test_no_metric_that_is_a_number_is_lost(metrics: dict[str, int]) -> None:
     kept = sorted(value for names in told.values() for value in names.values())
     named = {" ".join(name.split()): value for name, value in metrics.items()}
     assert kept == sorted(value for name, value in named.items() if name)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [("7", 7), ("-0.5", -0.5), ("1e3", 1000.0), ("007", "007"), ("00.5", "00.5"), ("9" * 30, "9" * 30), ("0", 0)],
+)
+def test_a_text_that_is_a_number_becomes_one_unless_it_would_lose_digits(text: str, held: object) -> None:
+    assert import_body(replace(PLAIN, params={"a": text}), "0" * 40)["params"]["a"] == held
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"params": {"a": "x" * 10_001}},
+        {"params": {"a": list(range(501))}},
+        {"description": "x" * 4001},
+        {"tags": {"a": "x" * 4001}},
+        {"name": "x" * 201},
+        {"tags": {str(number): "x" for number in range(1001)}},
+        {"metrics": {f"m{number}": number for number in range(5001)}},
+    ],
+    ids=lambda told: str(*told),
+)
+def test_a_value_that_is_more_than_a_record_holds_is_cut_and_counted(told: Mapping[str, Any]) -> None:
+    run = replace(PLAIN, **told)
+    assert cuts(run) == 1
+    validate_body(import_body(run, "0" * 40))
+
+
+def test_what_a_record_holds_just_so_is_not_cut() -> None:
+    metrics = {f"m{number}": number for number in range(5000)}
+    run = replace(PLAIN, params={"a": "x" * 10_000}, description="y" * 4000, name="z" * 200, metrics=metrics)
+    body = import_body(run, "0" * 40)
+    assert (cuts(run), body["params"]["a"], body["description"]) == (0, "x" * 10_000, "y" * 4000)
+    assert body["metrics"]["validation"] == metrics
+    assert import_body(replace(run, description="y" * 4001), "0" * 40)["description"] == "y" * 3999 + "…"
+
+
+@pytest.mark.parametrize("held", ["params", "tags", "metrics", "name", "author", "description", "experiment", "id"])
+def test_half_of_a_surrogate_pair_anywhere_is_no_obstacle(held: str) -> None:
+    odd = "a\ud800b"
+    nested = {"params": {odd: odd, "nested": [odd, {odd: odd}]}, "tags": {odd: odd}, "metrics": {odd: 1.0}}
+    value: Any = nested.get(held, odd)
+    body = import_body(replace(PLAIN, **{held: value}), "0" * 40)
+    validate_body(body)
+    redactions(replace(PLAIN, **{held: value}))

@@ -19,14 +19,16 @@ from cd4ml.gateways import dvc_experiments, mlflow
 from cd4ml.gateways.git import IMPORTS, LANDING, RefUpdate, RemoteState
 from cd4ml.index.filter import Field, OneOf
 from cd4ml.index.fold import check_landed
-from cd4ml.index.foreign import ForeignRun, Unreadable, import_body, redactions, run_id
+from cd4ml.index.foreign import ForeignRun, Unreadable, cuts, import_body, redactions, run_id
 from cd4ml.index.record import RECORD_PATH, encode
 from cd4ml.index.sql import compile_filter
+from cd4ml.index.validate import MAX_BYTES
 from cd4ml.spec.secrets import redacted
 
 _AT_ONCE = 200
 _TRIES = 8
 _LARGEST_LOOKED_INTO = 4 << 20
+_TOO_LARGE = f"it is larger than a record may be ({MAX_BYTES >> 20} MiB)"
 _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
 """Over the query cache's entries: tombstones of imported runs."""
 
@@ -39,6 +41,7 @@ class Imported:
     ``redacted`` is the number of values of the new records that seemed to hold a credential, which was left out;
     ``empty`` of the new records that hold neither parameters nor metrics; ``withheld`` of the runs of DVC whose commit
     is not published, since what it brings may hold a credential. ``unreadable`` are runs that their store cannot give.
+    ``cut`` is the number of values that are longer or more than a record holds.
     """
 
     landed: Mapping[str, tuple[str, str]]
@@ -48,6 +51,7 @@ class Imported:
     empty: int = 0
     withheld: int = 0
     unreadable: tuple[Unreadable, ...] = ()
+    cut: int = 0
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | Unreadable | None]
         raise project.without_base()
     published = _Published(project, tuple(state.heads.values()))
     landed: dict[str, tuple[str, str]] = {}
-    known = unfinished = left_out = empty = 0
+    known = unfinished = left_out = empty = cut = 0
     unreadable: list[Unreadable] = []
     pending = iter(runs)
     while chunk := list(islice(pending, _AT_ONCE)):
@@ -88,15 +92,20 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | Unreadable | None]
         fresh, new = _bring(project, ended, lambda run: published.anchor(run, base), dry_run=dry_run)
         known += len(ended) - len(fresh)
         left_out += sum(map(redactions, fresh))
+        cut += sum(map(cuts, fresh))
+        held = {body["source"]["id"] for body in new.values()}
+        unreadable += (Unreadable(run_id(run), _TOO_LARGE) for run in fresh if run_id(run) not in held)
         empty += sum(not (body["params"] or body["metrics"]) for body in new.values())
         landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
-    return Imported(landed, known, unfinished, left_out, empty, len(published.withheld), tuple(unreadable))
+    return Imported(landed, known, unfinished, left_out, empty, len(published.withheld), tuple(unreadable), cut)
 
 
 def _bring(
     project: Project, runs: Sequence[ForeignRun], anchor: Callable[[ForeignRun], str], *, dry_run: bool
 ) -> tuple[Sequence[ForeignRun], Mapping[str, Mapping[str, Any]]]:
     """Land and fold those of the runs of which there is no record; gives them, and the records by id.
+
+    Of a run that is larger than a record may be there is none.
 
     Where somebody else imports the same, what they land meanwhile is theirs: whoever lands moves a ref that the other
     does then not find as it was before he asked what is known.
@@ -109,7 +118,8 @@ def _bring(
         held = _held(project, trust.fetch(project), runs)
         fresh = {(run.tool, run_id(run)): run for run in reversed(runs) if (run.tool, run_id(run)) not in held}
         bodies = [import_body(run, anchor(run)) for run in fresh.values()]
-        new = {str(body["id"]): body for body in sorted(bodies, key=lambda body: str(body["id"]))}
+        small = [body for body in bodies if len(encode(body)) <= MAX_BYTES]
+        new = {str(body["id"]): body for body in sorted(small, key=lambda body: str(body["id"]))}
         if not new or dry_run:
             break
         try:
