@@ -390,6 +390,17 @@ def test_a_shallow_clone_knows_what_was_merged_below_its_cut(team: Shell) -> Non
     assert experiments(shallow, "plan") == experiments(team, "plan")
 
 
+def test_a_branch_that_was_renamed_before_anybody_reconciled_it_is_never_told_as_discarded(team: Shell) -> None:
+    made = branch(team, "exp/old", refused("old", 5))
+    cd4ml(team, "status")
+    heads(team, "exp/old:", f"exp/new:{made}")
+    cd4ml(team, "reconcile", "exp/new", code=1)
+    cd4ml(team, "reconcile")
+    heads(team, f"exp/new:{commit(team, made, {'notes.md': 'went on'})}")
+    cd4ml(team, "reconcile")
+    assert told(team).keys() == {"main", "exp/new"}
+
+
 def test_a_note_under_an_old_name_goes_to_the_new_one(team: Shell) -> None:
     made = branch(team, "exp/old", refused("old", 5))
     cd4ml(team, "reconcile")

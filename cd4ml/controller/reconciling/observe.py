@@ -146,14 +146,24 @@ def _pushed_already(
 def _vanished(project: Project, remote: RemoteState, history: History, policy: Spec) -> tuple[tuple[str, str], ...]:
     """Experiments that an earlier fetch saw, that are gone, and that nobody has recorded; the others are forgotten.
 
-    Not while the index is to be restored: ``restore`` tells what went with it, recorded or not.
+    One that is recorded under another name that is at its commit was renamed. Nothing is forgotten while the index is
+    to be restored: ``restore`` tells what went with it, recorded or not.
     """
+    gone_at = {commit for _, commit in remote.vanished}
+    names: dict[str, list[str]] = {}
+    for name, commit in remote.heads.items():
+        if commit in gone_at and is_experiment(project, name, policy):
+            names.setdefault(commit, []).append(name)
     wanted = tuple(
         (branch, commit)
         for branch, commit in remote.vanished
         if is_experiment(project, branch, policy)
         and remote.heads.get(branch) != commit
-        and not any(entry.experiment.commit == commit for entry in history.of_branch(branch))
+        and not any(
+            entry.experiment.commit == commit
+            for name in (branch, *names.get(commit, ()))
+            for entry in history.of_branch(name)
+        )
     )
     if not remote.is_index_remembered:
         project.repository.drop_vanished([one for one in remote.vanished if one not in wanted])
