@@ -38,8 +38,6 @@ from cd4ml.gateways.warm import KILLED, SOCKET_VARIABLE
 _IMPORTS = (
     "numpy",
     "pandas",
-    "pyarrow.csv",
-    "pyarrow.dataset",
     "pyarrow.parquet",
     "sklearn.pipeline",
     "sklearn.compose",
@@ -48,8 +46,6 @@ _IMPORTS = (
     "sklearn.metrics",
     "skops.io",
     "xgboost",
-    "configobj",
-    "dulwich.index",
     "networkx",
     "ruamel.yaml",
     "scmrepo.git",
@@ -61,7 +57,6 @@ _IMPORTS = (
     "dvc.dirs",
     "dvc.lock",
     "dvc.repo",
-    "dvc.repo.datasets",
     "dvc.repo.index",
     "dvc.repo.metrics",
     "dvc.repo.params",
@@ -74,10 +69,6 @@ _IMPORTS = (
     "jsonschema",
     "great_expectations",
     "cd4ml.stages.runner",
-    *(f"cd4ml.stages.{name}" for name in ("ingest", "validate", "split", "featurize", "train", "predict", "evaluate")),
-    "cd4ml.stages.estimators",
-    "cd4ml.stages.models",
-    "cd4ml.controller.running.judge",
 )
 _LARGEST_REQUEST = 16 << 20
 _SECONDS_TO_END = 10.0
