@@ -58,8 +58,11 @@ index that lives in Git. The map of this house (a module imports only from lower
     templates/           Jinja2: dvc.yaml, the CI of GitHub and GitLab
 """
 
-import importlib
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, without importing it
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -69,6 +72,8 @@ _IN_API = ("RunResult", "load_model", "load_spec", "run", "search")
 def __getattr__(name: str) -> Any:
     """The Python interface, brought in when it is first asked for, so that ``import cd4ml`` costs nothing."""
     if name in _IN_API:
+        import importlib
+
         return getattr(importlib.import_module("cd4ml.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

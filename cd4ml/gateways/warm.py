@@ -16,7 +16,10 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+
+TYPE_CHECKING = False  # as typing has it: to import typing and pathlib takes as long as to start Python
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOCKET_VARIABLE = "CD4ML_WARM"
 """The environment variable that holds the socket's path where a warm process serves."""
@@ -31,7 +34,9 @@ _SECONDS_TO_END = 10.0
 class WarmTask:
     """One task that runs in a fork of the warm process."""
 
-    def __init__(self, address: str, task: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: int) -> None:
+    def __init__(
+        self, address: str, task: Sequence[str], *, cwd: str | Path, env: Mapping[str, str], output: int
+    ) -> None:
         """Start it; its output and error output go to the descriptor ``output``.
 
         Raises OSError when no warm process answers.
@@ -78,7 +83,7 @@ def run_stage_warm(name: str) -> int | None:
     if not address:
         return None
     try:
-        task = WarmTask(address, ["stage", name], cwd=Path.cwd(), env=os.environ, output=1)
+        task = WarmTask(address, ["stage", name], cwd=os.getcwd(), env=os.environ, output=1)  # noqa: PTH109  # see above
     except OSError:
         return None
     return task.wait(None)

@@ -58,6 +58,18 @@ def test_a_command_that_reads_brings_in_nothing_heavy(empty: Shell, words: list[
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_the_way_to_a_warm_process_brings_in_next_to_nothing() -> None:
+    """DVC goes it for each stage of each run, and what is named here takes as long as to start Python."""
+    code = (
+        "import sys; from cd4ml.cli.entry import main; from cd4ml.gateways.warm import run_stage_warm\n"
+        "assert run_stage_warm('ingest') is None\n"
+        "print(sorted({'typing', 'pathlib', 'tempfile', 'subprocess', 'dataclasses', 'inspect'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-S", "-c", code]  # what the environment brings in at each start counts for nothing
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def taken(words: list[str], *, plainly: bool) -> tuple[dict[str, Any], dict[str, Any]] | str:
     """What the group and its verb are given for these words; or what is said of them."""
     command: Any = typer.main.get_command(app.app)
