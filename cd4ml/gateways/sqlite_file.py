@@ -32,17 +32,18 @@ def copy_database(file: Path, copy: Path) -> None:
     SQLite reads it under its own lock, which lets no writer commit for as long as the copy takes. Raises RemoteError
     for a file that stays locked, or cannot be read as one whole, ``sqlite3.DatabaseError`` for one that is damaged.
     """
-    log = Path(f"{file}-wal")
-    alone = _head(file)[18] == _IN_WAL_MODE and not log.exists()
+    opened = Path(f"{file}-shm")  # there while somebody has a file in this mode open
+    if _head(file)[18] == _IN_WAL_MODE and not opened.exists():
+        # a reader would make it, and leave it behind
+        _copy_parts(file, copy)
+        if not opened.exists():
+            return
+        copy.unlink()  # somebody came, and may have written
     try:
-        # to a file with a log that nobody has open, a reader would make one, and leave it behind
-        _back_up(f"{file.resolve().as_uri()}?mode=ro{'&immutable=1' if alone else ''}", copy)
+        _back_up(file, copy)
     except sqlite3.OperationalError:  # a killed writer's journal is to be rolled back first, which a reader may not
         copy.unlink(missing_ok=True)
         _copy_parts(file, copy)
-    if alone and log.exists():  # somebody came, and may have written
-        copy.unlink()
-        copy_database(file, copy)
 
 
 def _head(file: Path) -> bytes:
@@ -50,14 +51,17 @@ def _head(file: Path) -> bytes:
         return opened.read(_HEAD)
 
 
-def _back_up(uri: str, copy: Path) -> None:
+def _back_up(file: Path, copy: Path) -> None:
     until = time.monotonic() + _PATIENCE
 
-    def still_patient(*_: int) -> None:
-        if time.monotonic() > until:
+    def still_patient(status: int, *_: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > until:
             raise RemoteError(f"the database stayed locked for {_PATIENCE:.0f} seconds: somebody writes to it")
 
-    with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+    with (
+        closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
         source.backup(target, progress=still_patient)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from cd4ml.index.claims import (
     parse_claim,
 )
 from tests.conftest import Shell
-from tests.controller.controller_world import cd4ml, experiments, git, refs, rejected, remote, runs
+from tests.controller.controller_world import cd4ml, commit, experiments, git, push, refs, rejected, remote, runs
 from tests.controller.writers_world import World
 from tests.controller.writers_world import git as git_in
 from tests.index.index_world import fingerprint, hexes
@@ -348,6 +349,16 @@ def test_status_shows_what_runs_elsewhere_and_a_dead_claim_holds_nobody_up(team:
     assert "exp/x: run waits: runs elsewhere since 2026-11-03 (Ada)" in done.err
     assert [run["source_commit"] for run in runs(team, "branch = 'exp/x'")] == [source]
     assert [ref for ref in refs(remote(team)) if ref.startswith("refs/cd4ml/")] == []
+
+
+def test_a_dead_claim_of_a_merge_result_holds_nobody_up_either(team: Shell) -> None:
+    rejected(team, "exp/x")
+    ridge = git(team, "show", "main:conf/model/ridge.yaml").replace("alpha: 1.0", "alpha: 2.0")
+    push(team, "refs/heads/main", commit(team, "main", {"conf/model/ridge.yaml": f"{ridge}\n"}))
+    merge = str(experiments(team)["exp/x"]["merge_fingerprint"])
+    put(remote(team).folder, claim_ref(merge), encode_claim(replace(claim_of(team, "exp/x"), fingerprint=merge)))
+    cd4ml(team, "reconcile", "exp/x", code=1)
+    assert {run["side"] for run in runs(team, "branch = 'exp/x'")} == {"head", "merge"}
 
 
 def test_a_living_claim_is_left_alone_and_waited_for_only_by_who_names_the_branch(team: Shell) -> None:

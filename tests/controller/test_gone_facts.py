@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from cd4ml.controller.desired.heads import HeadReader
+from cd4ml.controller.desired.specs import Base
 from cd4ml.controller.project import Project
 from cd4ml.controller.reconciling.gone import GoneFacts
 from cd4ml.gateways.git import open_repository
@@ -28,9 +29,9 @@ def shell(tmp_path: Path) -> Shell:
 def facts(shell: Shell, tip: str, heads: Mapping[str, str]) -> GoneFacts:
     """Where the base branch is at ``tip``, and others at these commits."""
     project = Project(open_repository(shell.folder), "origin", "main")
-    reader = SimpleNamespace(base=SimpleNamespace(commit=tip))
+    reader = HeadReader(project, Base(tip, None), memory=False)  # type: ignore[arg-type]  # nothing is asked by a policy
     experiments = [replace(asks(name, None), commit=at) for name, at in heads.items()]
-    return GoneFacts(project, reader, History.of([]), experiments, ("main",))  # type: ignore[arg-type]  # all that it reads
+    return GoneFacts(project, reader, History.of([]), experiments, ("main",))
 
 
 def test_of_branches_that_stand_on_each_other_each_was_brought_by_its_own_merge(shell: Shell) -> None:

@@ -79,8 +79,17 @@ def test_what_a_killed_writer_never_committed_is_not_copied(tmp_path: Path) -> N
 def test_what_a_killed_writer_committed_to_the_log_is_copied(tmp_path: Path) -> None:
     file = made(tmp_path, "wal")
     killed(_KILLED_AFTER_A_COMMIT, file)
+    Path(f"{file}-shm").unlink()  # as where the file and its log were brought from elsewhere
+    before = sorted(tmp_path.iterdir())
     copy_database(file, tmp_path / "copy.db")
+    assert sorted(set(tmp_path.iterdir()) - {tmp_path / "copy.db"}) == before
     assert rows_of(tmp_path / "copy.db") == (51, 50)
+
+
+def test_a_copy_may_take_longer_than_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_file, "_PATIENCE", 0.0)
+    copy_database(made(tmp_path), tmp_path / "copy.db")
+    assert rows_of(tmp_path / "copy.db") == (50, 50)
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])

@@ -151,6 +151,11 @@ class HeadReader:
         self.base = base
         self._memo = Memo(project.private / MEMORY) if memory else None
 
+    @cached_property
+    def base_chain(self) -> tuple[str, ...]:
+        """The first-parent chain of the base branch's commit, the newest first."""
+        return self._project.repository.first_parents(self.base.commit)
+
     def read(self, commits: Collection[str]) -> dict[str, Head | IntegrityError]:
         """What these commits ask for; an error for one whose objects cannot be read.
 
@@ -409,7 +414,7 @@ class HeadReader:
     @cached_property
     def _chain(self) -> _Chain:
         repository = self._project.repository
-        commits = repository.first_parents(self.base.commit)[:FIRST_PARENTS]
+        commits = self.base_chain[:FIRST_PARENTS]
         keys = {commit: self._key("step", commit) for commit in commits}
         told = self._get(keys)
         missing = [commit for commit in commits if commit not in told]

@@ -56,10 +56,6 @@ class GoneFacts:
     def _base_history(self) -> Mapping[str, tuple[str, ...]]:
         return self._project.repository.history_of(self._reader.base.commit)
 
-    @cached_property
-    def _chain(self) -> tuple[str, ...]:
-        return self._project.repository.first_parents(self._reader.base.commit)
-
     def _gone_commits(self) -> list[str]:
         """Every recorded commit that no head is at and the base branch does not contain."""
         heads = {one.commit for one in self._experiments}
@@ -73,8 +69,8 @@ class GoneFacts:
 
     def _brought(self) -> dict[str, str]:
         """By commit that the base branch contains, the commit of its first-parent chain that brought it."""
-        history, found = self._base_history, {commit: commit for commit in self._chain}
-        for step in reversed(self._chain):
+        history, found = self._base_history, {commit: commit for commit in self._reader.base_chain}
+        for step in reversed(self._reader.base_chain):
             left = [parent for parent in history[step][1:] if parent not in found]
             while left:
                 commit = left.pop()
@@ -85,13 +81,13 @@ class GoneFacts:
     def _asked_by_base(self) -> dict[str, str]:
         """By fingerprint, the first recorded commit of the base branch with it, or the first that came since."""
         found: dict[str, str] = {}
-        recorded = recorded_on_base(self._project, self._history, self._chain, self._base_names)
+        recorded = recorded_on_base(self._project, self._history, self._reader.base_chain, self._base_names)
         for one in recorded:
             if one.fingerprint:
                 found.setdefault(one.fingerprint, one.commit)
         known = {one.commit for one in recorded}
         since = []
-        for commit in self._chain[:FIRST_PARENTS]:
+        for commit in self._reader.base_chain[:FIRST_PARENTS]:
             if commit in known:
                 break
             since.append(commit)
@@ -117,13 +113,13 @@ class GoneFacts:
     def _signed_first(self) -> dict[str, tuple[str, str]]:
         """Who made the last record of each branch, and the newest commits of the base branch, and when."""
         last = [self._history.of_branch(branch)[-1].entry.result_commit for branch in self._history.branches]
-        return self._reader.signatures([*last, *self._chain[:FIRST_PARENTS]])
+        return self._reader.signatures([*last, *self._reader.base_chain[:FIRST_PARENTS]])
 
     def _begun_anew(self) -> frozenset[tuple[str, str]]:
         there = {one.branch: one for one in self._experiments}
         everyone = {*self._history.branches, *there} - {self._project.base}
         pairs = {pair for branch in everyone for pair in pairwise(succession(branch, self._history, there.get(branch)))}
-        return self._reader.begun_anew(pairs, frozenset(self._chain)) if pairs else frozenset()
+        return self._reader.begun_anew(pairs, frozenset(self._reader.base_chain)) if pairs else frozenset()
 
 
 def recorded_on_base(

@@ -98,7 +98,7 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
         experiments=tuple(experiments),
         base_fingerprints=_base_fingerprints(project, reader, history, (*before, project.base)),
         base_commits=facts.base_commits,
-        base_first_parents=frozenset(project.repository.first_parents(base_commit)),
+        base_first_parents=frozenset(reader.base_chain),
         landed_as=facts.landed_as({commit: head.landed_as for commit, head in known.items() if head.landed_as}),
         vanished=tuple(_experiment(branch, known[commit]) for branch, commit in vanished if commit in known),
         base_before=before,
@@ -277,7 +277,7 @@ def _base_before(project: Project, history: History, policy: Spec) -> tuple[str,
 
 def _base_fingerprints(project: Project, reader: HeadReader, history: History, names: Sequence[str]) -> frozenset[str]:
     """Fingerprints of the base branch's first-parent commits: recorded ones, and those that came since."""
-    chain = project.repository.first_parents(reader.base.commit)
+    chain = reader.base_chain
     recorded = {one.commit: one.fingerprint for one in recorded_on_base(project, history, chain, names)}
     found: set[str] = set()
     since: list[str] = []
@@ -296,7 +296,10 @@ def known_branches(project: Project, names: list[str]) -> frozenset[str]:
 
     Raises UsageError for a name that no head and no record bears, with the nearest that one does.
     """
-    remote = trust.read(project, quiet=True)
+    return _known_branches(project, trust.read(project, quiet=True), names)
+
+
+def _known_branches(project: Project, remote: RemoteState, names: list[str]) -> frozenset[str]:
     known = {*remote.heads, *project.repository.local_heads(), *read_history(project, remote).branches}
     base_commit = remote.heads.get(project.base)
     patterns = spec_of(project, base_commit)[0].experiments.branches if base_commit else ()
@@ -308,8 +311,8 @@ def named_experiments(project: Project, names: list[str]) -> frozenset[str]:
 
     Raises UsageError for any other, of which nothing would ever be planned.
     """
-    found = known_branches(project, names)
     remote = trust.read(project, quiet=True)
+    found = _known_branches(project, remote, names)
     base_commit = remote.heads.get(project.base)
     if base_commit is not None:
         policy, recorded = spec_of(project, base_commit)[0], read_history(project, remote).branches

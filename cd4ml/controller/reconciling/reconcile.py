@@ -20,7 +20,7 @@ from cd4ml.gateways.files import exclusive
 from cd4ml.gateways.git import LANDING
 from cd4ml.index.record import RunRecord
 from cd4ml.plan.action import Plan, PlanItem, Run
-from cd4ml.plan.state import Health
+from cd4ml.plan.state import SyncStatus
 
 __all__ = ["Outcome", "Request", "make_plan", "reconcile", "to_adopt"]
 
@@ -97,7 +97,7 @@ class _Executing:
         awaited = [
             item
             for item in plan.looked_at
-            if item.health is Health.PROGRESSING
+            if item.sync is SyncStatus.OUT_OF_SYNC  # whatever its health: a head that failed is worse than what runs
             and (item.published if request.named is None else item.branch in request.named)
             and any(
                 fingerprint in observation.elsewhere
