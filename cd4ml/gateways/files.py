@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from cd4ml.errors import IntegrityError
 _CHUNK = 1 << 20
 _LOCK = "cd4ml.lock"
 """In a folder of ``scratch``: held by the process that it is of."""
+
+_LEFT_BEHIND = 3600.0
+"""Seconds."""
 
 
 @dataclass(frozen=True)
@@ -205,12 +209,23 @@ def is_held(path: Path) -> bool:
 def scratch(prefix: str) -> Iterator[Path]:
     """A new and empty folder, where temporary files are kept, that is gone when the block ends.
 
-    Of a process that was killed it goes when somebody next asks for one of the same prefix.
+    Of a process that was killed it goes when somebody asks for one of the same prefix an hour later.
     """
     for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
-        if not is_held(lock):
-            shutil.rmtree(lock.parent, ignore_errors=True)  # such as somebody else's
+        if _is_left(lock):
+            shutil.rmtree(lock.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix) as parent, exclusive(Path(parent) / _LOCK):
         folder = Path(parent) / "content"
         folder.mkdir()
         yield folder
+
+
+def _is_left(lock: Path) -> bool:
+    """Is it our own, and has nobody it any more? A new one may not be held yet; others may put anything there."""
+    try:
+        folder, status = lock.parent.lstat(), lock.lstat()
+    except OSError:
+        return False
+    ours = folder.st_uid == status.st_uid == os.geteuid() and stat.S_ISDIR(folder.st_mode)
+    old = time.time() - status.st_mtime > _LEFT_BEHIND
+    return ours and old and stat.S_ISREG(status.st_mode) and not is_held(lock)

@@ -17,6 +17,7 @@ _HEAD = 100
 _PATIENCE = 30.0
 """Seconds that somebody else may keep the file locked."""
 
+_BESIDE = ("", "-wal", "-journal")
 _IN_WAL_MODE = 2
 """What the 19th byte of a file is that has a log beside it while it is open (sqlite.org/fileformat.html, 1.3.3)."""
 
@@ -32,18 +33,16 @@ def copy_database(file: Path, copy: Path) -> None:
     SQLite reads it under its own lock, which lets no writer commit for as long as the copy takes. Raises RemoteError
     for a file that stays locked, or cannot be read as one whole, ``sqlite3.DatabaseError`` for one that is damaged.
     """
-    opened = Path(f"{file}-shm")  # there while somebody has a file in this mode open
-    if _head(file)[18] == _IN_WAL_MODE and not opened.exists():
-        # a reader would make it, and leave it behind
-        _copy_parts(file, copy)
-        if not opened.exists():
-            return
-        copy.unlink()  # somebody came, and may have written
+    opened = Path(f"{file}-shm")  # there while somebody has a file in this mode open; a reader would leave it behind
+    if _head(file)[18] == _IN_WAL_MODE and not opened.exists() and _copy_parts(file, copy) and not opened.exists():
+        return
+    copy.unlink(missing_ok=True)
     try:
         _back_up(file, copy)
     except sqlite3.OperationalError:  # a killed writer's journal is to be rolled back first, which a reader may not
         copy.unlink(missing_ok=True)
-        _copy_parts(file, copy)
+        if not _copy_parts(file, copy):
+            raise RemoteError("the database was written to while it was copied: try again") from None
 
 
 def _head(file: Path) -> bytes:
@@ -65,13 +64,28 @@ def _back_up(file: Path, copy: Path) -> None:
         source.backup(target, progress=still_patient)
 
 
-def _copy_parts(file: Path, copy: Path) -> None:
-    """Copy the file and what lies beside it, and let SQLite put the copy in order."""
-    for beside in ("", "-wal", "-journal"):
-        part = Path(f"{file}{beside}")
-        if part.is_file():
-            shutil.copyfile(part, f"{copy}{beside}")
-    with closing(sqlite3.connect(copy)) as database:
-        (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+def _copy_parts(file: Path, copy: Path) -> bool:
+    """Copy the file and what lies beside it, and let SQLite put the copy in order; false where somebody wrote to it.
+
+    Raises DatabaseError for one that is damaged.
+    """
+    before = _states(file)
+    for beside in before:
+        shutil.copyfile(f"{file}{beside}", f"{copy}{beside}")
+    try:
+        with closing(sqlite3.connect(copy)) as database:
+            (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        said = str(error)
+    if _states(file) != before:
+        return False
     if said != "ok":
-        raise RemoteError("the database was written to while it was copied: try again")
+        raise sqlite3.DatabaseError(said)
+    return True
+
+
+def _states(file: Path) -> dict[str, tuple[int, int, int]]:
+    """Of the file and what lies beside it, by what its name has more, what changes with it."""
+    parts = {beside: path for beside in _BESIDE if (path := Path(f"{file}{beside}")).is_file()}
+    states = {beside: path.stat() for beside, path in parts.items()}
+    return {beside: (state.st_ino, state.st_size, state.st_mtime_ns) for beside, state in states.items()}

@@ -361,7 +361,8 @@ def _vanished(
 def _by_another_name(asked: Experiment, desired: DesiredState) -> str | None:
     """The first branch on the remote, by name, that is at the commit of one that is gone."""
     same = (one for one in desired.experiments if one.commit == asked.commit and one.published and not one.is_base)
-    return min((one.branch for one in same if one.branch != asked.branch), default=None)
+    names = (one.branch for one in same if one.branch != asked.branch and is_recordable(one.branch))
+    return min(names, default=None)
 
 
 def _renamed(asked: Experiment, renamed: str) -> PlanItem:

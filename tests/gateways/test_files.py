@@ -357,8 +357,15 @@ def test_a_temporary_folder_goes_at_the_end_and_that_of_a_killed_process_with_th
     killed = subprocess.run([sys.executable, "-c", _KILLED_IN_ITS_FOLDER], check=False)
     assert killed.returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
+    with scratch("cd4ml-test-"):
+        assert left.exists(), "it may be one that somebody is about to hold"
+    os.utime(left / "cd4ml.lock", (0, 0))
+    (tmp_path / "cd4ml-test-odd").mkdir()
+    os.mkfifo(tmp_path / "cd4ml-test-odd" / "cd4ml.lock")
     with scratch("cd4ml-test-") as one, scratch("cd4ml-test-") as other:
         assert not left.exists()
         assert one != other
-        assert one.is_dir(), "nobody takes it from who is at it"
-    assert list(tmp_path.iterdir()) == []
+        os.utime(one.parent / "cd4ml.lock", (0, 0))
+        with scratch("cd4ml-test-"):
+            assert one.is_dir(), "nobody takes it from who is at it"
+    assert [path.name for path in tmp_path.iterdir()] == ["cd4ml-test-odd"]

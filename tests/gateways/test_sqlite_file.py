@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -114,6 +115,26 @@ def test_beside_a_file_that_nobody_has_open_nothing_is_left(tmp_path: Path) -> N
     copy_database(file, tmp_path / "copy.db")
     assert [one.name for one in folder.iterdir()] == ["store.db"]
     assert rows_of(tmp_path / "copy.db") == (50, 50)
+
+
+def test_what_somebody_writes_while_a_file_that_nobody_had_open_is_copied_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They open, write and close it between two of its parts, so that nothing lies beside it afterwards."""
+    file, copied = made(tmp_path, "wal"), shutil.copyfile
+
+    def slowly(source: str, target: str) -> None:
+        copied(source, target)
+        with closing(sqlite3.connect(file)) as other:
+            for table in ("one", "other"):
+                other.execute(f"DELETE FROM {table} WHERE value < '3'")  # noqa: S608  # names from above
+            other.commit()
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    monkeypatch.setattr("shutil.copyfile", slowly)
+    copy_database(file, tmp_path / "copy.db")
+    one, other = rows_of(tmp_path / "copy.db")
+    assert one == other == rows_of(file)[0] < 50
 
 
 def test_a_file_that_stays_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
