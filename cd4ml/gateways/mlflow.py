@@ -107,10 +107,17 @@ def _link_experiments(store: Path, folder: Path) -> int:
             continue
         (folder / experiment.name).mkdir()
         for one in experiment.iterdir():
-            if one.name == _DESCRIBED or (one / _DESCRIBED).is_file():
+            if one.name == _DESCRIBED or _may_be_run(one):
                 (folder / experiment.name / one.name).symlink_to(one)
         count += 1
     return count
+
+
+def _may_be_run(folder: Path) -> bool:
+    try:
+        return (folder / _DESCRIBED).is_file()
+    except PermissionError:  # it is named when it is read
+        return True
 
 
 def experiments_of(client: MlflowClient, names: Sequence[str]) -> dict[str, str]:
@@ -165,14 +172,17 @@ def _searched_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
 def _filed_runs(client: MlflowClient, folder: Path) -> Iterator[Run | Unreadable]:
     """The same of a file store, one by one: a search there fails for all when one of them is damaged."""
     found = []
-    for one in sorted(path.name for path in folder.iterdir() if (path / _DESCRIBED).is_file()):
-        if not (folder / one / _DESCRIBED).stat().st_size:  # as a client leaves that was killed
-            yield Unreadable(one_line(one, _MOST_SHOWN), f"its {_DESCRIBED} is empty")
-            continue
+    for name in sorted(path.name for path in folder.iterdir()):
+        described = folder / name / _DESCRIBED
         try:
-            found.append(client.get_run(one))
+            if not described.is_file():
+                continue
+            if described.stat().st_size:
+                found.append(client.get_run(name))
+            else:  # as a client leaves that was killed
+                yield Unreadable(one_line(name, _MOST_SHOWN), f"its {_DESCRIBED} is empty")
         except Exception as error:  # noqa: BLE001  # whatever the client's readers of YAML and numbers raise
-            yield Unreadable(one_line(one, _MOST_SHOWN), _said(error))
+            yield Unreadable(one_line(name, _MOST_SHOWN), _said(error))
     yield from sorted(
         (run for run in found if run.info.lifecycle_stage == "active"), key=lambda run: run.info.start_time or 0
     )

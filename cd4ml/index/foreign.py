@@ -87,12 +87,12 @@ def import_body(run: ForeignRun, anchor: str) -> dict[str, Any]:
             "source": {
                 "kind": run.tool,
                 "location": one_line(without_secrets(run.location), 1000),
-                "experiment": one_line(run.experiment, 500),
+                "experiment": one_line(run.experiment, _LONGEST_NAME),
                 "id": run_id(run),
             },
             "source_commit": run.commit if re.fullmatch(r"[0-9a-f]{40}", run.commit or "") else None,
             "name": one_line(run.name, _LONGEST_RUN_NAME),
-            "author": one_line(run.author, 500),
+            "author": one_line(run.author, _LONGEST_NAME),
             "description": _text(run.description),
             "outcome": "succeeded" if run.succeeded else "failed",
             "params": _params(run.params),
@@ -118,13 +118,24 @@ def redactions(run: ForeignRun) -> int:
 
 def cuts(run: ForeignRun) -> int:
     """How many values of the run are longer, or come after more others, than a record holds."""
-    numbers = sum(1 for _ in _numbers(run.metrics))
-    left_out = numbers - sum(map(len, _metrics(run.metrics).values())) + max(0, len(run.tags) - _MOST_TAGS)
-    texts = [(run.description, _LONGEST_TEXT), *((str(value), _LONGEST_TEXT) for value in run.tags.values())]
-    texts += [(value, _LONGEST_PARAM) for _, value in _leaves(run.params) if isinstance(value, str)]
-    lists = [value for _, value in _leaves(run.params) if isinstance(value, list | tuple)]
-    long = sum(len(redacted(text)) > most for text, most in (*texts, (run.name, _LONGEST_RUN_NAME)))
-    return left_out + long + sum(len(value) > _MOST_ITEMS for value in lists)
+    kept = sum(map(len, _metrics(run.metrics).values()))
+    left_out = sum(1 for _ in _numbers(run.metrics)) - kept + max(0, len(run.tags) - _MOST_TAGS)
+    params = list(_leaves(run.params))
+    names = [name for name, _ in (*params, *_leaves(run.metrics), *run.tags.items())]
+    texts = [(run.name, _LONGEST_RUN_NAME), (run.description, _LONGEST_TEXT)]
+    texts += [(text, _LONGEST_NAME) for text in (run.experiment, run.author, *names)]
+    texts += [(str(value), _LONGEST_TEXT) for value in run.tags.values()]
+    texts += [(text, _LONGEST_PARAM) for _, value in params for text in _texts_in(value)]
+    lists = sum(len(value) > _MOST_ITEMS for _, value in params if isinstance(value, list | tuple))
+    return left_out + lists + sum(len(redacted(text)) > most for text, most in texts)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts_in(one)
 
 
 def without_secrets(location: str) -> str:

@@ -346,6 +346,17 @@ def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
     cd4ml(team, "verify")
 
 
+def test_a_remote_that_takes_no_such_ref_is_asked_a_few_times_and_told(team: Shell) -> None:
+    hook = remote(team).folder / "hooks" / "update"
+    hook.write_text('#!/bin/sh\necho "$1" >> asked\ncase "$1" in refs/cd4ml/imports/*) exit 1;; esac\n', "utf-8")
+    hook.chmod(0o755)
+    some = ForeignRun("mlflow", "elsewhere", "x", "a" * 32, "a", "", "", True, {}, {}, {}, None, None)
+    with pytest.raises(RemoteError, match="could not be landed with refs/cd4ml/imports/mlflow: "):
+        import_runs(project_of(team), [some])
+    assert (remote(team).folder / "asked").read_text("utf-8").count("refs/cd4ml/imports/mlflow") == 3
+    assert not [ref for ref in refs(remote(team)) if "/landing/" in ref]
+
+
 def test_a_fold_that_fails_is_told_and_what_has_landed_is_not_called_known(
     team: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -313,6 +313,17 @@ def test_a_branch_that_was_pushed_and_dropped_before_it_was_recorded_is_told_onc
     assert item["reason"].startswith("branch gone before it was ever recorded")
 
 
+def test_what_went_on_here_since_an_unrecorded_head_was_dropped_is_there_to_be_pushed(team: Shell) -> None:
+    made = branch(team, "exp/mine", refused("mine", 67))
+    cd4ml(team, "status")
+    onward = commit(team, made, refused("mine", 68))
+    git(team, "branch", "exp/mine", onward)
+    heads(team, "exp/mine:")
+    items = cd4ml(team, "status", "--json").json["experiments"]
+    told_of = {one["commit"]: one["lifecycle"] for one in items if one["branch"] == "exp/mine"}
+    assert told_of == {made: "discarded", onward: "open"}
+
+
 @pytest.mark.parametrize("how", ["deleted", "renamed", "went on"])
 def test_a_clone_that_has_a_branch_still_says_what_every_other_clone_says(team: Shell, how: str) -> None:
     made = branch(team, "exp/mine", refused("mine", 62))

@@ -27,6 +27,7 @@ from cd4ml.spec.secrets import redacted
 
 _AT_ONCE = 200
 _TRIES = 8
+_REFUSALS = 3
 _LARGEST_LOOKED_INTO = 4 << 20
 _TOO_LARGE = f"it is larger than a record may be ({MAX_BYTES >> 20} MiB)"
 _OF_IMPORTS = "kind = 'removal' AND number IN (SELECT number FROM answer WHERE run >= 'i' AND run < 'j')"
@@ -91,9 +92,9 @@ def import_runs(project: Project, runs: Iterable[ForeignRun | Unreadable | None]
         unfinished += chunk.count(None)
         fresh, new = _bring(project, ended, lambda run: published.anchor(run, base), dry_run=dry_run)
         known += len(ended) - len(fresh)
-        left_out += sum(map(redactions, fresh))
-        cut += sum(map(cuts, fresh))
         held = {body["source"]["id"] for body in new.values()}
+        left_out += sum(redactions(run) for run in fresh if run_id(run) in held)
+        cut += sum(cuts(run) for run in fresh if run_id(run) in held)
         unreadable += (Unreadable(run_id(run), _TOO_LARGE) for run in fresh if run_id(run) not in held)
         empty += sum(not (body["params"] or body["metrics"]) for body in new.values())
         landed |= {record_id: (body["source"]["experiment"], body["name"]) for record_id, body in new.items()}
@@ -113,6 +114,7 @@ def _bring(
     tool = next((run.tool for run in runs), None)
     if tool is None:
         return (), {}
+    looks: list[object] = []
     for left in reversed(range(_TRIES)):
         before = project.repository.remote_ref(project.remote, IMPORTS + tool) or ""
         held = _held(project, trust.fetch(project), runs)
@@ -126,7 +128,8 @@ def _bring(
             mark = project.repository.write_blob(f"{uuid.uuid4()}\n".encode())
             _land(project, new, RefUpdate(IMPORTS + tool, before, mark))
         except RemoteError:
-            if not left:
+            looks.append((before, held))
+            if not left or looks[-_REFUSALS:] == [(before, held)] * _REFUSALS:  # nobody else was the reason
                 raise
             continue
         fold_landed(project, trust.fetch(project))
@@ -213,4 +216,4 @@ def _land(project: Project, bodies: Mapping[str, Mapping[str, Any]], along: RefU
         landing = trust.fetch(project).landing
         missing = [ref for ref, commit in zip(refs, commits, strict=True) if landing.get(ref) != commit]
         if missing:
-            raise RemoteError(f"{len(missing)} records could not be landed: {error}") from error
+            raise RemoteError(f"{len(missing)} records could not be landed with {along.ref}: {error}") from error

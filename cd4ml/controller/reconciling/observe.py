@@ -91,7 +91,7 @@ def observe_state(project: Project, remote: RemoteState, *, memory: bool = True)
         ahead = mine if mine is not None and mine != commit and (mine, commit) not in behind else None
         experiments.append(replace(one, unpushed=ahead))
     known = {commit: head for commit, head in found.items() if isinstance(head, Head)}
-    before = _base_before(project, history, policy)
+    before = _base_before(project, remote, history, policy)
     facts = GoneFacts(project, reader, history, experiments, (*before, project.base))
     desired = DesiredState(
         base=project.base,
@@ -268,9 +268,10 @@ class AskedTargets(Mapping[str, Asked]):
         return len(self._heads)
 
 
-def _base_before(project: Project, history: History, policy: Spec) -> tuple[str, ...]:
-    """Names of no experiment that the base branch was last recorded under, but for the present one."""
-    others = [one for one in history.branches if one != project.base and not is_experiment(project, one, policy)]
+def _base_before(project: Project, remote: RemoteState, history: History, policy: Spec) -> tuple[str, ...]:
+    """Names of no experiment that are gone, and that the base branch was last recorded under."""
+    gone = [one for one in history.branches if one not in remote.heads and one != project.base]
+    others = [one for one in gone if not is_experiment(project, one, policy)]
     known = history.looked_up(others, ()) if others else history
     return tuple(one for one in others if known.of_branch(one)[-1].experiment.body["is_base"])
 
