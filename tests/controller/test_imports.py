@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,6 +345,22 @@ def test_of_two_imports_at_once_each_tells_of_its_own_and_neither_fails(
     found = sorted((run["name"], run["id"]) for run in runs(team, "role = 'imported'"))
     assert found == [("a", others[1]), ("b", next(iter(done.landed)))]
     cd4ml(team, "verify")
+
+
+def test_of_many_imports_of_different_stores_at_once_none_fails(team: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "_AT_ONCE", 10)
+    some = ForeignRun("mlflow", "elsewhere", "x", "", "", "", "", True, {}, {}, {}, None, None)
+    clones = [team.at(team.folder.parent / name) for name in "abcd"]
+    for clone in clones:
+        team.run("git", "clone", "--quiet", "../remote.git", str(clone.folder))
+
+    def imported_by(clone: Shell) -> int:
+        own = [replace(some, id=f"{clone.folder.name}{number:031x}") for number in range(50)]
+        return len(import_runs(project_of(clone), own).landed)
+
+    with ThreadPoolExecutor(len(clones)) as threads:
+        assert list(threads.map(imported_by, clones)) == [50] * len(clones)
+    assert len(runs(team, "role = 'imported'")) == 50 * len(clones)
 
 
 def test_a_remote_that_takes_no_such_ref_is_asked_a_few_times_and_told(team: Shell) -> None:

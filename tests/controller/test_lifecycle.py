@@ -17,6 +17,7 @@ from tests.conftest import Shell
 from tests.controller.controller_world import (
     BASELINE,
     OTHER_SEED,
+    Content,
     branch,
     cd4ml,
     commit,
@@ -311,6 +312,14 @@ def test_a_branch_that_was_pushed_and_dropped_before_it_was_recorded_is_told_onc
     (item,) = [one for one in items if one["branch"] == "exp/dropped"]
     assert item["lifecycle"] == "discarded"
     assert item["reason"].startswith("branch gone before it was ever recorded")
+
+
+def test_an_experiment_of_an_earlier_pattern_is_no_former_name_of_the_base_branch(team: Shell) -> None:
+    made = branch(team, "exp/x", refused("x", 69))
+    cd4ml(team, "reconcile", code=None)
+    policy: dict[str, Content] = {BASELINE: '# @package _global_\nexperiments: {branches: ["trial/*"]}\n'}
+    heads(team, f"main:{commit(team, made, policy)}")
+    assert told(team)["exp/x"].became.lifecycle == "merged"
 
 
 def test_what_went_on_here_since_an_unrecorded_head_was_dropped_is_there_to_be_pushed(team: Shell) -> None:

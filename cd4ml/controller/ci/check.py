@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from cd4ml.controller.running.stage import FAILURE, MEMORY_GIB, RAW_FOLDER, RUN_
 from cd4ml.controller.running.tasks import ended, start_task
 from cd4ml.controller.running.warm import warm_process
 from cd4ml.errors import Cd4mlError, ConfigError, Problem, RemoteError, UsageError
+from cd4ml.gateways.files import scratch
 from cd4ml.gateways.process import execute_environment
 from cd4ml.gateways.untrusted import read_json
 from cd4ml.render.artifacts import check, render_pipeline
@@ -200,8 +200,7 @@ def _with_data(project: Project, found: Checked, asked: Asked, base: Base) -> Ch
     tree = project.repository.tree_of(found.commit)
     job = Job("", "head", found.commit, tree, asked, base.policy, {})
     threads = base.policy.executor.threads
-    with tempfile.TemporaryDirectory(prefix="cd4ml-check-") as name, warm_process(project.private, threads) as warm:
-        folder = Path(name)
+    with scratch("cd4ml-check-") as folder, warm_process(project.private, threads) as warm:
         lay_out(project, job, folder / "work")
         for stage in ("ingest", "validate"):
             failure = _failure_of(folder, stage, job.policy, raw, warm)

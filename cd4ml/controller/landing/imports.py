@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +28,9 @@ from cd4ml.index.validate import MAX_BYTES
 from cd4ml.spec.secrets import redacted
 
 _AT_ONCE = 200
-_TRIES = 8
+_TRIES = 30
+"""Others may land what is not the same at the same time, and move the same ref."""
+
 _REFUSALS = 3
 _LARGEST_LOOKED_INTO = 4 << 20
 _TOO_LARGE = f"it is larger than a record may be ({MAX_BYTES >> 20} MiB)"
@@ -131,6 +135,7 @@ def _bring(
             looks.append((before, held))
             if not left or looks[-_REFUSALS:] == [(before, held)] * _REFUSALS:  # nobody else was the reason
                 raise
+            time.sleep(random.uniform(0, min(1.0, 0.05 * 2 ** len(looks))))  # noqa: S311  # spreads who imports at once
             continue
         fold_landed(project, trust.fetch(project))
         break
