@@ -331,7 +331,7 @@ def _vanished(
     Not while it is there under another name: that one's record says the same, and a later one of the old name would
     be that of a copy, which was discarded.
     """
-    if (renamed := _by_another_name(asked, desired)) is not None:
+    if not merged_unrecorded(asked, desired) and (renamed := _by_another_name(asked, desired)) is not None:
         return _renamed(asked, renamed)
     sides = _sides(asked, evidence, policy)
     acts = (policy.named is None or asked.branch in policy.named) and asked.branch not in policy.failed

@@ -485,6 +485,15 @@ def test_a_vanished_head_that_is_there_under_another_name_was_renamed_and_is_rec
     assert briefly(plan_of(desired(MAIN, vanished=(ASKED,)), known), "exp/a") == ["record"]
 
 
+def test_a_vanished_head_that_was_merged_is_recorded_as_that_also_where_a_copy_is_there() -> None:
+    merged = replace(ASKED, ancestor_of_base=True)
+    copy, chain = replace(merged, branch="exp/b"), frozenset({MAIN.commit})
+    state = desired(MAIN, copy, vanished=(merged,), base_first_parents=chain)
+    known = settle(state)
+    assert len(History.of(known).of_branch("exp/a")) == 1
+    assert became(replace(state, vanished=(), base_commits=frozenset({merged.commit})), known).lifecycle == "merged"
+
+
 def test_a_vanished_head_that_is_elsewhere_in_this_clone_alone_is_recorded() -> None:
     mine = replace(ASKED, branch="exp/b", published=False)
     assert briefly(plan_of(desired(MAIN, mine, vanished=(ASKED,)), settle(desired(MAIN))), "exp/a") == ["record"]

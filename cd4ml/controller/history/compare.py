@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 from cd4ml.controller.desired.specs import spec_of
-from cd4ml.controller.history.search import known_state, named_run, rows_of_runs, search
+from cd4ml.controller.history.search import cut_off, known_state, named_run, rows_of_runs, search
 from cd4ml.controller.landing.landed import IndexHistory, current_cache
 from cd4ml.controller.project import Project
 from cd4ml.errors import ConfigError, IntegrityError, RepositoryError, ToolError, UsageError
@@ -206,7 +206,7 @@ class Standing:
 class Ranking:
     """The lists, and of each run on them, by id, where it belongs.
 
-    ``stale`` says why they are of the last fetch and not of now, or nothing.
+    ``stale`` says why they are of the last fetch and not of now, or not whole, or nothing.
     """
 
     board: Leaderboard
@@ -240,7 +240,7 @@ def rank_runs(
     if metric and not board.boards:
         _refuse_unknown(cache.paths(), metric)
     shown = [place.id for each in board.boards for place in each.places[:limit]]
-    return Ranking(board, _standings(rows_of_runs(project, state, cache, shown)), stale)
+    return Ranking(board, _standings(rows_of_runs(project, state, cache, shown)), stale or cut_off(project))
 
 
 def candidate_of(doc: Mapping[str, Any], measured: Measured | None) -> Candidate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cd4ml.controller.history.objects import Objects
-from cd4ml.controller.history.search import known_state, named_run
+from cd4ml.controller.history.search import cut_off, known_state, named_run
 from cd4ml.controller.landing.landed import read_history
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, ConfigError, IntegrityError, RepositoryError, ToolError, UsageError
@@ -42,7 +42,8 @@ class Descent:
 class Lineage:
     """A thing by its digest (or a run by its id), and its runs in fold order, as far as they are told.
 
-    ``left_out`` more runs speak of it; ``stale`` says why all is of the last fetch and not of now, or nothing.
+    ``left_out`` more runs speak of it; ``stale`` says why all is of the last fetch and not of now, or not whole, or
+    nothing.
     """
 
     trace: Trace
@@ -74,7 +75,7 @@ def lineage(project: Project, target: str, *, limit: int | None = None) -> Linea
         )
         for link in links
     )
-    return Lineage(found, runs, found.count - len(runs), stale)
+    return Lineage(found, runs, found.count - len(runs), stale or cut_off(project))
 
 
 def _traced(project: Project, history: History, target: str, newest: int | None = None) -> Trace:

@@ -30,7 +30,7 @@ from cd4ml.spec.canonical import digest
 
 @dataclass(frozen=True)
 class Found:
-    """Rows as JSON values; ``stale`` says why they are of the last fetch and not of now, or nothing.
+    """Rows as JSON values; ``stale`` says why they are of the last fetch and not of now, or not whole, or nothing.
 
     ``columns`` are the paths that were asked for, ``held`` is every written path below ``metrics``, ``params`` and
     so on that some run of the index holds, and ``hints`` has a line for each path asked for that none does.
@@ -69,7 +69,7 @@ def search(project: Project, text: str, *, order: str = "", limit: int | None = 
     for group in set(LEFT_OUT) - {path[0] for path in shown}:
         for run in runs:
             run.pop(group, None)
-    return Found(runs, stale, shown, held, hints)
+    return Found(runs, stale or cut_off(project), shown, held, hints)
 
 
 def _otherwise(cache: QueryCache, filter_: Filter) -> tuple[str, ...]:
@@ -151,12 +151,9 @@ def named_run(project: Project, name: str) -> RunEntry:
 
 
 def known_state(project: Project) -> tuple[RemoteState, str]:
-    """What the remote holds now, and what makes it less than the truth.
-
-    Where the remote cannot be reached, it is what the last fetch saw.
-    """
+    """What the remote holds now; where it cannot be reached, what the last fetch saw, and why."""
     try:
-        return trust.read(project), _cut_off(project)
+        return trust.read(project), ""
     except RemoteError as error:
         seen = trust.last_seen(project)
         if not seen.heads:
@@ -164,7 +161,8 @@ def known_state(project: Project) -> tuple[RemoteState, str]:
         return seen, f"{error}: showing what the last fetch saw"
 
 
-def _cut_off(project: Project) -> str:
+def cut_off(project: Project) -> str:
+    """Why a clone cannot know what became of every branch; nothing where it can."""
     if not project.repository.is_shallow:
         return ""
     return f"what became of branches is not all here, where history is cut off: git fetch --unshallow {project.remote}"
