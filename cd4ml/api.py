@@ -107,6 +107,7 @@ def load_spec(revision: str = "", directory: str | Path = ".", *, remote: str = 
     from cd4ml.controller.desired.specs import configuration
     from cd4ml.spec.parse import parse
 
+    _check_text(revision)
     return parse(*configuration(_project(directory, remote), revision))
 
 

@@ -213,7 +213,7 @@ def scratch(prefix: str) -> Iterator[Path]:
     """
     for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
         if _is_left(lock):
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            _clear(lock)
     with tempfile.TemporaryDirectory(prefix=prefix) as parent, exclusive(Path(parent) / _LOCK):
         folder = Path(parent) / "content"
         folder.mkdir()
@@ -221,11 +221,18 @@ def scratch(prefix: str) -> Iterator[Path]:
 
 
 def _is_left(lock: Path) -> bool:
-    """Is it our own, and has nobody it any more? A new one may not be held yet; others may put anything there."""
+    """May it be one of ours that nobody has any more? A new one may not be held yet; others may put anything there."""
     try:
         folder, status = lock.parent.lstat(), lock.lstat()
     except OSError:
         return False
     ours = folder.st_uid == status.st_uid == os.geteuid() and stat.S_ISDIR(folder.st_mode)
     old = time.time() - status.st_mtime > _LEFT_BEHIND
-    return ours and old and stat.S_ISREG(status.st_mode) and not is_held(lock)
+    return ours and old and stat.S_ISREG(status.st_mode)
+
+
+def _clear(lock: Path) -> None:
+    """Remove its folder, unless somebody holds it, or nobody can tell."""
+    with contextlib.suppress(OSError), lock.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.parent, ignore_errors=True)

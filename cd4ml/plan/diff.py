@@ -51,7 +51,7 @@ def diff(desired: DesiredState, history: History, policy: PlanPolicy) -> Plan:
         _beside_local(_planned(asked, desired, evidence, base, policy, claimed), asked.unpushed)
         for asked in sorted(desired.experiments, key=lambda asked: (not asked.is_base, asked.branch, asked.commit))
     ]
-    vanished = [_vanished(asked, desired, evidence, policy, claimed) for asked in _unrecorded(desired, history)]
+    vanished = [_vanished(asked, desired, evidence, policy) for asked in _unrecorded(desired, history)]
     there = {asked.branch for asked in desired.experiments} | {desired.base}
     without = there | {item.branch for item in vanished}
 
@@ -321,12 +321,10 @@ def _unrecorded(desired: DesiredState, history: History) -> list[Experiment]:
     ]
 
 
-def _vanished(
-    asked: Experiment, desired: DesiredState, evidence: Evidence, policy: PlanPolicy, claimed: Mapping[str, str]
-) -> PlanItem:
+def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, policy: PlanPolicy) -> PlanItem:
     """A head that is gone and was never recorded: what it asked for is kept, and whatever answers it already.
 
-    Where the run that will answer it is about to be done for another branch (``claimed``), it waits for that.
+    Where a branch that is there asks for the same and has no answer yet, it waits for that.
 
     Not while it is there under another name: that one's record says the same, and a later one of the old name would
     be that of a copy, which was discarded.
@@ -336,7 +334,9 @@ def _vanished(
     sides = _sides(asked, evidence, policy)
     acts = (policy.named is None or asked.branch in policy.named) and asked.branch not in policy.failed
     runs = sorted({run_id for run_id in sides.answer.values() if run_id})
-    owners = [owner for side in sides.all if (owner := claimed.get(side.target.fingerprint or ""))]
+    wanted = {side.target.fingerprint for side in sides.all if side.kind in WANTS_RUN} - {None}
+    asking = ((one, target) for one in desired.experiments for target in (one.head, one.merge) if one.published)
+    owners = [one.branch for one, target in asking if target is not None and target.fingerprint in wanted]
     why = reason.answered(runs) if runs or asked.head.problems else reason.UNANSWERED
     why = reason.same_as(owners[0]) if owners else why
     record = RecordExperiment(asked.branch, asked, sides.answer, reason.joined([reason.GONE_UNRECORDED, why]))

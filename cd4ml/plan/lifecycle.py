@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from cd4ml.index.history import ExperimentEntry, History
 from cd4ml.plan.state import DesiredState, Experiment, Lifecycle
@@ -71,7 +71,8 @@ class Lives:
 class BaseRecord:
     """The earliest folds in which the base branch was recorded with each commit and each fingerprint.
 
-    Under a name that it had before, what it contains counts alone: another branch may have been the base of somebody.
+    Under a name that it had before, what is on its first-parent chain counts alone: another branch, which it took in
+    since, may have been the base of somebody.
     """
 
     first_fold: dict[str, int]
@@ -81,7 +82,7 @@ class BaseRecord:
         first: dict[str, int] = {}
         for branch in desired.base_names:
             for entry in history.of_branch(branch):
-                if branch != desired.base and entry.experiment.commit not in desired.base_commits:
+                if branch != desired.base and entry.experiment.commit not in desired.base_first_parents:
                     continue
                 for name in (entry.experiment.commit, entry.experiment.fingerprint):
                     if name is not None:
@@ -159,9 +160,10 @@ def lives_of(
     lives = _split(commits, desired)
     latest = _fate_of_last(lives[-1][-1], own, records, history, desired, base, present)
     earlier: dict[str, Became] = {}
-    for life in lives:
+    for life, after in zip_longest(lives, lives[1:]):
         ended = life[-1]
-        fate = latest if life is lives[-1] else own[ended] or _fate_of_gone(records[ended], history, desired, base)
+        began = next((entry.entry.fold for commit in after or () for entry in records.get(commit, ())), None)
+        fate = latest if after is None else own[ended] or _fate_of_gone(records[ended], history, desired, base, began)
         earlier |= {commit: own[commit] or fate for commit in life}
     return Lives(latest, {commit: fate for commit, fate in earlier.items() if fate != latest})
 
@@ -232,11 +234,18 @@ def _fate_of_last(
 
 
 def _fate_of_gone(
-    records: Sequence[ExperimentEntry], history: History, desired: DesiredState, base: BaseRecord
+    records: Sequence[ExperimentEntry],
+    history: History,
+    desired: DesiredState,
+    base: BaseRecord,
+    until: int | None = None,
 ) -> Became:
-    """What became of the last commit of a life that is over, and that was not merged by itself."""
+    """What became of the last commit of a life that is over, and that was not merged by itself.
+
+    ``until`` is the fold in which the name was first recorded with other work.
+    """
     last = records[-1]
-    renamed = renamed_to(last, history, desired)
+    renamed = renamed_to(last, history, desired, until)
     if renamed is None:
         return _discarded(records, desired)
     entries = [entry for entry in history.of_branch(renamed.branch) if entry.experiment.commit == renamed.commit]
@@ -246,12 +255,16 @@ def _fate_of_gone(
     return replace(now, renamed=renamed.branch)
 
 
-def renamed_to(last: ExperimentEntry, history: History, desired: DesiredState) -> Experiment | None:
-    """The branch that the gone one of this last record goes by now, if it was renamed."""
+def renamed_to(
+    last: ExperimentEntry, history: History, desired: DesiredState, until: int | None = None
+) -> Experiment | None:
+    """The branch that the gone one of this last record goes by now, if it was renamed, in fold ``until`` at last."""
     there = {one.branch: one for one in desired.experiments if not one.is_base}
     for name in desired.continued_by.get(last.experiment.commit, ()):
-        beside = any(entry.entry.fold <= last.entry.fold for entry in history.of_branch(name))
-        if name in there and not beside:
+        folds = [entry.entry.fold for entry in history.of_branch(name)]
+        beside = any(fold <= last.entry.fold for fold in folds)
+        in_time = until is None or any(fold <= until for fold in folds)
+        if name in there and in_time and not beside:
             return there[name]
     return None
 

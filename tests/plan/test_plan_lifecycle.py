@@ -134,10 +134,11 @@ def test_a_branch_that_only_repeats_the_base_branch_does_so_when_that_has_anothe
     trunk = replace(MAIN, branch="trunk")
     repeat = replace(asks("exp/a", OLD, OLD, ancestor_of_base=True), commit=MAIN.commit)
     known = settle(replace(desired(trunk, repeat, base_fingerprints=frozenset({OLD.fingerprint})), base="trunk"))
-    state = desired(MAIN, repeat, base_fingerprints=frozenset({OLD.fingerprint}), base_commits=frozenset({MAIN.commit}))
+    chain = frozenset({MAIN.commit})
+    state = desired(MAIN, repeat, base_fingerprints=frozenset({OLD.fingerprint}), base_first_parents=chain)
     assert lifecycle(replace(state, base_before=("trunk",)), known)[0] == "open"
     assert became(replace(state, base_before=("trunk",)), known, "trunk").renamed == "main"
-    elsewhere = replace(state, base_before=("trunk",), base_commits=frozenset())
+    elsewhere = replace(state, base_before=("trunk",), base_first_parents=frozenset())
     assert lifecycle(elsewhere, known)[0] == "merged", "somebody else's base branch, with other commits"
 
 
@@ -431,6 +432,14 @@ def test_a_branch_that_was_renamed_stays_so_when_its_old_name_is_used_for_other_
     assert lives(state, known).of(ASKED.commit) == Became(Lifecycle.OPEN, commit=ASKED.commit, renamed="exp/b")
 
 
+def test_an_earlier_life_that_was_discarded_stays_that_when_somebody_begins_another_branch_from_it() -> None:
+    anew = frozenset({(ASKED.commit, ANEW.commit)})
+    known = settle(desired(MAIN, ANEW, begun_anew=anew), known_before_the_merge())
+    state = replace(renamed(B), experiments=(MAIN, B, ANEW), begun_anew=anew)
+    for entries in (known, settle(state, known)):
+        assert lives(state, entries).of(ASKED.commit).lifecycle == "discarded"
+
+
 def test_a_copy_that_came_later_and_stood_beside_it_is_another_branch() -> None:
     known = recorded_again(settle(desired(MAIN, ASKED, B), known_before_the_merge()))
     assert (became(renamed(B), known).lifecycle, became(renamed(B), known).renamed) == ("discarded", "")
@@ -470,7 +479,7 @@ def test_a_vanished_head_is_recorded_with_the_run_that_answers_it() -> None:
 def test_a_vanished_head_waits_for_a_run_of_the_same_that_another_branch_asks_for() -> None:
     """As of a branch that was merged by a fast-forward and deleted before anybody reconciled it."""
     state = desired(asks("main", NEW), vanished=(asks("exp/a", NEW, NEW),))
-    assert briefly(plan_of(state), "exp/a") == []
+    assert briefly(plan_of(state), "exp/a") == briefly(plan_of(state, named=frozenset({"exp/a"})), "exp/a") == []
     (record,) = History.of(settle(state)).of_branch("exp/a")
     assert record.experiment.answer["head"] is not None
 

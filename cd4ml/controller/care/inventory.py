@@ -253,22 +253,27 @@ def _together(*told: Mapping[str, str]) -> dict[str, str]:
 
 def _live(project: Project, observation: Observation, history: History, runs: Iterable[RunFacts]) -> dict[str, str]:
     """The runs that answer what a branch asks for now, or is recorded to have asked for last."""
-    wanted = _answering(observation, history)
+    asking = _answering(observation, history)
     branches = sorted({*observation.remote.heads, *project.repository.local_heads()})
     recorded = history.looked_up(branches, ())
+    asked: dict[str, dict[str, None]] = {}
     for branch in branches:
         records = recorded.of_branch(branch)
         for answer in records[-1].experiment.answer.values() if records else ():
-            if answer is not None:
-                wanted.setdefault(answer, f"{branch} asked for it last")
+            if answer is not None and branch not in asking.get(answer, ()):
+                asked.setdefault(answer, {})[branch] = None
+    wanted = _together(
+        {run: f"{listing(names)} {'asks' if len(names) == 1 else 'ask'} for it" for run, names in asking.items()},
+        {run: f"{listing(names)} asked for it last" for run, names in asked.items()},
+    )
     for run in runs:  # of a branch that cannot be read nobody knows what it asks for
         if run.branch in observation.unreadable:
             wanted.setdefault(run.id, f"{run.branch} cannot be read")
     return wanted
 
 
-def _answering(observation: Observation, history: History) -> dict[str, str]:
-    """The runs by which the plan answers what branches ask for now.
+def _answering(observation: Observation, history: History) -> dict[str, dict[str, None]]:
+    """The runs by which the plan answers what branches ask for now, and the names of these branches.
 
     Such a run may differ in what ``rerun_on`` leaves out. The plan leaves out drafts of what is pushed, so its own
     history and the one with all of them are both asked.
@@ -289,9 +294,7 @@ def _answering(observation: Observation, history: History) -> dict[str, str]:
             answer = stand(one, target, Evidence(known), policy).run
             if answer is not None:
                 found.setdefault(answer.id, {})[one.branch] = None
-    return {
-        run: f"{listing(branches)} {'asks' if len(branches) == 1 else 'ask'} for it" for run, branches in found.items()
-    }
+    return found
 
 
 def _released(project: Project, runs: Iterable[RunFacts]) -> dict[str, str]:
