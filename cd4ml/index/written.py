@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import msgspec
 import orjson
 
 _SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
@@ -31,6 +30,8 @@ def compact(body: Any) -> bytes:
 
 def laid_out(written: bytes) -> bytes:
     """What ``compact`` gave, a line for each value, as it is committed."""
+    import msgspec  # takes longer to load than all else that a search of a cache that is there needs of this
+
     return msgspec.json.format(written, indent=1) + b"\n"
 
 

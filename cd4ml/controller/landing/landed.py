@@ -13,7 +13,6 @@ from typing import IO
 import cd4ml
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RepositoryError, ToolError
-from cd4ml.gateways.envelopes import Readers
 from cd4ml.gateways.git import INDEX_BRANCH, RemoteState
 from cd4ml.gateways.store import DRAFT, LANDING, Changes, QueryCache, Stored, Wanted
 from cd4ml.gateways.store_batch import Batch, batches
@@ -189,6 +188,8 @@ class _IndexSource:
 
     def _made_apart(self, paths: Sequence[str], blobs: Mapping[str, str]) -> Iterator[Batch]:
         """Batches that further processes make, of what Git puts into files for them; the files are gone afterwards."""
+        from cd4ml.gateways.envelopes import Readers
+
         repository = self.project.repository
         with ExitStack() as stack:
             try:

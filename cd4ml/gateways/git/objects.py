@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from mmap import ACCESS_READ, mmap
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -232,6 +231,8 @@ class Objects(Connection):
         As many processes of Git as there are files share them, each those that follow each other. Raises OSError
         where it cannot be done for all of them: whoever reads them one by one learns why.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         share = -(-len(object_ids) // len(files)) or 1
         shares = [object_ids[start : start + share] for start in range(0, len(object_ids), share)]
         with ThreadPoolExecutor(len(files)) as threads:
