@@ -36,11 +36,11 @@ def copy_database(file: Path, copy: Path) -> None:
     opened = Path(f"{file}-shm")  # there while somebody has a file in this mode open; a reader would leave it behind
     if _head(file)[18] == _IN_WAL_MODE and not opened.exists() and _copy_parts(file, copy) and not opened.exists():
         return
-    copy.unlink(missing_ok=True)
+    _drop(copy)
     try:
         _back_up(file, copy)
     except sqlite3.OperationalError:  # a killed writer's journal is to be rolled back first, which a reader may not
-        copy.unlink(missing_ok=True)
+        _drop(copy)
         if not _copy_parts(file, copy):
             raise RemoteError("the database was written to while it was copied: try again") from None
 
@@ -82,6 +82,12 @@ def _copy_parts(file: Path, copy: Path) -> bool:
     if said != "ok":
         raise sqlite3.DatabaseError(said)
     return True
+
+
+def _drop(copy: Path) -> None:
+    """With its log and journal, which SQLite would take for those of the next copy."""
+    for beside in _BESIDE:
+        Path(f"{copy}{beside}").unlink(missing_ok=True)
 
 
 def _states(file: Path) -> dict[str, tuple[int, int, int]]:

@@ -123,24 +123,16 @@ def _planned(
     runs, waits = _runs(sides, policy, claimed) if acts and not failed else ((), ())
     due = _record(sides, evidence.history) if acts and _may_land(asked, policy) else None
     record = None if failed else due
-    item = PlanItem(
-        branch=asked.branch,
-        commit=asked.commit,
+    item = replace(
+        _bare(asked),
         sync=_sync(sides, due),
         health=_health(sides),
         # Merged, and to be recorded all the same: the record is what the index keeps of it.
         lifecycle=Lifecycle.MERGED if merged_unrecorded(asked, desired) else Lifecycle.OPEN,
-        fingerprint=asked.head.fingerprint,
-        merge_fingerprint=merge_fingerprint_of(asked),
         reason=reason.joined([*_reasons(sides, desired.base), *waits]),
-        author=asked.author,
-        name=asked.name,
-        hypothesis=asked.hypothesis,
         actions=(*runs, record) if record else runs,
         answer=sides.answer,
         metrics=sides.head.run.metrics if sides.head.run and sides.head.is_final else {},
-        is_base=asked.is_base,
-        published=asked.published,
     )
     return item if asked.published else _unpublished(item, acts)
 
@@ -294,15 +286,20 @@ def _unpublished(item: PlanItem, acts: bool) -> PlanItem:
 
 def _unrecordable(asked: Experiment) -> PlanItem:
     """A head whose records no fold would accept: to run it would be to run it for ever."""
+    return replace(_bare(asked), health=Health.DEGRADED, reason=reason.UNRECORDABLE)
+
+
+def _bare(asked: Experiment) -> PlanItem:
+    """The item of which nothing is known but what is asked for."""
     return PlanItem(
         branch=asked.branch,
         commit=asked.commit,
         sync=SyncStatus.UNKNOWN,
-        health=Health.DEGRADED,
+        health=Health.UNKNOWN,
         lifecycle=Lifecycle.OPEN,
         fingerprint=asked.head.fingerprint,
         merge_fingerprint=merge_fingerprint_of(asked),
-        reason=reason.UNRECORDABLE,
+        reason="",
         author=asked.author,
         name=asked.name,
         hypothesis=asked.hypothesis,
@@ -324,10 +321,9 @@ def _unrecorded(desired: DesiredState, history: History) -> list[Experiment]:
 def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, policy: PlanPolicy) -> PlanItem:
     """A head that is gone and was never recorded: what it asked for is kept, and whatever answers it already.
 
-    Where a branch that is there asks for the same and has no answer yet, it waits for that.
-
-    Not while it is there under another name: that one's record says the same, and a later one of the old name would
-    be that of a copy, which was discarded.
+    Where a branch that is there asks for the same and has no answer yet, its record waits for that. It has none while
+    it is there under another name: that one's record says the same, and a later one of the old name would be that of a
+    copy, which was discarded.
     """
     if not merged_unrecorded(asked, desired) and (renamed := _by_another_name(asked, desired)) is not None:
         return _renamed(asked, renamed)
@@ -337,21 +333,15 @@ def _vanished(asked: Experiment, desired: DesiredState, evidence: Evidence, poli
     wanted = {side.target.fingerprint for side in sides.all if side.kind in WANTS_RUN} - {None}
     asking = ((one, target) for one in desired.experiments for target in (one.head, one.merge) if one.published)
     owners = [one.branch for one, target in asking if target is not None and target.fingerprint in wanted]
-    why = reason.answered(runs) if runs or asked.head.problems else reason.UNANSWERED
-    why = reason.same_as(owners[0]) if owners else why
+    answered = reason.answered(runs) if runs or asked.head.problems else reason.UNANSWERED
+    why = reason.same_as(owners[0]) if owners else answered
     record = RecordExperiment(asked.branch, asked, sides.answer, reason.joined([reason.GONE_UNRECORDED, why]))
-    return PlanItem(
-        branch=asked.branch,
-        commit=asked.commit,
+    return replace(
+        _bare(asked),
         sync=SyncStatus.OUT_OF_SYNC,
         health=_health(sides) if sides.is_final else Health.UNKNOWN,
         lifecycle=Lifecycle.MERGED if merged_unrecorded(asked, desired) else Lifecycle.DISCARDED,
-        fingerprint=asked.head.fingerprint,
-        merge_fingerprint=merge_fingerprint_of(asked),
         reason=reason.joined([record.why, *dict.fromkeys(side.removed for side in sides.all if side.removed)]),
-        author=asked.author,
-        name=asked.name,
-        hypothesis=asked.hypothesis,
         actions=(record,) if acts and not owners else (),
         answer=sides.answer,
         metrics=sides.head.run.metrics if sides.head.run and sides.head.is_final else {},
@@ -367,20 +357,7 @@ def _by_another_name(asked: Experiment, desired: DesiredState) -> str | None:
 
 def _renamed(asked: Experiment, renamed: str) -> PlanItem:
     became = Became(Lifecycle.OPEN, commit=asked.commit, renamed=renamed)
-    return PlanItem(
-        branch=asked.branch,
-        commit=asked.commit,
-        sync=SyncStatus.UNKNOWN,
-        health=Health.UNKNOWN,
-        lifecycle=became.lifecycle,
-        fingerprint=asked.head.fingerprint,
-        merge_fingerprint=merge_fingerprint_of(asked),
-        reason=reason.gone_renamed(renamed),
-        author=asked.author,
-        name=asked.name,
-        hypothesis=asked.hypothesis,
-        became=lambda: became,
-    )
+    return replace(_bare(asked), reason=reason.gone_renamed(renamed), became=lambda: became)
 
 
 def _gone(branch: str, desired: DesiredState, evidence: Evidence, base: BaseRecord) -> PlanItem:

@@ -687,6 +687,14 @@ def test_an_erasure_that_was_cut_off_is_finished_from_any_run_of_the_data(team: 
     assert not one.objects & {*listing(cache(team)), *listing(storage(team))}
 
 
+def test_all_branches_that_ask_for_a_run_are_named(team: Shell) -> None:
+    for name in ("exp/a", "exp/b"):
+        team.run("git", "push", "--quiet", "origin", f"main:refs/heads/{name}")
+    cd4ml(team, "reconcile")
+    asked = cd4ml(team, "forget", "main", *FORGET[:2], "--keep-data", code=2)
+    assert asked.out.splitlines()[0].endswith(" of main; main, exp/a, exp/b ask for it")
+
+
 def test_a_release_that_was_purged_is_told_as_that_and_not_as_no_release(team: Shell) -> None:
     key, public = signing_key(team, "key")
     one = plant(team, "one")

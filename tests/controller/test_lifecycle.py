@@ -383,8 +383,9 @@ def test_a_shallow_clone_of_a_branch_calls_nothing_a_conflict_that_it_cannot_kno
         told = cd4ml(shallow, verb, code=code)
         assert "its history is cut off in this clone: run `git fetch --unshallow origin`" in told.err + told.out
         assert "conflict" not in told.err + told.out
-    (line,) = cd4ml(shallow, "search").lines
-    assert line.endswith("where history is cut off: git fetch --unshallow origin")
+    for verb in ("search", "leaderboard"):
+        (line,) = cd4ml(shallow, verb).lines
+        assert line.endswith("where history is cut off: git fetch --unshallow origin")
     assert refs(remote(team)) == before
     shallow.run("git", "fetch", "--quiet", "--unshallow", "origin")
     assert cd4ml(shallow, "search").lines == []

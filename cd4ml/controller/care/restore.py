@@ -8,15 +8,13 @@ that were erased come back only when that is asked for. Landing refs that no fol
 
 from __future__ import annotations
 
-import random
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cd4ml.controller.landing import trust
 from cd4ml.controller.landing.epochs import epoch_number
-from cd4ml.controller.landing.fold import derived_files
+from cd4ml.controller.landing.fold import derived_files, give_way
 from cd4ml.controller.landing.landed import LARGEST_RECORD, erased_in, read_entries, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import Cd4mlError, IntegrityError, RemoteError, UsageError
@@ -328,7 +326,7 @@ def restore(project: Project, shown: Restoration, *, with_erased: bool = False) 
                 told = f"{project.remote}: the index could not be put back: {error}"
                 raise RemoteError(f"{told}{_not_whole(project)}") from error
             plan = after
-            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311  # spreads those who restore at once
+            give_way(attempt)
             continue
         crash_point("restore.pushed")
         if plan.accepts:
@@ -341,9 +339,9 @@ def restore(project: Project, shown: Restoration, *, with_erased: bool = False) 
 
 def _not_whole(project: Project) -> str:
     """That this clone may lack what is to be put back, where that is so."""
-    if not project.repository.is_shallow and not project.repository.is_partial:
+    kind = "shallow" if project.repository.is_shallow else "partial" if project.repository.is_partial else ""
+    if not kind:
         return ""
-    kind = "shallow" if project.repository.is_shallow else "partial"
     return f" (this clone is {kind}, and may not have all of it: restore from a whole one that has seen the index)"
 
 

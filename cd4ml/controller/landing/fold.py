@@ -42,6 +42,11 @@ _LONGEST_WAIT = 1.0
 _LARGEST_SUMMARY = 4 << 20
 
 
+def give_way(attempt: int) -> None:
+    """Wait before a push is tried again that others were faster than: the longer the more often, at random."""
+    time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
+
+
 def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
     """Gather what has landed into the index; gives a line for what was refused.
 
@@ -68,7 +73,7 @@ def fold_landed(project: Project, state: RemoteState) -> tuple[str, ...]:
             if attempt == _FOLD_TRIES:
                 why = "the index keeps moving"
                 return (*_lines(told), f"{len(waiting)} landed records count, and wait to be folded: {why}")
-            time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.01 * 2**attempt)))  # noqa: S311  # spreads writers
+            give_way(attempt)
             continue
         crash_point("fold.pushed")
         for line in _few(dict.fromkeys(prepared.erased, "was erased: it is not taken in again"), "held erased records"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cd4ml.controller.landing import trust
-from cd4ml.controller.landing.fold import fold_landed
+from cd4ml.controller.landing.fold import fold_landed, give_way
 from cd4ml.controller.landing.landed import current_cache, read_landed
 from cd4ml.controller.project import Project
 from cd4ml.errors import IntegrityError, RemoteError
@@ -110,10 +108,9 @@ def _bring(
 ) -> tuple[Sequence[ForeignRun], Mapping[str, Mapping[str, Any]]]:
     """Land and fold those of the runs of which there is no record; gives them, and the records by id.
 
-    Of a run that is larger than a record may be there is none.
-
-    Where somebody else imports the same, what they land meanwhile is theirs: whoever lands moves a ref that the other
-    does then not find as it was before he asked what is known.
+    Of a run that is larger than a record may be there is none. Where somebody else imports the same, what they land
+    meanwhile is theirs: whoever lands moves a ref that the other does then not find as it was before he asked what is
+    known.
     """
     tool = next((run.tool for run in runs), None)
     if tool is None:
@@ -135,7 +132,7 @@ def _bring(
             looks.append((before, held))
             if not left or looks[-_REFUSALS:] == [(before, held)] * _REFUSALS:  # nobody else was the reason
                 raise
-            time.sleep(random.uniform(0, min(1.0, 0.05 * 2 ** len(looks))))  # noqa: S311  # spreads who imports at once
+            give_way(len(looks))
             continue
         fold_landed(project, trust.fetch(project))
         break
